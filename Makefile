@@ -1,0 +1,37 @@
+# Two commands on a fresh machine: `make demo` does the main job on the embedded data, `make test` runs the checks.
+# PYTHON may name any Python from 3.11 to 3.13.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+
+.PHONY: install demo test lint picture
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+# Train, export and edit made portraits in the folder demo/, which is made anew each time.
+demo: install
+	rm -rf demo && mkdir demo
+	cd demo && $(BIN)/ccvae-deploy data portraits samples --count 12 --seed 2026
+	cd demo && mv samples/images imgs
+	cd demo && $(BIN)/ccvae-deploy train
+	cd demo && $(BIN)/ccvae-deploy export --format onnx
+	cd demo && $(BIN)/ccvae-deploy edit imgs/ --set smiling=1 --samples 8
+	@echo "contact sheet: demo/imgs-edited/sheet.png"
+
+# The picture at the top of the README, from what `make demo` left.
+picture:
+	cp demo/imgs-edited/sheet.png docs/sheet.png
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest

@@ -1,0 +1,18 @@
+"""Edit images with an exported CCVAE: numpy and onnxruntime only, no torch."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .editor import Editor
+
+__version__ = "0.1.0"
+__all__ = ["Editor", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """`Editor` is imported on first use, so that `ccvae-deploy --help` stays quick."""
+    if name == "Editor":
+        from .editor import Editor
+
+        return Editor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,225 @@
+"""The command line: thin shells over library functions of the same argument names. Imports what a command needs
+when it runs, so that `--help` loads neither onnxruntime nor torch.
+
+Exit codes: 0 all done; 1 finished, but some inputs failed or a check did not hold; 2 refused, nothing written;
+130 interrupted, the same command goes on.
+"""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .errors import CCVAEError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Commands(TyperGroup):
+    """All commands, with one place that turns an error into one line and an exit code."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Let `--debug` stand anywhere on the line."""
+        if "--debug" in args:
+            args = ["--debug", *(arg for arg in args if arg != "--debug")]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a user's error becomes one line on stderr."""
+        if ctx.params.get("debug"):
+            return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
+        except CCVAEError as error:
+            raise _failed(str(error), error.exit_code) from None
+        except typer.TyperException as error:
+            message = getattr(error, "format_message", error.__str__)()
+            raise _failed(" ".join(message.split()).rstrip(".") + "; see --help", 2) from None
+        except KeyboardInterrupt:
+            raise _failed("interrupted; the same command goes on where it stopped", 130) from None
+        except BrokenPipeError:
+            raise typer.Exit(1) from None
+        except Exception as error:
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise _failed(f"unexpected {what}; run again with --debug and report what it prints", 1) from None
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=True, rich_markup_mode=None)
+data_app = typer.Typer(no_args_is_help=True, help="Write the made images out as a folder.")
+app.add_typer(data_app, name="data")
+
+Run = Annotated[Path, typer.Argument(help="A run folder.")]
+LATEST = Path("runs/latest")
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Train, export and edit with CCVAE: controlled image edits by label."""
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str | None, typer.Option(help="portraits (made on the fly), celeba:DIR, or table:DIR.", metavar="SOURCE")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="The labels to learn, such as smiling,young.")] = None,
+    supervision: Annotated[
+        float | None, typer.Option(help="Share of training images whose labels are shown, above 0, at most 1. [1]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [10]")] = None,
+    estimator: Annotated[str | None, typer.Option(help="exact or paper. [exact]")] = None,
+    label_weight: Annotated[
+        float | None, typer.Option(help="What multiplies log q(y|x). [1000 for exact, 0 for paper]")
+    ] = None,
+    likelihood_scale: Annotated[
+        float | None, typer.Option(help="Scale of the Laplace likelihood. [0.25 for exact, 1 for paper]")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step. [64]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. [0.001]")] = None,
+    image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [64]")] = None,
+    channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [3]")] = None,
+    latents: Annotated[int | None, typer.Option(help="Latents in all. [45]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same run. [0]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [auto]")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A TOML file of settings; options given here win.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with runs/latest.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The run folder. [runs/<data>-<time>]")] = None,
+) -> None:
+    """Train a CCVAE and write a run folder; `runs/latest` points at it."""
+    given = {key: value for key, value in locals().items() if value is not None}
+    settings = {key: value for key, value in given.items() if key not in ("recipe", "resume", "out")}
+    _needs_train_extra("train")
+    from ccvae_train.config import read_recipe
+    from ccvae_train.training import train as train_run
+
+    if labels is not None:
+        settings["labels"] = tuple(name.strip() for name in labels.split(",") if name.strip())
+    if recipe is not None:
+        settings = read_recipe(recipe) | settings
+    result = train_run(settings, out=out, resume=resume)
+    if not result.finished:
+        raise _failed(f"interrupted; go on with `ccvae-deploy train --resume{_out_option(out)}`", 130)
+    print(f"{result.run} is trained; next: ccvae-deploy export{_run_argument(out)} --format onnx")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(metavar="[RUN]", help="A run folder.")] = LATEST,
+    format: Annotated[str, typer.Option(help="onnx or torchscript.")] = "onnx",
+    out: Annotated[Path | None, typer.Option(help="The bundle folder. [RUN/bundle-FORMAT]")] = None,
+) -> None:
+    """Split a run into its four graphs, check them against the model, and write a bundle."""
+    _needs_train_extra("export")
+    from ccvae_export.export import export_run
+
+    report = export_run(run, format, out)
+    console = _console()
+    console.print(report.table())
+    print(f"{report.bundle} is written; next: ccvae-deploy edit imgs/ --set LABEL=VALUE --samples 8")
+
+
+@app.command()
+def edit(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
+    set_: Annotated[list[str], typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")],
+    samples: Annotated[int, typer.Option(help="Draws per image.")] = 1,
+    bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-edited]")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
+    mode: Annotated[str, typer.Option(help="sample, mean or closest.")] = "sample",
+    strength: Annotated[float, typer.Option(help="1 is the asked label, above 1 beyond it.")] = 1.0,
+    confidence: Annotated[float, typer.Option(help="What --mode closest must reach.")] = 0.9,
+    compose: Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")] = (
+        "residual"
+    ),
+    format: Annotated[str, typer.Option(help="same, png, jpeg or webp.")] = "same",
+    provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images per graph run; changes no result.")] = 16,
+    workers: Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
+    no_sheet: Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")] = False,
+    allow_torchscript: Annotated[
+        bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
+    ] = False,
+) -> None:
+    """Edit images and folders of images: K draws per image, each with a receipt."""
+    from .pipeline import edit_folder, summary_table
+
+    summary = edit_folder(
+        images,
+        bundle=bundle or _latest_bundle(),
+        set=set_,
+        samples=samples,
+        out=out,
+        seed=seed,
+        mode=mode,
+        strength=strength,
+        confidence=confidence,
+        compose=compose,
+        format=format,
+        provider=provider,
+        batch_size=batch_size,
+        workers=workers,
+        shard=shard,
+        overwrite=overwrite,
+        sheet=not no_sheet,
+        allow_torchscript=allow_torchscript,
+    )
+    _console().print(summary_table(summary))
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+@data_app.command()
+def portraits(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
+    count: Annotated[int, typer.Option(help="How many portraits.")] = 100,
+    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(help="Same seed, same portraits.")] = 0,
+) -> None:
+    """Write made portraits as PNG files plus labels.csv, which `table:DIR` reads back."""
+    from ccvae_train.datasets.writer import write_portraits
+
+    write_portraits(folder, count, seed=seed, size=size)
+    print(f"{count:,} portraits and labels.csv are in {folder}")
+
+
+def _failed(message: str, code: int) -> typer.Exit:
+    print(f"error: {message}", file=sys.stderr)
+    return typer.Exit(code)
+
+
+def _needs_train_extra(command: str) -> None:
+    if find_spec("torch") is None:
+        raise UsageError(f"`{command}` needs torch, which is not installed: pip install 'ccvae-deploy[train]'")
+
+
+def _latest_bundle() -> Path:
+    """The default bundle; `runs/latest` is a symlink, or a text file where links are refused."""
+    run = LATEST
+    if run.is_file() and run.stat().st_size < 4096:
+        run = run.parent / run.read_text("utf-8").strip()
+    return run / "bundle-onnx"
+
+
+def _out_option(out: Path | None) -> str:
+    return f" --out {out}" if out else ""
+
+
+def _run_argument(out: Path | None) -> str:
+    return f" {out}" if out else ""
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 80, highlight=False)

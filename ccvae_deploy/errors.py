@@ -1,0 +1,74 @@
+"""Every error a user can meet, and the exit code that goes with it.
+
+    CCVAEError
+    ├── UsageError        an option or a combination of options that cannot work
+    ├── LabelError        an unknown label or a value outside its range
+    ├── DataError         a data set that does not agree with itself
+    ├── ImageError        one file that cannot be read as an image
+    ├── BundleError       a bundle that is missing, damaged or unsafe
+    ├── RunError          a run folder or a checkpoint that cannot be used
+    ├── ProviderError     an execution provider or a device that was asked for and is not there
+    ├── ParityError       an exported graph that does not compute what the model computes
+    └── TrainingError     training that cannot go on
+
+A message is one line: what was seen, what was expected, what to do next.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CCVAEError(Exception):
+    """Base of all errors that are the user's to read; `exit_code` is what the command ends with."""
+
+    exit_code = 2
+
+
+class UsageError(CCVAEError):
+    """An option or a combination of options that cannot work."""
+
+
+class LabelError(CCVAEError):
+    """An unknown label or a value outside its range."""
+
+
+class DataError(CCVAEError):
+    """A data set that does not agree with itself."""
+
+
+class ImageError(CCVAEError):
+    """One file that cannot be read as an image."""
+
+
+class BundleError(CCVAEError):
+    """A bundle that is missing, damaged or unsafe."""
+
+
+class RunError(CCVAEError):
+    """A run folder or a checkpoint that cannot be used."""
+
+
+class ProviderError(CCVAEError):
+    """An execution provider or a device that was asked for and is not there."""
+
+
+class ParityError(CCVAEError):
+    """An exported graph that does not compute what the model computes."""
+
+    exit_code = 1
+
+
+class TrainingError(CCVAEError):
+    """Training that cannot go on."""
+
+    exit_code = 1
+
+
+def nearest(seen: str, known: Iterable[str]) -> str:
+    """The known names closest to what was seen, as the tail of an error message."""
+    names = list(known)
+    by_folded = {name.casefold(): name for name in names}
+    close = get_close_matches(seen.casefold(), by_folded, n=3, cutoff=0.5)
+    chosen = [by_folded[name] for name in close] or names[:8]
+    rest = "" if len(names) <= len(chosen) or close else ", …"
+    return f"did you mean {' or '.join(chosen)}?" if close else f"known: {', '.join(chosen)}{rest}"

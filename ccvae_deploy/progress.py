@@ -1,0 +1,94 @@
+"""Progress of long work: a rich bar on a terminal, plain lines elsewhere. Writes to stderr only."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """What long work reports to."""
+
+    def advance(self, count: int = 1) -> None:
+        """`count` more items are done."""
+
+    def note(self, text: str) -> None:
+        """A short figure to show beside the rate, such as a loss."""
+
+    def line(self, text: str) -> None:
+        """A line that stays on the screen."""
+
+
+class _PlainLines:
+    """One line every few seconds: done, rate, remaining time."""
+
+    def __init__(self, title: str, total: int, unit: str, interval: float = 10.0) -> None:
+        self.title, self.total, self.unit, self.interval = title, total, unit, interval
+        self.start = self.last = time.monotonic()
+        self.done, self.text = 0, ""
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self.last >= self.interval:
+            self.last = now
+            rate = self.done / (now - self.start)
+            left = (self.total - self.done) / rate if rate else 0.0
+            print(
+                f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s, "
+                f"{left:,.0f} s left{self.text}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def note(self, text: str) -> None:
+        self.text = f", {text}"
+
+    def line(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(title: str, total: int, unit: str) -> Iterator[Progress]:
+    """Show the progress of `total` items called `unit`; yields what to report to.
+
+    The rate counts from here, so open it when the work begins.
+    """
+    if not sys.stderr.isatty():
+        yield _PlainLines(title, total, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _RichBar(bar, title, total, unit)
+
+
+class _RichBar:
+    def __init__(self, bar: "object", title: str, total: int, unit: str) -> None:
+        from rich.progress import Progress as RichProgress
+
+        assert isinstance(bar, RichProgress)
+        self.bar, self.unit, self.start, self.done = bar, unit, time.monotonic(), 0
+        self.task = bar.add_task(title, total=total, rate="", text="")
+
+    def advance(self, count: int = 1) -> None:
+        self.done += count
+        rate = self.done / max(time.monotonic() - self.start, 1e-9)
+        self.bar.update(self.task, advance=count, rate=f"{rate:,.0f} {self.unit}/s")
+
+    def note(self, text: str) -> None:
+        self.bar.update(self.task, text=text)
+
+    def line(self, text: str) -> None:
+        self.bar.console.print(text, highlight=False, markup=False)

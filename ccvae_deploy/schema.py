@@ -1,0 +1,241 @@
+"""What every artefact carries: labels, latent layout, image spec, manifest. Pure data, validated, frozen.
+
+Touches nothing outside memory. The JSON forms of these models stand in run folders, in checkpoints,
+in bundles and inside each exported graph, so a change of a field is a change of `SCHEMA_VERSION`.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .errors import LabelError, nearest
+
+SCHEMA_VERSION: Literal[1] = 1
+
+GraphName = Literal["encoder", "decoder", "classifier", "conditional_prior"]
+GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "classifier", "conditional_prior")
+
+PlainName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Positive = Annotated[int, Field(ge=1, le=4096)]
+
+
+class Frozen(BaseModel):
+    """A value object: immutable, and an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def folded(name: str) -> str:
+    """The form in which label and class names are compared: no case, no `-`, `_` or blanks."""
+    return "".join(c for c in name.casefold() if c not in "-_ ")
+
+
+class Label(Frozen):
+    """One named attribute of an image.
+
+    A binary label takes one column of y (0 or 1), a categorical one a one-hot column per class.
+    `dims` is how many characteristic latents belong to it.
+    """
+
+    name: PlainName
+    kind: Literal["binary", "categorical"] = "binary"
+    classes: tuple[PlainName, ...] = ("0", "1")
+    dims: Positive = 1
+
+    @model_validator(mode="after")
+    def _classes_agree(self) -> "Label":
+        if self.kind == "binary" and len(self.classes) != 2:
+            raise ValueError(f"binary label {self.name} has {len(self.classes)} classes, expected 2")
+        if len(self.classes) < 2 or len({folded(c) for c in self.classes}) != len(self.classes):
+            raise ValueError(f"label {self.name} needs two or more distinct classes")
+        return self
+
+    @property
+    def columns(self) -> int:
+        """How many columns of y (and of the logits) this label takes."""
+        return 1 if self.kind == "binary" else len(self.classes)
+
+
+class LabelSet(Frozen):
+    """All labels of a model, in the order of their latents and of the columns of y."""
+
+    labels: tuple[Label, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "LabelSet":
+        seen: dict[str, str] = {}
+        for label in self.labels:
+            twin = seen.setdefault(folded(label.name), label.name)
+            if twin is not label.name:
+                raise ValueError(f"labels {twin} and {label.name} differ only in case, blanks, - or _")
+        return self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The label names as spelled in the data."""
+        return tuple(label.name for label in self.labels)
+
+    @property
+    def columns(self) -> tuple[slice, ...]:
+        """Per label, its columns of y."""
+        return _slices([label.columns for label in self.labels])
+
+    @property
+    def width(self) -> int:
+        """Y, the number of columns of y."""
+        return sum(label.columns for label in self.labels)
+
+    def index(self, name: str) -> int:
+        """Position of the label called `name`, without regard to case, `-`, `_` and blanks.
+
+        Raises:
+            LabelError: no label has that name; the message gives the nearest ones.
+        """
+        for position, label in enumerate(self.labels):
+            if folded(label.name) == folded(name):
+                return position
+        raise LabelError(f"unknown label {name!r}: {nearest(name, self.names)}")
+
+
+class LatentLayout(Frozen):
+    """Which columns of z belong to which label: the characteristic blocks first, then the residual."""
+
+    blocks: tuple[Positive, ...] = Field(min_length=1)
+    residual: Annotated[int, Field(ge=0, le=4096)]
+
+    @property
+    def z_c(self) -> int:
+        """Zc, the number of characteristic latents."""
+        return sum(self.blocks)
+
+    @property
+    def size(self) -> int:
+        """Z, the number of latents."""
+        return self.z_c + self.residual
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        """Per label, its columns of z."""
+        return _slices(self.blocks)
+
+
+class ImageSpec(Frozen):
+    """What the encoder is given: float32 in [0, 1], N x channels x size x size.
+
+    An image of any size is brought there by Pillow's antialiased bilinear filter, its aspect ratio not kept.
+    """
+
+    channels: Literal[1, 3] = 3
+    size: Literal[32, 64, 128] = 64
+    resize: Literal["bilinear"] = "bilinear"
+    range: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def mode(self) -> Literal["L", "RGB"]:
+        """Pillow's name of the colour space."""
+        return "L" if self.channels == 1 else "RGB"
+
+
+class TensorSpec(Frozen):
+    """Name, shape (the batch dimension is written -1) and type of one input or output of a graph."""
+
+    name: PlainName
+    shape: tuple[int, ...]
+    dtype: Literal["float32"] = "float32"
+
+
+class GraphFile(Frozen):
+    """One serialised graph of a bundle."""
+
+    file: Annotated[str, Field(pattern=r"^[a-z_]{1,64}\.(onnx|pt|pt2)$")]
+    sha256: Sha256
+    bytes: Annotated[int, Field(ge=1, le=1 << 30)]
+    format: Literal["onnx", "torchscript", "pt2"]
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    opset: int | None = None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class ModelSpec(Frozen):
+    """The model family and the numbers that fix its networks."""
+
+    family: Literal["ccvae", "vae-classifier", "diva"] = "ccvae"
+    likelihood: Literal["laplace"] = "laplace"
+    likelihood_scale: Annotated[float, Field(gt=0)] = 1.0
+
+
+class LatentRange(Frozen):
+    """The 1st and 99th percentile of the posterior means of the validation images, per latent."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+class Manifest(Frozen):
+    """`manifest.json`: everything a bundle says of itself."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: ModelSpec
+    labels: LabelSet
+    layout: LatentLayout
+    image: ImageSpec
+    label_prior: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    latent_range: LatentRange
+    files: dict[GraphName, GraphFile]
+    provenance: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> "Manifest":
+        if self.layout.blocks != tuple(label.dims for label in self.labels.labels):
+            raise ValueError("latent layout and labels disagree")
+        if len(self.label_prior) != self.labels.width:
+            raise ValueError(f"label prior has {len(self.label_prior)} values, expected {self.labels.width}")
+        if {len(self.latent_range.low), len(self.latent_range.high)} != {self.layout.size}:
+            raise ValueError(f"latent range must have {self.layout.size} values")
+        expected = set(GRAPHS) - ({"conditional_prior"} if self.model.family == "vae-classifier" else set())
+        if set(self.files) != expected:
+            raise ValueError(f"files are {sorted(self.files)}, expected {sorted(expected)}")
+        if len({entry.format for entry in self.files.values()}) != 1:
+            raise ValueError("graphs of several formats in one bundle")
+        for name, entry in self.files.items():
+            inputs, outputs = graph_signature(name, self.labels, self.layout, self.image)
+            if entry.inputs != inputs or entry.outputs != outputs:
+                raise ValueError(f"inputs or outputs of {name} are not those of its labels and image spec")
+        return self
+
+    @property
+    def format(self) -> Literal["onnx", "torchscript", "pt2"]:
+        """The format that all graphs of the bundle share."""
+        return self.files["encoder"].format
+
+
+def graph_signature(
+    graph: GraphName, labels: LabelSet, layout: LatentLayout, image: ImageSpec
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """Inputs and outputs that `graph` must have, as the table of the bundle format says."""
+
+    def vector(name: str, width: int) -> TensorSpec:
+        return TensorSpec(name=name, shape=(-1, width))
+
+    picture = TensorSpec(name="image", shape=(-1, image.channels, image.size, image.size))
+    z, z_c, y = layout.size, layout.z_c, labels.width
+    match graph:
+        case "encoder":
+            return (picture,), (vector("z_loc", z), vector("z_scale", z))
+        case "decoder":
+            return (vector("z", z),), (picture,)
+        case "classifier":
+            return (vector("z_c", z_c),), (vector("logits", y),)
+        case "conditional_prior":
+            return (vector("y", y),), (vector("z_c_loc", z_c), vector("z_c_scale", z_c))
+
+
+def _slices(widths: Sequence[int]) -> tuple[slice, ...]:
+    ends = [sum(widths[: i + 1]) for i in range(len(widths))]
+    return tuple(slice(end - width, end) for width, end in zip(widths, ends, strict=True))

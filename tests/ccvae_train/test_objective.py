@@ -1,0 +1,215 @@
+"""SPEC 1.11's vectors, the agreement of the two estimators, and the gradients of the stop-gradient toy."""
+
+import math
+
+import pytest
+import torch
+from ccvae_train.networks import CCVAE
+from ccvae_train.objective import Labels, Posterior, exact_terms, paper_terms
+from ccvae_train.objective.terms import log_normal
+from ccvae_train.quadrature import label_integrals, tilted_moments
+from torch.nn.functional import logsigmoid
+
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
+
+LOC, SCALE = torch.tensor([[0.7, -1.2]], dtype=torch.float64), torch.tensor([[0.8, 1.1]], dtype=torch.float64)
+WEIGHT, BIAS = torch.tensor([1.3, 0.9], dtype=torch.float64), torch.tensor([0.1, -0.2], dtype=torch.float64)
+PRIOR = torch.tensor([0.3, 0.8], dtype=torch.float64)
+VECTORS = {  # y: (eq. 3 = eq. 4, log q(y|x), -KL(r||q))
+    (0, 0): (-9003.6109012478, -1.4863974025, -0.219136),
+    (0, 1): (-9004.2604035914, -2.5584399668, -0.397088),
+    (1, 0): (-9002.7098634032, -0.6562385340, -0.068835),
+    (1, 1): (-9003.1661265698, -1.7282810982, -0.246787),
+}
+EQUATION_5, EXACT_MIXTURE = -9001.9330732829, -9001.8602863077
+
+
+def made_model(dims: tuple[int, ...], residual: int = 0) -> CCVAE:
+    labels = LabelSet(labels=tuple(Label(name=f"l{i}", dims=d) for i, d in enumerate(dims)))
+    return CCVAE(labels, LatentLayout(blocks=dims, residual=residual), ImageSpec(size=32)).double()
+
+
+@pytest.fixture
+def toy() -> CCVAE:
+    """The model of SPEC 1.11: two labels of one latent each, no z_s."""
+    model = made_model((1, 1))
+    with torch.no_grad():
+        model.classifier.weight.copy_(WEIGHT)
+        model.classifier.bias.copy_(BIAS)
+        prior = model.conditional_prior
+        for loc, raw, locs, scales in (
+            (prior.loc_true, prior.raw_true, [2.0, 3.0], [1.5, 2.0]),
+            (prior.loc_false, prior.raw_false, [-2.0, -1.0], [1.1, 1.7]),
+        ):
+            loc.copy_(torch.tensor(locs))
+            raw.copy_(torch.tensor([math.log(math.expm1(s - 1e-3)) for s in scales]))
+    return model
+
+
+def log_likelihood(z: torch.Tensor) -> torch.Tensor:
+    a, b = z[..., 0], z[..., 1]
+    return -9000 + 0.8 * a - 0.5 * b + 0.3 * a * b - 0.1 * a.square()
+
+
+def labels_of(y: tuple[int, ...], count: int, observed: bool = True, prior: torch.Tensor = PRIOR) -> Labels:
+    tensor = torch.tensor([y], dtype=torch.float64).expand(count, -1)
+    return Labels(tensor, torch.full(tensor.shape, observed), prior, complete=observed)
+
+
+def posterior_of(count: int) -> Posterior:
+    return Posterior(LOC.expand(count, -1), SCALE.expand(count, -1))
+
+
+@pytest.mark.parametrize("y", VECTORS)
+def test_quadrature_gives_the_vectors(y: tuple[int, int]) -> None:
+    _, log_q, minus_kl = VECTORS[y]
+    found = label_integrals(LOC, SCALE, WEIGHT, BIAS, torch.eye(2).double(), torch.tensor([y], dtype=torch.float64))
+    assert found.log_q.sum().item() == pytest.approx(log_q, abs=1e-9)
+    assert (found.log_q - found.expected_log_q).sum().item() == pytest.approx(minus_kl, abs=1e-6)
+
+
+@pytest.mark.parametrize("y", VECTORS)
+def test_equation_4_from_moments(toy: CCVAE, y: tuple[int, int]) -> None:
+    """E_r[log p(x|z)] is a polynomial here, so the moments of r and the analytic terms give eq. 4 to the last digit."""
+    membership = toy.classifier.membership
+    found = label_integrals(LOC, SCALE, WEIGHT, BIAS, membership, torch.tensor([y], dtype=torch.float64))
+    (a, b), (variance, _) = (row[0] for row in tilted_moments(LOC, SCALE, WEIGHT, membership, found))
+    reconstruction = -9000 + 0.8 * a - 0.5 * b + 0.3 * a * b - 0.1 * (a.square() + variance)
+    terms = exact_terms(toy, posterior_of(1), labels_of(y, 1), log_likelihood, torch.Generator())
+    bound = reconstruction - terms.kl_residual - terms.kl_characteristic + terms.label_prior
+    assert bound.item() == pytest.approx(VECTORS[y][0], abs=2e-6)
+    assert terms.label.item() == pytest.approx(VECTORS[y][1], abs=1e-9)
+
+
+@pytest.mark.parametrize("y", VECTORS)
+@pytest.mark.parametrize("estimator", [exact_terms, paper_terms])
+def test_both_estimators_agree_with_equation_4_in_expectation(toy: CCVAE, y: tuple[int, int], estimator) -> None:
+    """The constant -9000 is taken out of the paper's draw, whose weight would blow its noise up 9000-fold."""
+    count = 40_000
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        found = estimator(
+            toy, posterior_of(count), labels_of(y, count), lambda z: log_likelihood(z) + 9000, generator
+        ).bound
+    expected = VECTORS[y][0] + 9000
+    assert found.mean().item() == pytest.approx(expected, abs=5 * found.std().item() / count**0.5 + 0.02)
+    assert found.std().item() / count**0.5 < 0.02
+
+
+def test_missing_labels_take_the_exact_mixture(toy: CCVAE) -> None:
+    count = 40_000
+    with torch.no_grad():
+        terms = exact_terms(
+            toy, posterior_of(count), labels_of((0, 0), count, False), log_likelihood, torch.Generator().manual_seed(1)
+        )
+    assert terms.bound.mean().item() == pytest.approx(EXACT_MIXTURE, abs=0.03)
+    assert terms.label.abs().max() == 0
+
+
+def test_the_papers_unsupervised_bound_is_equation_5(toy: CCVAE) -> None:
+    count = 60_000
+    with torch.no_grad():
+        terms = paper_terms(
+            toy, posterior_of(count), labels_of((0, 0), count, False), log_likelihood, torch.Generator().manual_seed(1)
+        )
+    assert terms.bound.mean().item() == pytest.approx(EQUATION_5, abs=0.03)
+
+
+def test_labels_missing_one_by_one_add_up(toy: CCVAE) -> None:
+    """With label 0 shown and label 1 missing, each contributes the term it has alone (SPEC 1.5, item 1)."""
+    count = 4000
+    y = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(count, -1)
+    shown = torch.tensor([[True, False]]).expand(count, -1)
+    generators = [torch.Generator().manual_seed(5) for _ in range(3)]
+    with torch.no_grad():
+        mixed, full, none = (
+            exact_terms(toy, posterior_of(count), Labels(y, mask, PRIOR), log_likelihood, generator)
+            for mask, generator in zip(
+                (shown, torch.ones_like(shown), torch.zeros_like(shown)), generators, strict=True
+            )
+        )
+    alone = label_integrals(LOC, SCALE, WEIGHT, BIAS, torch.eye(2).double(), y[:1])
+    assert mixed.label[0].item() == pytest.approx(alone.log_q[0, 0].item())
+    assert mixed.label_prior[0].item() == pytest.approx(math.log(0.3))
+    total = mixed.kl_characteristic.mean()
+    assert none.kl_characteristic.mean() != pytest.approx(full.kl_characteristic.mean())
+    assert min(none.kl_characteristic.mean(), full.kl_characteristic.mean()) < total
+    assert total < max(none.kl_characteristic.mean(), full.kl_characteristic.mean())
+
+
+@pytest.mark.parametrize(("constant", "stopped"), [(0.0, 0.7944), (-9300.0, 3629.63), (5000.0, -1950.19)])
+@pytest.mark.parametrize(("score_correction", "expected"), [(True, 0.8422), (False, 0.8902)])
+def test_gradient_of_the_stop_gradient_toy(constant, stopped, score_correction, expected) -> None:
+    """One label, q(z|x) = N(0.3, 0.7^2), classifier sigmoid(z), log-ratio c + z / 2 (SPEC 1.11): d bound / dm with
+    the bound E_r[log-ratio] + log q(y|x), which for the exact estimator may not depend on c."""
+    model = made_model((1,))
+    count = 60_000
+    loc = torch.full((count, 1), 0.3, dtype=torch.float64, requires_grad=True)
+    labels = labels_of((1,), count, prior=torch.tensor([0.5], dtype=torch.float64))
+    terms = exact_terms(
+        model,
+        Posterior(loc, torch.full_like(loc, 0.7)),
+        labels,
+        lambda z: constant + z[:, 0] / 2,
+        torch.Generator().manual_seed(0),
+        score_correction=score_correction,
+    )
+    (gradient,) = torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)
+    assert gradient.mean().item() == pytest.approx(expected, abs=0.004)
+    assert abs(stopped - gradient.mean().item()) > 0.03
+
+
+@pytest.mark.parametrize(("constant", "expected"), [(0.0, 0.7944), (-9300.0, 3629.63), (5000.0, -1950.19)])
+def test_the_papers_gradient_hides_a_label_weight(constant: float, expected: float) -> None:
+    """The same toy under the paper's stop-gradient, by its own reconstruction term: the extra multiple of
+    d log q(y|x)/dm = 0.3902 is 1 - E[w f], about -c (SPEC 1.5, item 5)."""
+    model = made_model((1,))
+    count = 20_000
+    loc = torch.full((count, 1), 0.3, dtype=torch.float64, requires_grad=True)
+    labels = labels_of((1,), count, prior=torch.tensor([0.5], dtype=torch.float64))
+    terms = paper_terms(
+        model,
+        Posterior(loc, torch.full_like(loc, 0.7)),
+        labels,
+        lambda z: constant + z[:, 0] / 2,
+        torch.Generator().manual_seed(0),
+    )
+    (gradient,) = torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)
+    assert gradient.mean().item() == pytest.approx(expected, rel=0.02, abs=0.02)
+
+
+@pytest.mark.parametrize(("deviation", "tolerance"), [(0.1, 1e-9), (1.0, 1e-9), (3.0, 2e-7), (5.0, 5e-5)])
+def test_quadrature_against_a_fine_grid(deviation: float, tolerance: float) -> None:
+    means = torch.linspace(-12, 12, 25, dtype=torch.float64).unsqueeze(1)
+    ones = torch.ones(1).double()
+    found = label_integrals(
+        means, torch.full_like(means, deviation), ones, 0 * ones, torch.ones(1, 1).double(), torch.ones_like(means)
+    )
+    t = torch.linspace(-20, 20, 20_001, dtype=torch.float64)
+    log_density = -t.square() / 2 - t.square().div(-2).logsumexp(0)
+    expected = (logsigmoid(means + deviation * t) + log_density).logsumexp(1)
+    assert (found.log_q[:, 0] - expected).abs().max() < tolerance
+
+
+def test_several_latents_per_label() -> None:
+    """KL(r||p) of a block of three latents against importance sampling of the definition."""
+    torch.manual_seed(0)
+    model = made_model((3,), residual=2)
+    with torch.no_grad():
+        model.classifier.weight.copy_(torch.tensor([0.9, -0.4, 0.3]))
+    loc, scale = torch.randn(1, 5).double(), torch.rand(1, 5).double() + 0.3
+    y = torch.ones(1, 1).double()
+    terms = exact_terms(
+        model,
+        Posterior(loc, scale),
+        Labels(y, y > 0, torch.tensor([0.4], dtype=torch.float64)),
+        lambda z: 0 * z[:, 0],
+        torch.Generator().manual_seed(0),
+    )
+    z = loc[:, :3] + scale[:, :3] * torch.randn(400_000, 3).double()
+    log_q_y = logsigmoid(model.classifier(z)).sum(1)
+    log_w = log_q_y - (log_q_y.logsumexp(0) - math.log(len(z)))
+    log_ratio = (
+        log_normal(z, loc[:, :3], scale[:, :3]).sum(1) + log_w - log_normal(z, *model.conditional_prior(y)).sum(1)
+    )
+    assert terms.kl_characteristic.item() == pytest.approx((log_w.exp() * log_ratio).mean().item(), abs=0.02)

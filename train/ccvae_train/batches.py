@@ -1,0 +1,38 @@
+"""From memory-mapped uint8 rows to tensors on a device, and the order in which training sees them."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .datasets.dataset import MISSING
+from .device import Device
+
+
+def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device) -> Tensor:
+    """Rows of (N, H, W, C) uint8 as (n, C, H, W) float32 in [0, 1], channels last in memory.
+
+    The bytes travel and are converted on the device; gathering by row keeps the layout that convolutions like best.
+    """
+    gathered = torch.from_numpy(images[rows])
+    if device.torch_device.type == "cuda":
+        gathered = gathered.pin_memory().to(device.torch_device, non_blocking=True)
+    return gathered.permute(0, 3, 1, 2).float().div_(255)
+
+
+def labels_of(labels: NDArray[np.int8], device: Device) -> tuple[Tensor, Tensor]:
+    """Labels as y of 0 and 1 (0 where missing) and the mask of those shown, both (n, L)."""
+    tensor = torch.from_numpy(labels).to(device.torch_device)
+    return tensor.clamp_min(0).float(), tensor != MISSING
+
+
+def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> NDArray[np.intp]:
+    """The rows of every batch of an epoch, (steps, batch_size), a function of (seed, epoch) alone.
+
+    The remainder of the division waits for another epoch's order, so that every batch has one shape; a set smaller
+    than a batch is one batch.
+    """
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    size = min(batch_size, count)
+    steps = count // size
+    return order[: steps * size].reshape(steps, size)

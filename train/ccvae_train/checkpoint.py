@@ -1,0 +1,206 @@
+"""Checkpoints: one safetensors file whose header holds the JSON; written beside and swapped in, never unpickled.
+
+Touches the run folder only. Besides the weights a checkpoint holds the optimiser's moments and the step, which is all
+that training needs to go on: data order and noise are functions of (seed, step).
+"""
+
+import json
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ccvae_deploy.errors import RunError
+from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet, LatentLayout, LatentRange, ModelSpec
+
+from .config import TrainConfig
+from .networks import CCVAE
+
+CHECKPOINT = "checkpoint.safetensors"
+HEADER_LIMIT = 8 << 20
+
+
+class RunState(Frozen):
+    """The JSON half of a checkpoint.
+
+    Attributes:
+        step: optimiser steps done.
+        precision: what the networks were trained in; kept so that a resumed run computes the same.
+    """
+
+    schema_version: int = Field(default=1, ge=1, le=1)
+    config: TrainConfig
+    model: ModelSpec
+    labels: LabelSet
+    layout: LatentLayout
+    image: ImageSpec
+    label_prior: tuple[float, ...]
+    latent_range: LatentRange
+    step: int = Field(ge=0)
+    precision: str
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A trained model and what it says of itself; the model is in eval mode, float32, on the CPU."""
+
+    path: Path
+    model: CCVAE
+    state: RunState
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Model family and likelihood."""
+        return self.state.model
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels the model knows."""
+        return self.state.labels
+
+    @property
+    def layout(self) -> LatentLayout:
+        """Which latents belong to which label."""
+        return self.state.layout
+
+    @property
+    def image(self) -> ImageSpec:
+        """What the encoder is given."""
+        return self.state.image
+
+    @property
+    def label_prior(self) -> tuple[float, ...]:
+        """p(y_i = 1) per label."""
+        return self.state.label_prior
+
+    @property
+    def latent_range(self) -> LatentRange:
+        """Percentiles 1 and 99 of real latents."""
+        return self.state.latent_range
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Data, settings, figures and versions of the training."""
+        return self.state.provenance
+
+
+def resolve_run(run: Path) -> Path:
+    """The run folder that `run` names: a folder, a symlink, or a text file holding a relative path.
+
+    Raises:
+        RunError: nothing is there, or no checkpoint is in it.
+    """
+    folder = run.parent / run.readlink() if run.is_symlink() else run
+    if run.is_file() and run.stat().st_size < 4096:
+        folder = run.parent / run.read_text("utf-8").strip()
+    if not folder.is_dir():
+        raise RunError(f"no run at {run}; make one with `ccvae-deploy train`")
+    if not (folder / CHECKPOINT).is_file():
+        raise RunError(f"no {CHECKPOINT} in {folder}; let `ccvae-deploy train` finish its first epoch")
+    return folder
+
+
+def save_checkpoint(run: Path, model: CCVAE, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+    """Write the checkpoint of a run so that at any moment a whole one is there.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written; the checkpoint before stays as it was.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in moments.items()}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    target = run / CHECKPOINT
+    beside = run / f".{CHECKPOINT}.{os.getpid()}"
+    try:
+        save_file(whole, beside, metadata={"ccvae": state.model_dump_json()})
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(target)
+    except (OSError, SafetensorError) as error:
+        beside.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {target}: {error}; make room and go on with `ccvae-deploy train --resume`"
+        ) from error
+
+
+def read_checkpoint(run: Path) -> tuple[RunState, dict[str, Tensor]]:
+    """State and tensors of a run's checkpoint.
+
+    Raises:
+        RunError: the file is damaged, or was written by another version.
+    """
+    path = resolve_run(run) / CHECKPOINT
+    try:
+        _refuse_huge_header(path)
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        return RunState.model_validate_json(header.get("ccvae", "")), tensors
+    except (OSError, SafetensorError, struct.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise RunError(f"{path} is damaged: {error}; train again or restore it from a copy") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RunError(f"{path} is not a checkpoint of this version: {where} {first['msg']}; train again") from error
+
+
+def restore(run: Path, state: RunState, tensors: dict[str, Tensor]) -> CCVAE:
+    """The model of a checkpoint, on the CPU.
+
+    Raises:
+        RunError: the tensors are not those of the networks that the state describes.
+    """
+    model = CCVAE(state.labels, state.layout, state.image)
+    weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"the checkpoint in {run} does not fit its own description: {reason}; train again") from error
+    return model
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser over the same parameters its moments back, each in the memory layout of its parameter.
+
+    The fused step walks parameter and moments side by side in memory, so their strides must agree.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, moment = name.split(".")
+            like = parameters[int(index)]
+            laid_out = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
+            moments.setdefault(int(index), {})[moment] = laid_out.detach()
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def load_run(run: Path) -> TrainedRun:
+    """Open a run for reading.
+
+    Args:
+        run: a run folder, or `runs/latest`.
+
+    Raises:
+        RunError: there is no run, or its checkpoint cannot be used.
+    """
+    folder = resolve_run(run)
+    state, tensors = read_checkpoint(folder)
+    return TrainedRun(folder, restore(folder, state, tensors).eval(), state)
+
+
+def _refuse_huge_header(path: Path) -> None:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+    if length > HEADER_LIMIT:
+        raise SafetensorError(f"a header of {length:,} bytes")

@@ -1,0 +1,43 @@
+"""What every reader gives to training: two partitions of memory-mapped images and their labels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccvae_deploy.schema import ImageSpec, LabelSet
+
+MISSING = -1
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Images and labels of one partition, row by row.
+
+    Attributes:
+        images: (N, H, W, C) uint8, usually memory-mapped.
+        labels: (N, L) int8; 0 or 1 for a binary label, the class index for a categorical one, -1 where missing.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set that has been checked, decoded and cached.
+
+    Attributes:
+        source: as the user typed it, such as `celeba:DIR`.
+        fingerprint: sha256 of what the arrays were made from; two runs with the same value saw the same data.
+    """
+
+    source: str
+    labels: LabelSet
+    image: ImageSpec
+    train: Partition
+    valid: Partition
+    fingerprint: str

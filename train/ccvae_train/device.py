@@ -1,0 +1,69 @@
+"""Where and in which number format training runs: choose, check, and say so."""
+
+import contextlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+
+from ccvae_deploy.errors import ProviderError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that really is there.
+
+    Attributes:
+        precision: `bf16` runs the networks under autocast; the objective is float32 always.
+        note: one line for people: what was taken and why.
+    """
+
+    torch_device: torch.device
+    precision: str
+    note: str
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The context in which the networks run."""
+        if self.precision == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.torch_device.type, torch.bfloat16)
+
+    def generator(self, *key: int) -> torch.Generator:
+        """A generator whose noise is a function of `key` alone, so that training resumes without stored state."""
+        mixed = 0
+        for part in key:
+            mixed = (mixed * 6_364_136_223_846_793_005 + part + 1_442_695_040_888_963_407) % 2**63
+        return torch.Generator(self.torch_device).manual_seed(mixed)
+
+
+def choose_device(requested: str, precision: str | None = None) -> Device:
+    """The device asked for.
+
+    Args:
+        requested: `auto`, `cpu` or `cuda`.
+        precision: `bf16` or `fp32`, to go on as a run began; None takes bf16 where the device computes in it.
+
+    Raises:
+        ProviderError: `cuda` was asked for and no CUDA device can be used.
+    """
+    if requested != "cpu" and torch.cuda.is_available():
+        index = torch.cuda.current_device()
+        name = torch.cuda.get_device_name(index)
+        chosen = precision or ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
+        return Device(torch.device("cuda", index), chosen, f"cuda: {name}, {chosen}")
+    if requested == "cuda":
+        built = (
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda}"
+            if torch.version.cuda
+            else (f"torch {torch.__version__} is built without CUDA")
+        )
+        raise ProviderError(f"--device cuda: no usable CUDA device ({built}); check the driver, or use --device cpu")
+    why = "" if requested == "cpu" else " (no CUDA device found)"
+    chosen = precision or ("bf16" if _cpu_computes_bf16() else "fp32")
+    return Device(torch.device("cpu"), chosen, f"cpu: {torch.get_num_threads()} threads, {chosen}{why}")
+
+
+def _cpu_computes_bf16() -> bool:
+    """Whether the processor has bf16 arithmetic; emulated bf16 is slower than fp32."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

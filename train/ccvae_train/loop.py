@@ -1,0 +1,210 @@
+"""The training loop: one optimiser, mixed batches, a checkpoint per epoch; everything random is a function of the step.
+
+Writes into the run folder only. Data order comes from (seed, epoch) and noise from (seed, step), so a run that was
+killed goes on from its checkpoint to the same weights as one that was not.
+"""
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ccvae_deploy.errors import TrainingError
+from ccvae_deploy.progress import Progress, progress
+from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange, ModelSpec
+
+from .batches import epoch_order, images_of, labels_of
+from .checkpoint import RunState, save_checkpoint
+from .config import TrainConfig
+from .datasets.dataset import MISSING, Dataset
+from .device import Device
+from .grids import intervention_grid, save_grid
+from .interrupt import Interrupt, interruptible
+from .networks import CCVAE
+from .objective import Labels, Posterior, Terms, exact_terms, laplace_log_likelihood, paper_terms
+from .run_folder import append_metrics, write_run_json
+from .tensorboard import Scalars
+from .validation import Validation, validate
+
+GRID_EPOCHS = 5
+WARM_UP_STEPS = 200
+
+
+@dataclass
+class Fit:
+    """Everything a training run holds in memory."""
+
+    run: Path
+    config: TrainConfig
+    data: Dataset
+    labels: LabelSet
+    layout: LatentLayout
+    shown: NDArray[np.int8]
+    prior: NDArray[np.float64]
+    model: CCVAE
+    optimiser: torch.optim.Optimizer
+    device: Device
+    provenance: dict[str, Any]
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch; an epoch's remainder of less than a batch is left to the next."""
+        return max(len(self.data.train) // self.config.batch_size, 1)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.steps_per_epoch * self.config.epochs
+
+
+def train_to_end(fit: Fit) -> bool:
+    """Train from `fit.step` to the last epoch; False when the user interrupted it, with a checkpoint at that step.
+
+    Raises:
+        TrainingError: the loss is not finite; the checkpoint of the last whole epoch stays.
+        RunError: a checkpoint cannot be written.
+    """
+    scalars = Scalars.open(fit.run, fit.step)
+    order: NDArray[np.intp] = np.empty((0, 0), np.intp)
+    batch = min(fit.config.batch_size, len(fit.data.train))
+    with interruptible() as interrupt, progress("train", (fit.steps - fit.step) * batch, "images") as bar:
+        while fit.step < fit.steps:
+            epoch, position = divmod(fit.step, fit.steps_per_epoch)
+            if position == 0 or not len(order):
+                order = epoch_order(len(fit.data.train), batch, fit.config.seed, epoch)
+                began, began_at = time.monotonic(), fit.step
+            _step(fit, order[position])
+            fit.step += 1
+            bar.advance(batch)
+            if fit.step % fit.steps_per_epoch == 0:
+                done = fit.step - began_at
+                rate = done * batch / (time.monotonic() - began)
+                _end_epoch(fit, done, rate, bar, scalars)
+            if _stopped(fit, interrupt):
+                return False
+    return True
+
+
+def _stopped(fit: Fit, interrupt: Interrupt) -> bool:
+    if not interrupt.requested or fit.step == fit.steps:
+        return False
+    if fit.step % fit.steps_per_epoch:
+        _, means = _validate(fit)
+        _save(fit, means)
+    return True
+
+
+def _step(fit: Fit, rows: NDArray[np.intp]) -> None:
+    for group in fit.optimiser.param_groups:
+        group["lr"] = learning_rate(fit.step, fit.steps, fit.config.learning_rate)
+    terms = batch_terms(fit, rows)
+    loss = terms.loss(fit.config.weight_of_labels)
+    _refuse_not_finite(fit, loss, terms)
+    fit.optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    fit.optimiser.step()
+    for name, value in {"loss": loss, **vars(terms)}.items():
+        mean = value.detach().mean()
+        fit.sums[name] = fit.sums[name] + mean if name in fit.sums else mean
+
+
+def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
+    """The objective's terms for the training images `rows` with the noise of the current step."""
+    image = images_of(fit.data.train.images, rows, fit.device)
+    y, observed = labels_of(fit.shown[rows], fit.device)
+    prior = torch.as_tensor(fit.prior, dtype=torch.float32, device=image.device)
+    labels = Labels(y, observed, prior, complete=bool((fit.shown[rows] != MISSING).all()))
+    with fit.device.autocast():
+        loc, scale = fit.model.encoder(image)
+
+    def log_likelihood(z: Tensor) -> Tensor:
+        with fit.device.autocast():
+            mean = fit.model.decoder(z)
+        return laplace_log_likelihood(image, mean, fit.config.scale_of_likelihood)
+
+    estimator = exact_terms if fit.config.estimator == "exact" else paper_terms
+    generator = fit.device.generator(fit.config.seed, fit.step)
+    return estimator(fit.model, Posterior(loc, scale), labels, log_likelihood, generator)
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up, then a half cosine down to 2 % of the peak."""
+    warm_up = min(1.0, (step + 1) / min(WARM_UP_STEPS, max(steps // 10, 1)))
+    return peak * warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
+
+
+def _refuse_not_finite(fit: Fit, loss: Tensor, terms: Terms) -> None:
+    # asking a GPU for the value at every step would make it wait for the host
+    if fit.device.torch_device.type != "cpu" and fit.step % 20:
+        return
+    if math.isfinite(float(loss.detach())):
+        return
+    guilty = [name for name, value in terms.means().items() if not math.isfinite(value)] or ["the sum"]
+    epoch = fit.step // fit.steps_per_epoch
+    kept = f"the checkpoint after epoch {epoch} stays in {fit.run}" if epoch else "no epoch was finished"
+    raise TrainingError(
+        f"the loss is not finite at step {fit.step} (not finite: {', '.join(guilty)}); {kept}; "
+        f"train again with a --learning-rate below {fit.config.learning_rate:g}"
+    )
+
+
+def _end_epoch(fit: Fit, done: int, rate: float, bar: Progress, scalars: Scalars) -> None:
+    """Validate, record and save; `done` steps of this epoch were run here, fewer than all after a resume."""
+    epoch = fit.step // fit.steps_per_epoch
+    figures, means = _validate(fit)
+    terms = {name: float(value) / done for name, value in fit.sums.items()}
+    fit.sums.clear()
+    if not math.isfinite(terms["loss"]):
+        raise TrainingError(f"the loss of epoch {epoch} is not finite; the checkpoint before it stays in {fit.run}")
+    row = {"epoch": epoch, "step": fit.step, "images_per_second": rate, **terms, **figures.figures()}
+    append_metrics(fit.run, row)
+    scalars.add(row, fit.step)
+    fit.provenance["validation"] = {**figures.figures(), "by_label": figures.by_label}
+    fit.provenance["epochs_done"] = epoch
+    _save(fit, means)
+    if epoch % GRID_EPOCHS == 0 or epoch in (1, fit.config.epochs):
+        grid = intervention_grid(fit.model, fit.data.valid.images, fit.labels.names, fit.device)
+        save_grid(fit.run / "grids" / f"epoch-{epoch:04d}.png", grid)
+    bar.line(epoch_line(epoch, fit.config.epochs, rate, figures))
+
+
+def epoch_line(epoch: int, epochs: int, rate: float, figures: Validation) -> str:
+    """The line an epoch leaves on the screen, within 80 columns at ordinary values."""
+    return (
+        f"epoch {epoch}/{epochs}  {rate:,.0f} img/s  acc {figures.accuracy:.4f} (floor {figures.floor:.4f})  "
+        f"bal {figures.balanced_accuracy:.4f}  L1 {figures.l1:.4f}\n"
+        f"    E[w] {figures.weight_mean:.3f}  ESS {figures.weight_ess:.0%}"
+    )
+
+
+def _validate(fit: Fit) -> tuple[Validation, NDArray[np.float32]]:
+    fit.model.eval()
+    found = validate(fit.model, fit.data.valid, fit.labels.names, fit.prior, fit.device)
+    fit.model.train()
+    return found
+
+
+def _save(fit: Fit, means: NDArray[np.float32]) -> None:
+    low, high = np.percentile(means, [1, 99], axis=0)
+    state = RunState(
+        config=fit.config,
+        model=ModelSpec(likelihood_scale=fit.config.scale_of_likelihood),
+        labels=fit.labels,
+        layout=fit.layout,
+        image=fit.data.image,
+        label_prior=tuple(float(p) for p in fit.prior),
+        latent_range=LatentRange(low=tuple(map(float, low)), high=tuple(map(float, high))),
+        step=fit.step,
+        precision=fit.device.precision,
+        provenance=fit.provenance,
+    )
+    save_checkpoint(fit.run, fit.model, fit.optimiser, state)
+    write_run_json(fit.run, state)

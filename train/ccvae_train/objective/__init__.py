@@ -1,0 +1,7 @@
+"""The objective: two estimators of the same bounds (eq. 3 to 6), terms by name. Pure tensor functions."""
+
+from .exact import exact_terms
+from .paper import paper_terms
+from .terms import Labels, Posterior, Terms, laplace_log_likelihood
+
+__all__ = ["Labels", "Posterior", "Terms", "exact_terms", "laplace_log_likelihood", "paper_terms"]

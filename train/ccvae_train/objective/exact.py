@@ -1,0 +1,110 @@
+"""The `exact` estimator: quadrature where an integral is one-dimensional, draws only for the reconstruction.
+
+With r(z_c|x,y) = q(z_c|x) q(y|z_c) / q(y|x), eq. 4 is (SPEC 1.5, item 3)
+
+    L(x,y) = E_{r(z_c) q(z_s|x)}[log p(x|z)] - sum_i KL(r_i || p(z_i|y_i)) - KL(q(z_s|x) || p(z_s)) + log p(y).
+
+log q(y|x) and KL(r_i || p(z_i|y_i)) come from quadrature. For the reconstruction, z_i is drawn from r_i: several
+draws of q(z_i|x), one of them picked by its classifier weight, at no cost for the decoder. A label that is missing
+takes the exact mixture: - KL(q(z_i|x) || sum_y p(y_i) p(z_i|y_i)), no score function and no imputed label.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from ccvae_train.networks import CCVAE
+from ccvae_train.quadrature import label_integrals, tilted_moments
+
+from .terms import (
+    HALF_LOG_TWO_PI,
+    Labels,
+    LogLikelihood,
+    Posterior,
+    Terms,
+    kl_to_standard_normal,
+    log_normal,
+    standard_normal,
+)
+
+DRAWS = 16
+
+
+def exact_terms(
+    model: CCVAE,
+    posterior: Posterior,
+    labels: Labels,
+    log_likelihood: LogLikelihood,
+    generator: torch.Generator,
+    *,
+    score_correction: bool = False,
+) -> Terms:
+    """Estimate every term of the bound for a batch.
+
+    Args:
+        score_correction: add the gradient of the pick itself, with a leave-one-out baseline. It makes the gradient
+            that of eq. 4 exactly; without it the gradient misses Cov_r(log p(x|z), d log q(y|z)), which is noise to
+            training (SPEC 1.11: 0.8422 with it, 0.8902 without).
+    """
+    split = model.layout.z_c
+    loc, scale = posterior.loc[:, :split], posterior.scale[:, :split]
+    head, membership = model.classifier, model.classifier.membership
+    integrals = label_integrals(loc, scale, head.weight, head.bias, membership, labels.y)
+    mean, variance = tilted_moments(loc, scale, head.weight, membership, integrals)
+    prior_loc, prior_scale = model.conditional_prior(labels.y)
+    log_ratio = _expected_log_normal(mean, variance, loc, scale)
+    log_ratio = log_ratio - _expected_log_normal(mean, variance, prior_loc, prior_scale)
+    kl = log_ratio @ membership + integrals.expected_log_q - integrals.log_q
+
+    draws = loc.unsqueeze(1) + scale.unsqueeze(1) * standard_normal((len(loc), DRAWS, split), loc, generator)
+    log_weight = logsigmoid((2 * labels.y - 1).unsqueeze(1) * head(draws)) * labels.observed.unsqueeze(1)
+    pick = _pick(log_weight.detach(), generator)
+    z_c = draws.gather(1, (pick.to(draws.dtype) @ membership.T).long().unsqueeze(1)).squeeze(1)
+    if not labels.complete:
+        kl = torch.where(labels.observed, kl, _kl_to_mixture(model, scale, draws, labels.prior))
+
+    residual_loc, residual_scale = posterior.loc[:, split:], posterior.scale[:, split:]
+    z_s = residual_loc + residual_scale * standard_normal(residual_loc.shape, loc, generator)
+    reconstruction = log_likelihood(torch.cat([z_c, z_s], dim=1))
+    if score_correction:
+        log_pick = log_weight.log_softmax(1).gather(1, pick.unsqueeze(1)).squeeze(1).sum(1)
+        advantage = _leave_one_out_advantage(reconstruction.detach())
+        reconstruction = reconstruction + advantage * (log_pick - log_pick.detach())
+    return Terms(
+        reconstruction=reconstruction,
+        kl_residual=kl_to_standard_normal(residual_loc, residual_scale).sum(1),
+        kl_characteristic=kl.sum(1),
+        label_prior=labels.log_prior.sum(1),
+        label=(integrals.log_q * labels.observed).sum(1),
+    )
+
+
+def _kl_to_mixture(model: CCVAE, scale: Tensor, draws: Tensor, prior: Tensor) -> Tensor:
+    """KL(q(z_i|x) || sum_y p(y_i) p(z_i|y_i)), (N, L): entropy in closed form, the mixture over the draws."""
+    membership = model.classifier.membership
+
+    def log_joint(state: Tensor, log_prior: Tensor) -> Tensor:
+        return log_normal(draws, *model.conditional_prior(state)) @ membership + log_prior
+
+    present = torch.ones_like(prior).unsqueeze(0)
+    log_mixture = torch.logaddexp(
+        log_joint(present, prior.log()), log_joint(torch.zeros_like(present), (-prior).log1p())
+    )
+    negative_entropy = (-scale.log() - HALF_LOG_TWO_PI - 0.5) @ membership
+    return negative_entropy - log_mixture.mean(1)
+
+
+def _expected_log_normal(mean: Tensor, variance: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """E[log N(z; loc, scale^2)] for any z of this mean and variance, elementwise."""
+    return -((mean - loc).square() + variance) / (2 * scale.square()) - scale.log() - HALF_LOG_TWO_PI
+
+
+def _pick(log_weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Per image and label the index of one draw, taken with probability softmax(log_weight) (Gumbel's trick)."""
+    uniform = torch.rand(log_weight.shape, generator=generator, device=log_weight.device)
+    return (log_weight - (-uniform.clamp_min(1e-12).log()).log()).argmax(1)
+
+
+def _leave_one_out_advantage(value: Tensor) -> Tensor:
+    """Each value less the mean of the others; no bias, and free of any constant in the likelihood."""
+    return (value - value.mean()) * (len(value) / max(len(value) - 1, 1))

@@ -1,0 +1,97 @@
+"""What both estimators speak: the posterior they are given, the labels, the terms they return, and the likelihood."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
+
+LogLikelihood = Callable[[Tensor], Tensor]
+"""z (N, Z) to log p(x|z) (N,), in nats, normalising constant included."""
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z|x) = N(loc, scale^2), both (N, Z), the characteristic latents first."""
+
+    loc: Tensor
+    scale: Tensor
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a batch and p(y).
+
+    Attributes:
+        y: (N, L) of 0 and 1; any value where missing.
+        observed: (N, L), True where the label is shown.
+        prior: (L,), p(y_i = 1).
+        complete: True only when every label of the batch is shown, which saves the work of the missing ones.
+    """
+
+    y: Tensor
+    observed: Tensor
+    prior: Tensor
+    complete: bool = False
+
+    @property
+    def log_prior(self) -> Tensor:
+        """log p(y_i) of the shown labels, 0 of the others, (N, L)."""
+        log_p = torch.where(self.y > 0.5, self.prior.log(), (-self.prior).log1p())
+        return log_p * self.observed
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of the bound, each (N,), in nats per image.
+
+    Attributes:
+        reconstruction: E_r[log p(x|z)].
+        kl_residual: KL(q(z_s|x) || p(z_s)).
+        kl_characteristic: KL(r(z_c) || p(z_c|y)) of shown labels, and KL to the mixture over y of missing ones.
+        label_prior: log p(y) of shown labels.
+        label: log q(y|x) of shown labels; not part of the bound, `label_weight` multiplies it.
+    """
+
+    reconstruction: Tensor
+    kl_residual: Tensor
+    kl_characteristic: Tensor
+    label_prior: Tensor
+    label: Tensor
+
+    @property
+    def bound(self) -> Tensor:
+        """L(x, y) of eq. 4 where labels are shown, the bound on log p(x) where they are not, (N,)."""
+        return self.reconstruction - self.kl_residual - self.kl_characteristic + self.label_prior
+
+    def loss(self, label_weight: float) -> Tensor:
+        """What training minimises: the mean of -(bound + label_weight log q(y|x)) over images."""
+        return -(self.bound + label_weight * self.label).mean()
+
+    def means(self) -> dict[str, float]:
+        """Every term's mean over images, by name."""
+        return {name: float(value.detach().mean()) for name, value in vars(self).items()}
+
+
+def log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """log N(z; loc, scale^2), elementwise."""
+    return -((z - loc) / scale).square() / 2 - scale.log() - HALF_LOG_TWO_PI
+
+
+def standard_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Draws of N(0, 1) on the device and in the type of `like`."""
+    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def kl_to_standard_normal(loc: Tensor, scale: Tensor) -> Tensor:
+    """KL(N(loc, scale^2) || N(0, 1)), elementwise."""
+    return (loc.square() + scale.square() - 1) / 2 - scale.log()
+
+
+def laplace_log_likelihood(image: Tensor, mean: Tensor, scale: float) -> Tensor:
+    """log Laplace(image; mean, scale) summed over channels and pixels, (N,)."""
+    pixels = image[0].numel()
+    return -(image - mean).abs().flatten(1).sum(1) / scale - pixels * math.log(2 * scale)

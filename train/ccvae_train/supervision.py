@@ -1,0 +1,50 @@
+"""Which labels training may see: the supervision rate and p(y). Pure numpy."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccvae_deploy.errors import DataError, UsageError
+from ccvae_deploy.schema import LabelSet
+
+from .datasets.dataset import MISSING
+
+
+def supervised(labels: NDArray[np.int8], rate: float, seed: int) -> NDArray[np.int8]:
+    """The labels with those outside a random subset hidden.
+
+    A share `rate` of the images that have any label keeps theirs; for one seed the subset of a lower rate lies
+    inside that of a higher one.
+
+    Args:
+        labels: (N, L), -1 where missing.
+        rate: f, in (0, 1].
+
+    Raises:
+        UsageError: no image would keep its labels.
+    """
+    labelled = np.flatnonzero((labels != MISSING).any(axis=1))
+    keep = round(rate * len(labelled))
+    if keep == 0:
+        raise UsageError(
+            f"--supervision {rate:g} of {len(labelled):,} labelled images shows none of them; "
+            f"give at least {1 / max(len(labelled), 1):.2g}"
+        )
+    order = np.random.default_rng(seed).permutation(labelled)
+    shown = np.full_like(labels, MISSING)
+    shown[order[:keep]] = labels[order[:keep]]
+    return shown
+
+
+def label_prior(labels: NDArray[np.int8], names: LabelSet) -> NDArray[np.float64]:
+    """p(y_i = 1) as the mean of the shown labels, kept half an image away from 0 and 1, (L,).
+
+    Raises:
+        DataError: a label is shown for no image.
+    """
+    shown = labels != MISSING
+    counts, positives = shown.sum(axis=0), (labels == 1).sum(axis=0)
+    for name, count in zip(names.names, counts, strict=True):
+        if count == 0:
+            raise DataError(f"label {name} is shown for no training image; raise --supervision or leave it out")
+    prior: NDArray[np.float64] = np.clip(positives / counts, 0.5 / counts, 1 - 0.5 / counts)
+    return prior
