@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from ccvae_train.networks import CCVAE
 
 from ccvae_deploy.errors import LabelError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
+from ccvae_train.networks import CCVAE
 
 
 def made_model(size: int = 64, channels: int = 3, dims: tuple[int, ...] = (1,) * 18) -> CCVAE:

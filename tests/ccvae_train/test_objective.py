@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import logsigmoid
+
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 from ccvae_train.networks import CCVAE
 from ccvae_train.objective import Labels, Posterior, exact_terms, paper_terms
 from ccvae_train.objective.terms import log_normal
 from ccvae_train.quadrature import label_integrals, tilted_moments
-from torch.nn.functional import logsigmoid
-
-from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 
 LOC, SCALE = torch.tensor([[0.7, -1.2]], dtype=torch.float64), torch.tensor([[0.8, 1.1]], dtype=torch.float64)
 WEIGHT, BIAS = torch.tensor([1.3, 0.9], dtype=torch.float64), torch.tensor([0.1, -0.2], dtype=torch.float64)

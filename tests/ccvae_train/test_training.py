@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, TrainingError, UsageError
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.loop import learning_rate
 from ccvae_train.supervision import label_prior, supervised
 from ccvae_train.training import train
-from PIL import Image
-
-from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, TrainingError, UsageError
-from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 
 LABELS = LabelSet(labels=(Label(name="bright"), Label(name="Left_Bar"), Label(name="red")))
 

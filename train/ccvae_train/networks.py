@@ -89,9 +89,9 @@ class ConditionalPrior(nn.Module):
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """y (N, L) in [0, 1] to z_c_loc and z_c_scale, both (N, Zc)."""
         state = y @ self.membership.T
-        loc = torch.lerp(self.loc_false, self.loc_true, state)
-        scale = torch.lerp(softplus(self.raw_false), softplus(self.raw_true), state)
-        return loc, scale + SCALE_FLOOR
+        scale_false, scale_true = softplus(self.raw_false), softplus(self.raw_true)
+        loc = self.loc_false + state * (self.loc_true - self.loc_false)
+        return loc, scale_false + state * (scale_true - scale_false) + SCALE_FLOOR
 
 
 class CCVAE(nn.Module):

@@ -1,0 +1,194 @@
+"""Open and verify a bundle: four graphs as functions of numpy arrays. Reads inside the bundle folder only.
+
+Every file is read once; the bytes that were hashed and vetted are the bytes that run.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from .errors import BundleError
+from .providers import Choice, choose_provider, make_session
+from .schema import SCHEMA_VERSION, GraphFile, GraphName, Manifest
+
+Array = NDArray[np.float32]
+Graph = Callable[[Array], tuple[Array, ...]]
+
+MANIFEST = "manifest.json"
+MANIFEST_LIMIT = 4 << 20
+GRAPH_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle. Arrays are float32, the batch dimension first and of any size.
+
+    Attributes:
+        digest: sha256 of manifest.json, which holds the hash of every graph: it identifies the bundle.
+        provider: what the graphs run on, as the session itself names it.
+        provider_note: one line for people: what was taken and why.
+    """
+
+    manifest: Manifest
+    digest: str
+    provider: str
+    provider_note: str
+    graphs: dict[GraphName, Graph]
+
+    def encode(self, image: Array) -> tuple[Array, Array]:
+        """q(z|x): image (N, C, S, S) in [0, 1] to z_loc and z_scale, both (N, Z)."""
+        loc, scale = self._run("encoder", image)
+        return loc, scale
+
+    def decode(self, z: Array) -> Array:
+        """The mean of p(x|z): z (N, Z) to an image (N, C, S, S) in [0, 1]."""
+        return self._run("decoder", z)[0]
+
+    def classify(self, z_c: Array) -> Array:
+        """q(y|z_c): z_c (N, Zc) to logits (N, Y)."""
+        return self._run("classifier", z_c)[0]
+
+    def conditional_prior(self, y: Array) -> tuple[Array, Array]:
+        """p(z_c|y): y (N, Y) to z_c_loc and z_c_scale, both (N, Zc).
+
+        Raises:
+            BundleError: the model family has no conditional prior.
+        """
+        if "conditional_prior" not in self.graphs:
+            raise BundleError(f"a {self.manifest.model.family} bundle has no conditional prior")
+        loc, scale = self._run("conditional_prior", y)
+        return loc, scale
+
+    def _run(self, name: GraphName, array: Array) -> tuple[Array, ...]:
+        expected = self.manifest.files[name].inputs[0].shape[1:]
+        if array.shape[1:] != expected or not len(array):
+            raise ValueError(f"{name} was given {array.shape}, expected (N, {', '.join(map(str, expected))})")
+        return self.graphs[name](np.ascontiguousarray(array, np.float32))
+
+
+def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool = False, threads: int = 0) -> Bundle:
+    """Open a bundle for running.
+
+    Args:
+        path: the bundle folder.
+        provider: auto, cpu, cuda or tensorrt; anything but auto is strict.
+        allow_torchscript: open a TorchScript bundle; it is code that runs as you, so only from a source you trust.
+        threads: threads of one graph run; 0 leaves it to the backend.
+
+    Raises:
+        BundleError: the bundle is missing, damaged, unsafe, or of a newer version.
+        ProviderError: the provider cannot be used.
+    """
+    manifest, digest = read_manifest(path)
+    if manifest.format == "pt2":
+        raise BundleError(f"{path} holds .pt2 graphs, which are for torch; export with --format onnx to edit")
+    if manifest.format == "torchscript":
+        if not allow_torchscript:
+            raise BundleError(
+                f"{path} holds TorchScript, which is code that runs as you; add --allow-torchscript if you trust it"
+            )
+        return _open_torchscript(path, manifest, digest, provider)
+    choice = choose_provider(provider)
+    graphs: dict[GraphName, Graph] = {}
+    for name, entry in manifest.files.items():
+        graphs[name], running = _onnx_graph(read_graph(path, entry), entry, choice, threads)
+    return Bundle(manifest, digest, running, choice.note, graphs)
+
+
+def read_manifest(path: Path) -> tuple[Manifest, str]:
+    """The manifest of a bundle folder and the sha256 of its bytes.
+
+    Raises:
+        BundleError: it is missing, is no manifest, or is of a newer version.
+    """
+    if not path.is_dir():
+        raise BundleError(f"no bundle at {path}; make one with `ccvae-deploy export --format onnx`")
+    if not (path / MANIFEST).is_file():
+        raise BundleError(f"no {MANIFEST} in {path}, so it is no bundle; make one with `ccvae-deploy export`")
+    data = _read_inside(path, MANIFEST, MANIFEST_LIMIT)
+    try:
+        content: Any = json.loads(data)
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise BundleError(
+                f"{path} has schema version {version}, this is version {SCHEMA_VERSION}; upgrade ccvae-deploy"
+            )
+        return Manifest.model_validate_json(data), hashlib.sha256(data).hexdigest()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BundleError(f"{path / MANIFEST}: {where}: {first['msg']}; export the bundle again") from error
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path / MANIFEST} is not JSON: {error}; export the bundle again") from error
+
+
+def read_graph(path: Path, entry: GraphFile) -> bytes:
+    """The bytes of one graph, checked against size and hash.
+
+    Raises:
+        BundleError: the file is missing, leaves the folder, or is not the one the manifest names.
+    """
+    data = _read_inside(path, entry.file, GRAPH_LIMIT)
+    if len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise BundleError(f"{path / entry.file} is not the file that was exported: its hash differs; export again")
+    return data
+
+
+def _read_inside(folder: Path, name: str, limit: int) -> bytes:
+    target = folder / name
+    try:
+        if not target.resolve(strict=True).is_relative_to(folder.resolve()):
+            raise BundleError(f"{target} points outside the bundle; refuse this bundle")
+        with target.open("rb") as file:
+            data = file.read(limit + 1)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(f"{target} cannot be read: {error}; export the bundle again") from error
+    if len(data) > limit:
+        raise BundleError(f"{target} is longer than the limit of {limit:,} bytes; refuse this bundle")
+    return data
+
+
+def _onnx_graph(data: bytes, entry: GraphFile, choice: Choice, threads: int) -> tuple[Graph, str]:
+    from .vet import vet
+
+    vet(data, entry.file, entry)
+    session = make_session(data, choice, threads)
+    (given,) = entry.inputs
+    names = [output.name for output in entry.outputs]
+
+    def run(array: Array) -> tuple[Array, ...]:
+        return tuple(session.run(names, {given.name: array}))
+
+    return run, session.get_providers()[0]
+
+
+def _open_torchscript(path: Path, manifest: Manifest, digest: str, provider: str) -> Bundle:
+    from .torchscript import load_graph, torchscript_device
+
+    device, note = torchscript_device(provider)
+    graphs: dict[GraphName, Graph] = {
+        name: load_graph(read_graph(path, entry), entry.file, device) for name, entry in manifest.files.items()
+    }
+    bundle = Bundle(manifest, digest, f"torch {device.type}", note, graphs)
+    _probe_shapes(bundle)
+    return bundle
+
+
+def _probe_shapes(bundle: Bundle) -> None:
+    """Run every graph once on two rows of zeros: TorchScript declares no shapes."""
+    for name, entry in bundle.manifest.files.items():
+        given = np.zeros((2, *entry.inputs[0].shape[1:]), np.float32)
+        try:
+            found = tuple(output.shape for output in bundle.graphs[name](given))
+        except Exception as error:  # whatever the graph's code raises
+            reason = " ".join(str(error).split())[-160:]
+            raise BundleError(f"{entry.file} does not run: {reason}; export the bundle again") from error
+        if found != tuple((2, *output.shape[1:]) for output in entry.outputs):
+            raise BundleError(f"{entry.file} gives {found}, not what the manifest says; export the bundle again")

@@ -1,0 +1,137 @@
+"""Execution providers of onnxruntime: choose one, make a session of it, and tell the truth about what runs.
+
+onnxruntime lists providers it cannot start and falls back to the CPU in silence; so a CUDA device is looked for first,
+and what is reported is read from the session.
+"""
+
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from .errors import BundleError, ProviderError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
+
+EXECUTION_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An execution provider and why it was taken.
+
+    Attributes:
+        name: onnxruntime's name of it.
+        note: one line for people.
+    """
+
+    name: str
+    note: str
+
+
+def choose_provider(requested: str) -> Choice:
+    """Settle on a provider before any session is made.
+
+    Raises:
+        UsageError: `requested` is none of auto, cpu, cuda, tensorrt.
+        ProviderError: it was asked for and its library or its device is not there.
+    """
+    import onnxruntime
+
+    if requested not in get_args(Provider):
+        raise UsageError(f"--provider {requested!r}: {nearest(requested, get_args(Provider))}")
+    built = onnxruntime.get_available_providers()
+    devices = cuda_devices()
+    if requested == "cpu":
+        return Choice("CPUExecutionProvider", "CPU, as asked")
+    if requested == "auto":
+        if "CUDAExecutionProvider" not in built:
+            return Choice("CPUExecutionProvider", "CPU (this onnxruntime is built without CUDA)")
+        if not devices:
+            return Choice("CPUExecutionProvider", "CPU (no CUDA device found)")
+        return Choice("CUDAExecutionProvider", f"CUDA ({devices} device{'s' * (devices > 1)} found)")
+    wanted = EXECUTION_PROVIDERS[requested]
+    if wanted not in built:
+        raise ProviderError(
+            f"--provider {requested}: this onnxruntime ({onnxruntime.__version__}) is built without it; "
+            "install onnxruntime-gpu and remove onnxruntime, or use --provider cpu"
+        )
+    if not devices:
+        raise ProviderError(
+            f"--provider {requested}: no CUDA device found; check the driver with nvidia-smi, or use --provider cpu"
+        )
+    return Choice(wanted, f"{requested.upper()}, as asked")
+
+
+def make_session(graph: bytes, choice: Choice, threads: int) -> "InferenceSession":
+    """A session that runs on the chosen provider and on no other.
+
+    Args:
+        threads: threads of one graph run; 0 leaves it to onnxruntime.
+
+    Raises:
+        ProviderError: the provider cannot be started.
+        BundleError: onnxruntime refuses the graph.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    providers: list[Any] = [choice.name]
+    on_gpu = choice.name != "CPUExecutionProvider"
+    if on_gpu:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        _preload_libraries()
+        if choice.name == "CUDAExecutionProvider":
+            # TF32 rounds to 10 bits of mantissa: enough to move pixels
+            providers = [(choice.name, {"use_tf32": "0"})]
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=providers, disable_fallback=True)
+    except Exception as error:  # onnxruntime's errors share no base but Exception
+        reason = " ".join(str(error).split())[:200]
+        if on_gpu:
+            raise ProviderError(f"{choice.name} cannot be started: {reason}; use --provider cpu") from error
+        raise BundleError(f"onnxruntime refuses the graph: {reason}; export the bundle again") from error
+    if session.get_providers()[0] != choice.name:
+        raise ProviderError(
+            f"{choice.name} was asked for, {session.get_providers()[0]} was started; use --provider cpu"
+        )
+    return session
+
+
+def cuda_devices() -> int:
+    """How many CUDA devices the driver sees; 0 without a driver. Makes no context."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+        count = ctypes.c_int(0)
+        if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+            return 0
+        return count.value
+    except (OSError, AttributeError):
+        return 0
+
+
+def _preload_libraries() -> None:
+    """Load CUDA and cuDNN from their wheels; what onnxruntime prints when some are missing is not for users."""
+    import onnxruntime
+
+    silent = os.open(os.devnull, os.O_WRONLY)
+    kept = os.dup(1)
+    try:
+        os.dup2(silent, 1)
+        onnxruntime.preload_dlls()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(silent)

@@ -1,0 +1,25 @@
+"""One network as a TorchScript graph. Writes nothing; gives bytes. The one file that uses the deprecated torch.jit."""
+
+import io
+import warnings
+
+import torch
+from torch import nn
+
+from ccvae_deploy.schema import GraphName, TensorSpec
+
+from .metadata import KEY
+
+
+def torchscript_graph(
+    module: nn.Module, name: GraphName, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], metadata: str
+) -> bytes:
+    """Trace a network of one input, checked against itself, with `metadata` among its extra files."""
+    generator = torch.Generator().manual_seed(0)
+    example = torch.rand(2, *inputs[0].shape[1:], generator=generator)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module, (example,), check_trace=True)  # type: ignore[no-untyped-call]
+        torch.jit.save(traced, buffer, _extra_files={f"{KEY}.json": metadata})
+    return buffer.getvalue()
