@@ -152,7 +152,8 @@ def edit(
     ] = False,
 ) -> None:
     """Edit images and folders of images: K draws per image, each with a receipt."""
-    from .pipeline import edit_folder, summary_table
+    from .pipeline import edit_folder
+    from .summary import summary_table
 
     summary = edit_folder(
         images,

@@ -201,7 +201,8 @@ class Editor:
         """What decides the bytes of an output."""
         return Settings(
             bundle=self.bundle.digest,
-            asked={asked.spelled.rpartition("=")[0]: asked.value for asked in request.asked},
+            edit=request.name,
+            asked=request.values,
             seed=request.seed,
             mode=request.mode,
             strength=request.strength,

@@ -95,7 +95,9 @@ def make_request(
     if not 0.5 < confidence < 1:
         raise UsageError(f"--confidence {confidence:g}: expected above 0.5 and below 1")
     if mode != "sample" and samples > 1:
-        raise UsageError(f"--samples {samples} with --mode {mode}: all would be equal; use --mode sample, or --samples 1")
+        raise UsageError(
+            f"--samples {samples} with --mode {mode}: all would be equal; use --mode sample, or --samples 1"
+        )
     for one in parsed:
         label = labels.labels[one.label]
         if mode == "closest" and (label.kind != "binary" or one.value not in (0, 1)):
@@ -106,10 +108,8 @@ def make_request(
 
 
 def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str]) -> tuple[Asked, ...]:
-    if not isinstance(asked, Mapping):
-        pairs = [_split(item) for item in asked]
-    else:
-        pairs = list(asked.items())
+    pairs: list[tuple[str, Value]] = []
+    pairs += asked.items() if isinstance(asked, Mapping) else map(_split, asked)
     if not pairs:
         raise UsageError("nothing to change: give at least one --set LABEL=VALUE")
     found: dict[int, Asked] = {}
@@ -143,5 +143,7 @@ def _value(label: Label, value: Value) -> float:
     except ValueError:
         number = math.nan
     if not 0 <= number <= 1:
-        raise LabelError(f"{label.name}={text}: expected {label.classes[0]}, {label.classes[1]} or a number from 0 to 1")
+        raise LabelError(
+            f"{label.name}={text}: expected {label.classes[0]}, {label.classes[1]} or a number from 0 to 1"
+        )
     return number

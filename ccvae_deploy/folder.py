@@ -1,0 +1,209 @@
+"""Scan folders for images, plan where results go, write them so that none is ever half there.
+
+`scan` reads directory listings; `write_atomic` writes below one root and nowhere else.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UsageError
+from .images import ENDINGS
+
+NAME_LIMIT = 255
+"""Bytes of a file name on ordinary file systems."""
+
+UNSAFE = {ord(c): "-" for c in '/\\:*?"<>|'} | dict.fromkeys([*range(32), 127], "-")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input image: where it lies, and its place in the mirrored tree in posix form."""
+
+    path: Path
+    relative: str
+
+
+@dataclass(frozen=True)
+class Scan:
+    """All sources in the order of their relative paths' bytes, and how many files were passed over."""
+
+    sources: tuple[Source, ...]
+    ignored: int
+
+
+def scan(inputs: Sequence[Path]) -> Scan:
+    """Find the images of files and folders.
+
+    One folder is mirrored as it is; of several inputs each folder is mirrored under its own name, and single files
+    lie at the top. Symlinked folders are not followed. Hidden files and files without an image's ending are passed
+    over and counted, unless they were named themselves.
+
+    Raises:
+        UsageError: an input is missing or unreadable, no image is found, or two sources would take one place.
+    """
+    found: dict[str, Path] = {}
+    ignored = 0
+    for given in inputs:
+        if given.is_dir():
+            prefix = f"{given.resolve().name}/" if len(inputs) > 1 else ""
+            below, passed = _walk(given)
+            ignored += passed
+            placed = [(prefix + path.relative_to(given).as_posix(), path) for path in below]
+        elif given.exists():
+            placed = [(given.name, given)]
+        else:
+            raise UsageError(f"{given} does not exist; give images or folders of images")
+        for relative, path in placed:
+            twin = found.setdefault(relative, path)
+            if twin is not path and not twin.samefile(path):
+                raise UsageError(f"{twin} and {path} would both become {relative}; edit them in two runs")
+    if not found:
+        names = ", ".join(str(given) for given in inputs)
+        raise UsageError(f"no image in {names} ({ignored:,} other files); expected files such as .jpg, .png or .webp")
+    order = sorted(found, key=os.fsencode)
+    return Scan(tuple(Source(found[relative], relative) for relative in order), ignored)
+
+
+def _walk(folder: Path) -> tuple[list[Path], int]:
+    """Images below a folder, and the number of other files."""
+    found: list[Path] = []
+    ignored = 0
+
+    def refuse(error: OSError) -> None:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}; fix its permissions or leave it out")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in ENDINGS:  # noqa: PTH122  (hot path)
+                ignored += 1
+            else:
+                found.append(Path(parent, name))
+    return found, ignored
+
+
+def default_out(inputs: Sequence[Path]) -> Path:
+    """`<folder>-edited` in the current folder for one folder, else `edited`."""
+    if len(inputs) == 1 and inputs[0].is_dir():
+        return Path(f"{inputs[0].resolve().name}-edited")
+    return Path("edited")
+
+
+def check_out(out: Path, inputs: Sequence[Path]) -> None:
+    """Refuse an output folder that cannot work.
+
+    Raises:
+        UsageError: it lies inside an input folder, is a file, or cannot be written.
+    """
+    resolved = out.resolve()
+    for given in inputs:
+        if given.is_dir() and resolved.is_relative_to(given.resolve()):
+            raise UsageError(
+                f"the output folder {out} lies inside the input folder {given}, so results would be taken for inputs; "
+                "give another --out"
+            )
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file; give a folder with --out")
+    existing = next(folder for folder in (resolved, *resolved.parents) if folder.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"{existing} cannot be written; give another --out")
+
+
+def output_stems(sources: Sequence[Source]) -> list[str]:
+    """Per source the head of its output names: the relative path without ending.
+
+    Sources of one folder whose stems are equal, in any mix of cases, keep their ending; so does a stem that equals a
+    kept one, until all differ.
+    """
+    stems = [_without_ending(source.relative) for source in sources]
+    while True:
+        counts = Counter(stem.casefold() for stem in stems)
+        clashing = [i for i, stem in enumerate(stems) if counts[stem.casefold()] > 1 and stem != sources[i].relative]
+        if not clashing:
+            return stems
+        for i in clashing:
+            stems[i] = sources[i].relative
+
+
+def output_name(stem: str, edit: str, sample: int, ending: str) -> str:
+    """`{stem}__{edit}__{k:02d}.{ext}`, relative and in posix form.
+
+    A file name over 255 bytes keeps its head and gets 8 hex digits of the sha256 of the whole path.
+    """
+    folder, _, name = stem.rpartition("/")
+    tail = f"__{edit.translate(UNSAFE)}__{sample:02d}.{ending}"
+    full = os.fsencode(name + tail)
+    if len(full) > NAME_LIMIT:
+        digest = hashlib.sha256(os.fsencode(stem + tail)).hexdigest()[:8]
+        # the tail itself may be too long when very many labels are asked for
+        tail = f"~{digest}{tail}" if len(os.fsencode(tail)) < 150 else f"~{digest}__{sample:02d}.{ending}"
+        name = _cut(name, NAME_LIMIT - len(os.fsencode(tail)))
+    return f"{folder}/{name}{tail}" if folder else f"{name}{tail}"
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`i/n` as (i, n), with i from 0 to n - 1.
+
+    Raises:
+        UsageError: anything else.
+    """
+    index, slash, count = text.partition("/")
+    if slash and index.isascii() and count.isascii() and index.isdigit() and count.isdigit() and len(text) < 20:
+        i, n = int(index), int(count)
+        if i < n:
+            return i, n
+    raise UsageError(f"--shard {text!r}: expected I/N with I from 0 to N-1, such as 0/4")
+
+
+def in_shard(relative: str, index: int, count: int) -> bool:
+    """Whether a source belongs to part `index` of `count`; a function of its relative path alone."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(relative)).digest()[:8], "big") % count == index
+
+
+def write_atomic(root: Path, relative: str, data: bytes) -> None:
+    """Write a file below a root so that it is whole or absent.
+
+    Raises:
+        UsageError: the path leaves the root, or the disk is full or refuses.
+    """
+    target = root / relative
+    beside = root / f".tmp-{os.getpid()}" / hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.resolve().is_relative_to(root.resolve()):
+            raise UsageError(f"{target.parent} leads outside {root}; remove the link or give another --out")
+        beside.parent.mkdir(exist_ok=True)
+        beside.write_bytes(data)
+        beside.replace(target)
+    except OSError as error:
+        raise UsageError(f"cannot write {target}: {error.strerror}; make room or give another --out") from error
+
+
+def clean_temporaries(root: Path, *, own_only: bool = False) -> None:
+    """Remove what writes that were cut off have left in `.tmp-*` below a root."""
+    pattern = f".tmp-{os.getpid()}" if own_only else ".tmp-*"
+    for folder in root.glob(pattern):
+        for file in _files(folder):
+            file.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _without_ending(relative: str) -> str:
+    folder, slash, name = relative.rpartition("/")
+    stem, dot, _ = name.rpartition(".")
+    return folder + slash + (stem if dot and stem else name)
+
+
+def _cut(name: str, limit: int) -> str:
+    """The longest head of a name that takes at most `limit` bytes."""
+    while len(os.fsencode(name)) > limit:
+        name = name[: max(1, len(name) - max(1, (len(os.fsencode(name)) - limit) // 4))]
+    return name

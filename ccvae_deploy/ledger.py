@@ -1,0 +1,246 @@
+"""The ledger: what of an output folder is done, made with which settings. It makes a run resumable.
+
+`receipts.jsonl` and `failures.jsonl` are in the order of the sources' paths, then edit, then sample, whatever the
+order of work was. While a run lasts, each finished source is one line of `.journal.jsonl`; a run that was killed leaves
+the journal, and the next run goes on from it. At its end the journal is merged in. `settings.json` holds the settings
+that receipts refer to. Memory is one small index entry per source and edit, not the records themselves.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple, Self
+
+from .errors import UsageError
+from .receipts import Failure, Receipt, Settings
+
+RECEIPTS, FAILURES, SETTINGS, JOURNAL = "receipts.jsonl", "failures.jsonl", "settings.json", ".journal.jsonl"
+
+
+class Group(NamedTuple):
+    """The receipts of one source under one edit: their settings, source hash, and where their lines lie."""
+
+    settings: str
+    source_sha256: str
+    samples: int
+    file: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Names:
+    """The ledger's files; a shard has its own, so that machines may share an output folder."""
+
+    receipts: str
+    failures: str
+    journal: str
+
+    @classmethod
+    def of(cls, shard: tuple[int, int] | None) -> Self:
+        """Plain names, or names with `-i-of-n`."""
+        mark = f"-{shard[0]}-of-{shard[1]}" if shard else ""
+        return cls(*(name.replace(".jsonl", f"{mark}.jsonl") for name in (RECEIPTS, FAILURES, JOURNAL)))
+
+
+class Ledger:
+    """The ledger of one output folder, held open by one run at a time.
+
+    Use it as a context manager; leaving it releases the folder and keeps the journal unless `finish` was called.
+    """
+
+    def __init__(self, out: Path, settings: Settings, shard: tuple[int, int] | None = None) -> None:
+        self.out, self.settings, self.edit = out, settings, settings.edit
+        self.names = Names.of(shard)
+        self.all_settings: dict[str, dict[str, Any]] = {}
+        self.groups: dict[tuple[str, str], Group] = {}
+        self.failures: dict[str, Failure] = {}
+        self._journal: IO[bytes] | None = None
+        self._read()
+
+    def __enter__(self) -> Self:
+        self.out.mkdir(parents=True, exist_ok=True)
+        journal = (self.out / self.names.journal).open("ab")
+        try:
+            _lock(journal)
+        except OSError as error:
+            journal.close()
+            raise UsageError(f"another run writes to {self.out}; wait for it, or give another --out") from error
+        # what a kill left of the last line is dropped
+        journal.truncate(self._whole)
+        self._journal = journal
+        self.all_settings[self.settings.id] = self.settings.model_dump()
+        _replace(self.out / SETTINGS, [json.dumps(self.all_settings, indent=2, sort_keys=True) + "\n"])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    @property
+    def resuming(self) -> bool:
+        """Whether a run was cut off here, so that outputs may lie beside the ledger."""
+        return self._whole > 0 or (self.out / self.names.journal).exists()
+
+    def done(self, source: str, samples: int, first_output: str) -> str | None:
+        """The source's sha256 when at least `samples` of its outputs are recorded with these settings, else None.
+
+        `first_output` must still be there: outputs that were deleted are made again.
+        """
+        group = self.groups.get((source, self.edit))
+        if group is None or group.settings != self.settings.id or group.samples < samples:
+            return None
+        return group.source_sha256 if (self.out / first_output).exists() else None
+
+    def made_with_others(self, source: str) -> bool:
+        """Whether this edit of the source is recorded with other settings."""
+        group = self.groups.get((source, self.edit))
+        return group is not None and group.settings != self.settings.id
+
+    def knows(self, source: str) -> bool:
+        """Whether this edit of the source is recorded at all."""
+        return (source, self.edit) in self.groups
+
+    def record(self, source: str, receipts: Iterable[Receipt]) -> None:
+        """Note a source as done; call it after its outputs are written."""
+        lines = [receipt.line() for receipt in receipts]
+        self._append({"source": source, "receipts": len(lines)}, lines)
+        self.failures.pop(source, None)
+
+    def fail(self, failure: Failure) -> None:
+        """Note a source as failed."""
+        self.failures[failure.source] = failure
+        self._append({"failure": failure.model_dump()}, [])
+
+    def receipts(self) -> Iterator[dict[str, Any]]:
+        """All receipts of this edit with these settings, in order."""
+        for key, group in sorted(self.groups.items(), key=_order):
+            if key[1] == self.edit and group.settings == self.settings.id:
+                for line in self._lines(group):
+                    yield json.loads(line)
+
+    def finish(self) -> None:
+        """Merge the journal into receipts.jsonl and failures.jsonl and remove it."""
+        ordered = sorted(self.groups.items(), key=_order)
+        _replace(self.out / self.names.receipts, (line for _, group in ordered for line in self._lines(group)))
+        failures = sorted(self.failures.values(), key=lambda failure: os.fsencode(failure.source))
+        _replace(self.out / self.names.failures, (failure.line() for failure in failures))
+        (self.out / self.names.journal).unlink(missing_ok=True)
+        self.groups.clear()
+        self._read_receipts()
+
+    def _append(self, head: dict[str, Any], lines: list[str]) -> None:
+        if self._journal is None:
+            raise RuntimeError("the ledger is not open")
+        text = json.dumps(head) + "\n" + "".join(lines)
+        start = self._journal.seek(0, os.SEEK_END)
+        self._journal.write(text.encode("ascii"))
+        self._journal.flush()
+        if lines:
+            first = json.loads(lines[0])
+            at = start + len(json.dumps(head)) + 1
+            self._add(first, len(lines), self.names.journal, at, len(text) - (at - start))
+
+    def _add(self, first: dict[str, Any], count: int, file: str, offset: int, length: int) -> None:
+        edit = (
+            self.settings.edit
+            if first["settings"] == self.settings.id
+            else self.all_settings[first["settings"]]["edit"]
+        )
+        group = Group(first["settings"], first["source_sha256"], count, file, offset, length)
+        self.groups[first["source"], edit] = group
+
+    def _read(self) -> None:
+        self._whole = 0
+        try:
+            if (self.out / SETTINGS).exists():
+                self.all_settings = json.loads((self.out / SETTINGS).read_text("ascii"))
+            self._read_receipts()
+            self._read_failures()
+            self._read_journal()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UsageError(
+                f"{self.out} holds records that are damaged or not ours ({error}); give another --out"
+            ) from error
+        except OSError as error:
+            raise UsageError(
+                f"the records in {self.out} cannot be read: {error.strerror}; give another --out"
+            ) from error
+
+    def _read_receipts(self) -> None:
+        """Index runs of lines that share source and edit."""
+        path = self.out / self.names.receipts
+        if not path.exists():
+            return
+        first, count, start, at = None, 0, 0, 0
+        with path.open("rb") as file:
+            for line in file:
+                row = json.loads(line)
+                if first is None or (row["source"], row["settings"]) != (first["source"], first["settings"]):
+                    if first is not None:
+                        self._add(first, count, self.names.receipts, start, at - start)
+                    first, count, start = row, 0, at
+                count += 1
+                at += len(line)
+        if first is not None:
+            self._add(first, count, self.names.receipts, start, at - start)
+
+    def _read_failures(self) -> None:
+        path = self.out / self.names.failures
+        if path.exists():
+            for line in path.read_text("ascii").splitlines():
+                failure = Failure(**json.loads(line))
+                self.failures[failure.source] = failure
+
+    def _read_journal(self) -> None:
+        """Take over whole entries; the first that is cut off ends the journal."""
+        path = self.out / self.names.journal
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            while (head := file.readline()).endswith(b"\n"):
+                entry = json.loads(head)
+                if "failure" in entry:
+                    failure = Failure(**entry["failure"])
+                    self.failures[failure.source] = failure
+                else:
+                    at = file.tell()
+                    lines = [file.readline() for _ in range(entry["receipts"])]
+                    if not all(line.endswith(b"\n") for line in lines):
+                        return
+                    length = sum(map(len, lines))
+                    self._add(json.loads(lines[0]), len(lines), self.names.journal, at, length)
+                    self.failures.pop(entry["source"], None)
+                self._whole = file.tell()
+
+    def _lines(self, group: Group) -> Iterator[str]:
+        with (self.out / group.file).open("rb") as file:
+            file.seek(group.offset)
+            yield from file.read(group.length).decode("ascii").splitlines(keepends=True)
+
+
+def _order(item: tuple[tuple[str, str], Group]) -> tuple[bytes, str]:
+    return os.fsencode(item[0][0]), item[0][1]
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Held until the file is closed or the process dies; where the system has no flock, none is taken."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _replace(path: Path, lines: Iterable[str]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with beside.open("w", encoding="ascii") as file:
+            file.writelines(lines)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}; make room and start the command again") from error

@@ -1,0 +1,89 @@
+"""The records of a run: one receipt per output, one failure per input that could not be done. Pure data."""
+
+import hashlib
+import json
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from .schema import Frozen
+
+
+def _six_digits(value: float) -> float:
+    return round(value, 6)
+
+
+Figure = Annotated[float, AfterValidator(_six_digits)]
+
+
+class Settings(Frozen):
+    """Everything that decides the bytes of an output, besides the source and the sample's number.
+
+    Attributes:
+        bundle: sha256 of the bundle's manifest.
+        edit: how output names call the edit.
+    """
+
+    bundle: str
+    edit: str
+    asked: dict[str, float]
+    seed: int
+    mode: str
+    strength: float
+    confidence: float
+    compose: str
+    format: str
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that name these settings in receipts."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Receipt(Frozen):
+    """The record of one output.
+
+    Attributes:
+        source, output: paths relative to the input and output folder; `source_sha256` is that of the source's bytes.
+        before, after: label probabilities of the source, and of the written pixels.
+        reached: every asked label is on the asked side of 0.5, or is the most probable class.
+        drift: mean |after - before| over the labels that were not asked.
+        pixel_change: mean absolute difference to the source, in levels of 255.
+        control: the same between the network's input and its plain reconstruction: the model's own blur.
+        settings: names an entry of settings.json.
+    """
+
+    source: str = ""
+    source_sha256: str = ""
+    output: str = ""
+    sample: int
+    seed: int
+    mode: str
+    asked: dict[str, float]
+    before: dict[str, Figure]
+    after: dict[str, Figure]
+    reached: bool
+    drift: Figure
+    pixel_change: Figure
+    control: Figure
+    settings: str
+
+    def placed(self, source: str, digest: str, output: str) -> "Receipt":
+        """The same record with its source and output filled in."""
+        return self.model_copy(update={"source": source, "source_sha256": digest, "output": output})
+
+    def line(self) -> str:
+        """One line of receipts.jsonl, ASCII only; a name that is not UTF-8 survives as surrogate escapes."""
+        return json.dumps(self.model_dump()) + "\n"
+
+
+class Failure(Frozen):
+    """The record of one input that could not be done."""
+
+    source: str
+    error: str
+    reason: str
+
+    def line(self) -> str:
+        """One line of failures.jsonl."""
+        return json.dumps(self.model_dump()) + "\n"

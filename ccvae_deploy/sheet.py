@@ -1,0 +1,51 @@
+"""Contact sheets: originals beside their samples, for people to look at. Pure pictures, no files."""
+
+from collections.abc import Sequence
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .images import Picture, to_pil
+
+CELL, GAP, HEAD = 128, 6, 26
+ROWS, COLUMNS = 12, 8
+PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (200, 200, 200)
+
+
+def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str) -> Image.Image:
+    """One row per source: the original, a rule, then its samples; at most 12 rows of 8 samples.
+
+    Args:
+        rows: each original with its results.
+        title: what stands over the samples, such as `smiling=1`.
+    """
+    shown = [(original, list(samples)[:COLUMNS]) for original, samples in list(rows)[:ROWS]]
+    columns = max((len(samples) for _, samples in shown), default=0)
+    first = GAP + CELL + 2 * GAP
+    sheet = Image.new("RGB", (first + columns * (CELL + GAP), HEAD + len(shown) * (CELL + GAP)), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    draw.text((GAP + CELL / 2, HEAD / 2), "original", fill=INK, font=font, anchor="mm")
+    draw.text((first, HEAD / 2), _fitting(draw, title, font, columns * (CELL + GAP)), fill=INK, font=font, anchor="lm")
+    draw.line([(first - 1.5 * GAP, 4), (first - 1.5 * GAP, sheet.height - 4)], fill=RULE)
+    for row, (original, samples) in enumerate(shown):
+        top = HEAD + row * (CELL + GAP)
+        _paste(sheet, original, GAP, top)
+        for column, sample in enumerate(samples):
+            _paste(sheet, sample, first + column * (CELL + GAP), top)
+    return sheet
+
+
+def _paste(sheet: Image.Image, picture: Picture, left: int, top: int) -> None:
+    """A picture in the middle of its cell, its aspect ratio kept, transparent parts over the paper."""
+    image = to_pil(picture).convert("RGBA")
+    factor = CELL / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    small = image.resize(size, Image.Resampling.LANCZOS)
+    sheet.paste(small, (left + (CELL - size[0]) // 2, top + (CELL - size[1]) // 2), small)
+
+
+def _fitting(
+    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float
+) -> str:
+    while len(text) > 1 and draw.textlength(text, font=font) > width:
+        text = text[:-2] + "…"
+    return text
