@@ -77,13 +77,13 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [10]")] = None,
     estimator: Annotated[str | None, typer.Option(help="exact or paper. [exact]")] = None,
     label_weight: Annotated[
-        float | None, typer.Option(help="What multiplies log q(y|x). [1000 for exact, 0 for paper]")
+        float | None, typer.Option(help="What multiplies log q(y|x). [1500 for exact, 0 for paper]")
     ] = None,
     likelihood_scale: Annotated[
-        float | None, typer.Option(help="Scale of the Laplace likelihood. [0.25 for exact, 1 for paper]")
+        float | None, typer.Option(help="Scale of the Laplace likelihood. [0.3 for exact, 1 for paper]")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step. [64]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. [0.001]")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. [0.002]")] = None,
     image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [64]")] = None,
     channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [3]")] = None,
     latents: Annotated[int | None, typer.Option(help="Latents in all. [45]")] = None,

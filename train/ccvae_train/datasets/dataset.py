@@ -1,5 +1,6 @@
 """What every reader gives to training: two partitions of memory-mapped images and their labels."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,3 +42,12 @@ class Dataset:
     train: Partition
     valid: Partition
     fingerprint: str
+
+
+def fingerprint_of(images: str, names: tuple[str, ...], *labels: NDArray[np.int8]) -> str:
+    """sha256 over the fingerprint of the images, the label names and every partition's labels."""
+    digest = hashlib.sha256(images.encode())
+    digest.update("\0".join(names).encode())
+    for part in labels:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()

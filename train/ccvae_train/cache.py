@@ -1,0 +1,158 @@
+"""Decoded images as memory-mapped uint8 arrays, built once per data set. Touches the cache folder only.
+
+The folder is $CCVAE_CACHE, else $XDG_CACHE_HOME/ccvae-deploy, else ~/.cache/ccvae-deploy. An entry is built beside its
+place and renamed into it, so an interrupted build leaves nothing that looks finished.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccvae_deploy.errors import DataError, ImageError
+from ccvae_deploy.images import decode, network_input, read_file
+from ccvae_deploy.progress import progress
+from ccvae_deploy.schema import ImageSpec
+
+Images = NDArray[np.uint8]
+
+LAYOUT_VERSION = 1
+IMAGES = "images.npy"
+
+
+def cache_root() -> Path:
+    """Where caches lie."""
+    if named := os.environ.get("CCVAE_CACHE"):
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ccvae-deploy"
+
+
+def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Images], None]) -> Images:
+    """The array of a key, read-only and memory-mapped; `fill` makes it when it is not there or does not fit.
+
+    Raises:
+        DataError: the cache folder cannot be written, or the disk is full.
+    """
+    root = cache_root()
+    place = root / f"{key}-v{LAYOUT_VERSION}" / IMAGES
+    if (found := _open(place, shape)) is not None:
+        return found
+    beside = root / f".{place.parent.name}.{os.getpid()}"
+    try:
+        _remove_dead_builds(root)
+        beside.mkdir(parents=True)
+        _refuse_full_disk(root, int(np.prod(shape)))
+        array = np.lib.format.open_memmap(beside / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+        fill(array)
+        array.flush()
+        del array
+        if place.parent.exists():
+            # another process was quicker, or what is there is damaged
+            if (found := _open(place, shape)) is not None:
+                return found
+            shutil.rmtree(place.parent)
+        beside.replace(place.parent)
+    except OSError as error:
+        if (found := _open(place, shape)) is not None:
+            return found
+        raise DataError(
+            f"cannot write the cache in {root}: {error.strerror or error}; make room or set CCVAE_CACHE"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    found = _open(place, shape)
+    assert found is not None
+    return found
+
+
+def decoded_images(kind: str, paths: Sequence[Path], spec: ImageSpec) -> tuple[Images, str]:
+    """All images as the network sees them, (N, S, S, C) uint8, and a fingerprint of the files.
+
+    The fingerprint covers every file's name, size and time of change.
+
+    Raises:
+        DataError: an image is missing or cannot be decoded; a training set must be whole.
+    """
+    fingerprint = _fingerprint(paths)
+    shape = (len(paths), spec.size, spec.size, spec.channels)
+
+    def one(path: Path) -> Images:
+        seen = network_input(decode(read_file(path)), spec)
+        return np.rint(seen.transpose(1, 2, 0) * 255).astype(np.uint8)
+
+    def fill(array: Images) -> None:
+        workers = os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool, progress(f"decode {kind}", len(paths), "images") as bar:
+            todo = iter(paths)
+            row = 0
+            while chunk := list(islice(todo, 64 * workers)):
+                for path, pixels in zip(chunk, pool.map(_named(one), chunk), strict=True):
+                    if isinstance(pixels, ImageError):
+                        raise DataError(f"{path}: {pixels}; repair the file or take its row out of the labels")
+                    array[row] = pixels
+                    row += 1
+                bar.advance(len(chunk))
+
+    key = f"{kind}-{spec.size}-{spec.mode.lower()}-{fingerprint[:24]}"
+    return cached_images(key, shape, fill), fingerprint
+
+
+def _named(one: Callable[[Path], Images]) -> Callable[[Path], Images | ImageError]:
+    def tried(path: Path) -> Images | ImageError:
+        try:
+            return one(path)
+        except ImageError as error:
+            return error
+
+    return tried
+
+
+def _fingerprint(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: {(error.strerror or 'missing').lower()}") from error
+        digest.update(os.fsencode(path.name) + b"\0%d\0%d\0" % (status.st_size, status.st_mtime_ns))
+    return digest.hexdigest()
+
+
+def _open(place: Path, shape: tuple[int, ...]) -> Images | None:
+    """The array when it is whole and of the right shape and type."""
+    try:
+        array = np.load(place, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return array if array.shape == shape and array.dtype == np.uint8 else None
+
+
+def _refuse_full_disk(root: Path, size: int) -> None:
+    free = shutil.disk_usage(root).free
+    if free < size + (64 << 20):
+        raise DataError(f"the cache needs {size >> 20:,} MiB, {free >> 20:,} MiB are free in {root}; set CCVAE_CACHE")
+
+
+def _remove_dead_builds(root: Path) -> None:
+    """Unfinished builds whose process is gone."""
+    for folder in root.glob(".*.*"):
+        owner = folder.name.rpartition(".")[2]
+        if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

@@ -1,0 +1,207 @@
+"""`celeba:DIR`: CelebA in its official layout and partitions. Reads below DIR.
+
+DIR/img_align_celeba/NNNNNN.jpg
+DIR/list_attr_celeba.txt         count, the names of 40 attributes, then `NNNNNN.jpg -1 1 …`
+DIR/list_eval_partition.txt      `NNNNNN.jpg 0`: 0 train, 1 validation, 2 test
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccvae_deploy.errors import DataError
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet
+
+from ..cache import decoded_images
+from .dataset import Dataset, Partition, fingerprint_of
+from .selection import select
+
+ATTRIBUTES, PARTITIONS, IMAGES = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"
+
+PAPER_LABELS = (
+    "Arched_Eyebrows",
+    "Bags_Under_Eyes",
+    "Bangs",
+    "Black_Hair",
+    "Blond_Hair",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Chubby",
+    "Eyeglasses",
+    "Heavy_Makeup",
+    "Male",
+    "No_Beard",
+    "Pale_Skin",
+    "Receding_Hairline",
+    "Smiling",
+    "Wavy_Hair",
+    "Wearing_Necktie",
+    "Young",
+)
+"""The 18 attributes of the paper."""
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """The parsed attribute file.
+
+    Attributes:
+        files: the image names, in file order.
+        names: the chosen attributes.
+        values: (N, L) of 0 and 1.
+    """
+
+    files: list[str]
+    names: tuple[str, ...]
+    values: NDArray[np.int8]
+
+
+def open_celeba(source: str, folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> Dataset:
+    """Read labels and partitions, check that every image is there, decode into the cache.
+
+    Raises:
+        DataError: a file is missing, does not parse, or does not agree with another.
+        LabelError: an unknown label.
+    """
+    root = find_root(folder)
+    attributes = read_attributes(root / ATTRIBUTES, labels or PAPER_LABELS)
+    partition = read_partitions(root / PARTITIONS, attributes.files)
+    _refuse_missing(root, attributes.files, partition)
+    parts = [np.flatnonzero(partition == number) for number in (0, 1)]
+    for rows, name in zip(parts, ("training", "validation"), strict=True):
+        if not len(rows):
+            raise DataError(f"{root / PARTITIONS} names no {name} image (partition {int(name == 'validation')})")
+    paths = [root / IMAGES / attributes.files[row] for rows in parts for row in rows]
+    images, fingerprint = decoded_images("celeba", paths, spec)
+    split = len(parts[0])
+    values = [attributes.values[rows] for rows in parts]
+    return Dataset(
+        source=source,
+        labels=LabelSet(labels=tuple(Label(name=name) for name in attributes.names)),
+        image=spec,
+        train=Partition(images[:split], values[0]),
+        valid=Partition(images[split:], values[1]),
+        fingerprint=fingerprint_of(fingerprint, attributes.names, *values),
+    )
+
+
+def find_root(folder: Path) -> Path:
+    """The folder that holds the attribute file: DIR itself, or DIR/celeba.
+
+    Raises:
+        DataError: neither does; the message says what was looked for.
+    """
+    for root in (folder, folder / "celeba"):
+        if (root / ATTRIBUTES).is_file():
+            for name in (PARTITIONS, IMAGES):
+                if not (root / name).exists():
+                    raise DataError(f"{root / name} is missing; the official CelebA layout has it beside {ATTRIBUTES}")
+            return root
+    raise DataError(f"no {ATTRIBUTES} in {folder} or {folder / 'celeba'}; expected the official CelebA layout")
+
+
+def read_attributes(path: Path, labels: Sequence[str]) -> Attributes:
+    """Parse `list_attr_celeba.txt`.
+
+    Raises:
+        DataError: names file, line and what was expected there.
+        LabelError: an attribute that the file does not have.
+    """
+    lines = _read(path).split(b"\n", 2)
+    if len(lines) < 3 or not lines[0].strip().isdigit():
+        raise DataError(f"{path}, line 1: {_shown(lines[0])}; expected the number of images, then names, then rows")
+    count = int(lines[0])
+    known = [_text(name, path, 2) for name in lines[1].split()]
+    chosen = select(known, labels)
+    tokens, width = lines[2].split(), len(known) + 1
+    files = tokens[::width]
+    # values hold no dot and file names do, so a row that is too long or too short cannot hide
+    if not known or len(tokens) % width or not all(b"." in name for name in files):
+        _refuse_ragged(path, lines[2], width)
+    if len(files) != count:
+        raise DataError(f"{path}: line 1 says {count:,} images, {len(files):,} rows follow; restore the whole file")
+    values = np.empty((count, len(chosen)), np.int8)
+    for column, index in enumerate(chosen):
+        cells = tokens[1 + index :: width]
+        if cells.count(b"1") + cells.count(b"-1") != count:
+            row = next(i for i, cell in enumerate(cells) if cell not in (b"1", b"-1"))
+            raise DataError(f"{path}, line {row + 3}, {known[index]}: {_shown(cells[row])}; expected 1 or -1")
+        values[:, column] = np.array(cells) == b"1"
+    return Attributes(_file_names(path, files, 3), tuple(known[index] for index in chosen), values)
+
+
+def read_partitions(path: Path, files: Sequence[str]) -> NDArray[np.int8]:
+    """The partition of every file, 0, 1 or 2, in the order of `files`.
+
+    Raises:
+        DataError: a row that does not parse, or names that differ from those of the attribute file.
+    """
+    tokens = _read(path).split()
+    names, numbers = tokens[::2], tokens[1::2]
+    if len(names) != len(numbers) or not set(numbers) <= {b"0", b"1", b"2"}:
+        row = next((i for i, n in enumerate(numbers) if n not in (b"0", b"1", b"2")), len(numbers))
+        raise DataError(f"{path}, line {row + 1}: expected a file name and a partition of 0, 1 or 2")
+    place = dict(zip(_file_names(path, names, 1), numbers, strict=True))
+    missing = [name for name in files if name not in place]
+    if missing or len(place) != len(files):
+        what = missing[0] if missing else next(name for name in place if name not in set(files))
+        raise DataError(
+            f"{path} and {ATTRIBUTES} name different images, such as {what}; take both from the same release"
+        )
+    return np.array([place[name] for name in files]).astype(np.int8)
+
+
+def _refuse_missing(root: Path, files: Sequence[str], partition: NDArray[np.int8]) -> None:
+    import os
+
+    present = {entry.name for entry in os.scandir(root / IMAGES)}
+    missing = [row for row, name in enumerate(files) if partition[row] < 2 and name not in present]
+    if missing:
+        raise DataError(
+            f"{root / IMAGES / files[missing[0]]} is missing (row {missing[0] + 1}; {len(missing):,} images in all); "
+            "unpack img_align_celeba again"
+        )
+
+
+def _refuse_ragged(path: Path, body: bytes, width: int) -> None:
+    for number, line in enumerate(body.splitlines(), start=3):
+        cells = line.split()
+        if cells and (len(cells) != width or b"." not in cells[0]):
+            raise DataError(f"{path}, line {number}: {len(cells)} fields; expected a file name and {width - 1} values")
+    raise DataError(f"{path}: no rows of a file name and {width - 1} values")
+
+
+def _file_names(path: Path, names: Sequence[bytes], first_line: int) -> list[str]:
+    """Names as text; one with a folder in it, or one given twice, is refused."""
+    try:
+        text = b"\n".join(names).decode("ascii")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: a file name that is not ASCII; expected names such as 000001.jpg") from error
+    decoded = text.split("\n") if names else []
+    if "/" in text or "\\" in text or ".." in text:
+        row = next(i for i, name in enumerate(decoded) if "/" in name or "\\" in name or ".." in name)
+        raise DataError(f"{path}, line {row + first_line}: {decoded[row]!r} is no plain file name")
+    if len(set(decoded)) != len(decoded):
+        raise DataError(f"{path} names an image twice; take the file from the official release")
+    return decoded
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+
+
+def _text(name: bytes, path: Path, line: int) -> str:
+    try:
+        return name.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}, line {line}: {_shown(name)} is no attribute name") from error
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:40].decode("ascii", "replace").strip())

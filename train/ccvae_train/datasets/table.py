@@ -1,0 +1,220 @@
+"""`table:DIR`: images at any depth below DIR plus DIR/labels.csv. Reads below DIR.
+
+The first column, or the one called file, image, path or filename, names the image. Every other column is a label:
+0 and 1, or class names; blank is missing. A column called split or partition, with train, valid or test, is obeyed;
+without it a tenth of the images, drawn by seed, validates.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccvae_deploy.errors import DataError
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, folded
+
+from ..cache import decoded_images
+from .dataset import MISSING, Dataset, Partition, fingerprint_of
+from .selection import select
+
+TABLE = "labels.csv"
+FILE_COLUMNS = ("file", "image", "path", "filename")
+SPLIT_COLUMNS = ("split", "partition")
+SPLITS = {"train": 0, "training": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
+AFFIRMATIVE = ("no", "yes"), ("false", "true"), ("absent", "present"), ("off", "on"), ("n", "y"), ("f", "t")
+VALIDATION_SHARE = 0.1
+SIZE_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Table:
+    """A parsed table.
+
+    Attributes:
+        files: paths relative to DIR, in file order.
+        labels: one per label column.
+        values: (N, L): 0 or 1, a class index, or -1 where blank.
+        splits: 0 train, 1 validation, 2 test per row, or None without such a column.
+    """
+
+    files: list[str]
+    labels: tuple[Label, ...]
+    values: NDArray[np.int8]
+    splits: NDArray[np.int8] | None
+
+
+def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: ImageSpec, seed: int) -> Dataset:
+    """Read the table, check every file, decode into the cache.
+
+    Raises:
+        DataError: the table does not parse, or names a file that is missing or outside DIR.
+        LabelError: an unknown label.
+    """
+    table = read_table(folder / TABLE)
+    chosen = select([label.name for label in table.labels], labels) if labels else list(range(len(table.labels)))
+    paths = _checked_paths(folder, table.files)
+    splits = table.splits if table.splits is not None else _random_splits(len(paths), seed)
+    parts = [np.flatnonzero(splits == number) for number in (0, 1)]
+    for rows, name in zip(parts, ("training", "validation"), strict=True):
+        if not len(rows):
+            raise DataError(f"{folder / TABLE} leaves no {name} image of {len(paths):,}; add rows or correct its split")
+    images, fingerprint = decoded_images("table", [paths[row] for rows in parts for row in rows], spec)
+    values = [table.values[rows][:, chosen] for rows in parts]
+    label_set = LabelSet(labels=tuple(table.labels[index] for index in chosen))
+    split = len(parts[0])
+    return Dataset(
+        source=source,
+        labels=label_set,
+        image=spec,
+        train=Partition(images[:split], values[0]),
+        valid=Partition(images[split:], values[1]),
+        fingerprint=fingerprint_of(fingerprint, label_set.names, *values),
+    )
+
+
+def read_table(path: Path) -> Table:
+    """Parse labels.csv.
+
+    Raises:
+        DataError: names file, row as an editor numbers it, column and remedy.
+    """
+    rows = _rows(path)
+    if not rows:
+        raise DataError(f"{path} is empty; expected a header of file and label names")
+    header = [name.strip() for name in rows[0][1]]
+    if len(header) < 2 or not all(header):
+        raise DataError(f"{path}, row 1: expected a header of file and one or more label names, without blanks")
+    seen: dict[str, str] = {}
+    for name in header:
+        if seen.setdefault(folded(name), name) is not name:
+            raise DataError(f"{path}, row 1: columns {seen[folded(name)]!r} and {name!r} have one name; rename one")
+    body = rows[1:]
+    if not body:
+        raise DataError(f"{path} has a header and no rows; expected one row per image")
+    for number, row in body:
+        if len(row) != len(header):
+            raise DataError(f"{path}, row {number}: {len(row)} fields, the header has {len(header)}")
+    lowered = [name.lower() for name in header]
+    file_column = next((lowered.index(name) for name in FILE_COLUMNS if name in lowered), 0)
+    split_column = next((lowered.index(name) for name in SPLIT_COLUMNS if name in lowered), None)
+    columns = [i for i in range(len(header)) if i not in (file_column, split_column)]
+    if not columns:
+        raise DataError(f"{path}, row 1: no label column beside {', '.join(header)}")
+    parsed = [_label(path, header[i], [(number, row[i].strip()) for number, row in body]) for i in columns]
+    return Table(
+        files=_files(path, [(number, row[file_column].strip()) for number, row in body]),
+        labels=tuple(label for label, _ in parsed),
+        values=np.stack([values for _, values in parsed], axis=1),
+        splits=None if split_column is None else _splits(path, [(n, row[split_column].strip()) for n, row in body]),
+    )
+
+
+def _rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Non-blank rows with the number of their last line."""
+    try:
+        if path.stat().st_size > SIZE_LIMIT:
+            raise DataError(f"{path} is larger than {SIZE_LIMIT >> 30} GiB")
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    if "\0" in text:
+        raise DataError(f"{path} holds NUL characters, so it is no text; save it as UTF-8 CSV")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise DataError(f"{path}, row {reader.line_num}: {error}; save it as plain CSV") from error
+
+
+def _label(path: Path, name: str, cells: list[tuple[int, str]]) -> tuple[Label, NDArray[np.int8]]:
+    """The label of a column, and its values."""
+    present = {cell for _, cell in cells if cell}
+    if not present:
+        raise DataError(f"{path}, column {name}: every cell is blank; fill some or remove the column")
+    if len(name) > 100 or not name.isprintable():
+        raise DataError(f"{path}, row 1: {name[:40]!r} is no label name; expected up to 100 printable characters")
+    classes = ("0", "1") if present <= {"0", "1"} else _classes(path, name, cells, present)
+    label = Label(name=name, kind="binary" if len(classes) == 2 else "categorical", classes=classes)
+    index = {folded(text): position for position, text in enumerate(classes)} | {"": MISSING}
+    return label, np.array([index[folded(cell)] for _, cell in cells], np.int8)
+
+
+def _classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[str]) -> tuple[str, ...]:
+    """Class names of a column in order; numbers other than 0 and 1 are no class names."""
+
+    def refuse(number: int, cell: str, remedy: str) -> DataError:
+        return DataError(f"{path}, row {number}, column {name}: {cell[:40]!r}; {remedy}")
+
+    for number, cell in cells:
+        if cell and (_is_number(cell) or not cell.isprintable() or len(cell) > 100 or not folded(cell)):
+            if cell in ("0", "1"):
+                other = next((n, c) for n, c in cells if c and c not in ("0", "1"))
+                raise refuse(*other, "expected 0, 1 or blank, as in the column's other rows")
+            raise refuse(number, cell, "expected 0, 1, a class name or blank")
+    spelled: dict[str, str] = {}
+    for cell in sorted(present):
+        spelled.setdefault(folded(cell), cell)
+    if len(spelled) < 2:
+        raise DataError(f"{path}, column {name}: {cells[0][1][:40]!r} is its only class; use 0 and 1, or remove it")
+    if len(spelled) > 127:
+        raise DataError(f"{path}, column {name}: {len(spelled)} different values; expected at most 127 classes")
+    for pair in AFFIRMATIVE:
+        if set(spelled) == set(pair):
+            return tuple(spelled[text] for text in pair)
+    return tuple(spelled[text] for text in sorted(spelled))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _files(path: Path, cells: list[tuple[int, str]]) -> list[str]:
+    first: dict[str, int] = {}
+    for number, cell in cells:
+        if not cell:
+            raise DataError(f"{path}, row {number}: no file name")
+        if first.setdefault(cell, number) != number:
+            raise DataError(f"{path}, row {number}: {cell[:80]!r} stands in row {first[cell]} already; remove one")
+    return [cell for _, cell in cells]
+
+
+def _splits(path: Path, cells: list[tuple[int, str]]) -> NDArray[np.int8]:
+    for number, cell in cells:
+        if cell.lower() not in SPLITS:
+            raise DataError(f"{path}, row {number}: split {cell[:40]!r}; expected train, valid or test")
+    return np.array([SPLITS[cell.lower()] for _, cell in cells], np.int8)
+
+
+def _random_splits(count: int, seed: int) -> NDArray[np.int8]:
+    splits = np.zeros(count, np.int8)
+    valid = max(1, round(VALIDATION_SHARE * count)) if count > 1 else 0
+    splits[np.random.default_rng(seed).permutation(count)[:valid]] = 1
+    return splits
+
+
+def _checked_paths(folder: Path, files: Sequence[str]) -> list[Path]:
+    root = folder.resolve()
+    paths, missing = [], []
+    for name in files:
+        path = folder / name
+        if Path(name).is_absolute() or not path.resolve().is_relative_to(root):
+            raise DataError(f"{folder / TABLE}: {name[:80]!r} lies outside {folder}; expected paths below it")
+        if not path.is_file():
+            missing.append(name)
+        paths.append(path)
+    if missing:
+        raise DataError(
+            f"{folder / TABLE}: {missing[0][:80]!r} is missing ({len(missing):,} of {len(files):,} images in all); "
+            f"expected paths relative to {folder}"
+        )
+    return paths
