@@ -72,29 +72,30 @@ def mix(a: Colour, b: Colour, share: float) -> Colour:
 def mouth(pen: Pen, smiling: bool, n: Numbers) -> None:
     """Smiles are closed, toothy or laughing; other mouths are straight, turned down, or small and round."""
     lips = pick(LIPS, n[0])
-    half, y = 0.2 + 0.14 * n[1], 0.50 + 0.04 * n[2]
+    y = 0.50 + 0.04 * n[2]
     if smiling:
-        half, depth = half + 0.06, 0.10 + 0.12 * n[3]
-        curve = [(half * t, y + depth * (1 - t * t) - 0.4 * depth) for t in np.linspace(-1, 1, 13)]
-        if n[4] < 0.3:
-            pen.stroke(curve, 0.085, lips)
+        half, depth = 0.32 + 0.12 * n[1], 0.20 + 0.12 * n[3]
+        curve = [(half * t, y - 0.4 * depth + depth * (1 - t * t)) for t in np.linspace(-1, 1, 13)]
+        if n[4] < 0.2:
+            pen.stroke(curve, 0.12, lips)
             return
-        top = [(half * t, y - 0.4 * depth + 0.02 * (1 - t * t)) for t in np.linspace(1, -1, 13)]
-        pen.fill(curve + top, (250, 248, 244))
-        if n[4] > 0.65:
-            pen.fill([(0.7 * x, q) for x, q in curve] + [(0.7 * half * t, y + 0.35 * depth) for t in (1.0, -1.0)], lips)
-        pen.stroke(curve + top + curve[:1], 0.045, lips)
+        top = [(half * t, y - 0.4 * depth + 0.03 * (1 - t * t)) for t in np.linspace(1, -1, 13)]
+        pen.fill(curve + top, (252, 250, 246))
+        if n[4] > 0.6:
+            pen.fill([(0.72 * x, q) for x, q in curve] + [(0.5 * half * t, y + 0.28 * depth) for t in (1.0, -1.0)], lips)
+        pen.stroke(curve + top + curve[:1], 0.06, lips)
         return
+    half = 0.16 + 0.12 * n[1]
     if n[4] < 0.45:
-        pen.stroke([(-half, y), (half, y + 0.02 * (n[3] - 0.5))], 0.075 + 0.03 * n[5], lips)
+        pen.stroke([(-half, y), (half, y + 0.03 * (n[3] - 0.5))], 0.09 + 0.05 * n[5], lips)
     elif n[4] < 0.8:
-        depth = 0.06 + 0.08 * n[3]
-        pen.stroke([(half * t, y + 0.5 * depth - depth * (1 - t * t)) for t in np.linspace(-1, 1, 13)], 0.08, lips)
+        depth = 0.09 + 0.09 * n[3]
+        pen.stroke([(half * t, y + 0.5 * depth - depth * (1 - t * t)) for t in np.linspace(-1, 1, 13)], 0.11, lips)
     else:
-        pen.fill(oval(0, y, 0.1 + 0.06 * n[3], 0.07 + 0.05 * n[5]), lips)
+        pen.fill(oval(0, y, 0.12 + 0.06 * n[3], 0.09 + 0.06 * n[5]), lips)
 
 
-MOUTH_ENVELOPE = box(-0.5, 0.32, 0.5, 0.80)
+MOUTH_ENVELOPE = box(-0.54, 0.28, 0.54, 0.82)
 
 
 def glasses(pen: Pen, worn: bool, n: Numbers) -> None:

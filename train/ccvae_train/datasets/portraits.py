@@ -163,9 +163,9 @@ def _hair(factors: Factors) -> Colour:
 def _pens(draw: ImageDraw.ImageDraw, factors: Factors, pixels: int) -> tuple[Pen, Pen, float]:
     """The pen of the head, that of the body below it, and half the width of the face."""
     s = factors.scene
-    scale = pixels * (0.265 + 0.035 * s[0])
-    centre = pixels * (0.5 + 0.07 * (s[1] - 0.5)), pixels * (0.46 + 0.05 * (s[2] - 0.5))
-    head = Pen(draw, centre, scale, math.radians(16 * (s[3] - 0.5)))
+    scale = pixels * (0.305 + 0.02 * s[0])
+    centre = pixels * (0.5 + 0.05 * (s[1] - 0.5)), pixels * (0.47 + 0.04 * (s[2] - 0.5))
+    head = Pen(draw, centre, scale, math.radians(10 * (s[3] - 0.5)))
     return head, Pen(draw, centre, scale, 0.0), 0.74 + 0.14 * s[4]
 
 
