@@ -193,7 +193,7 @@ def composite(picture: Picture, difference: NDArray[np.float32]) -> Picture:
     if picture.pixels.ndim == 2:
         change = _enlarged(_luma(difference), picture.size)
     elif len(difference) == 1:
-        change = _enlarged(difference[0], picture.size)[..., None]
+        change = np.repeat(_enlarged(difference[0], picture.size)[..., None], 3, axis=2)
     else:
         change = np.stack([_enlarged(channel, picture.size) for channel in difference], axis=-1)
     change += picture.pixels

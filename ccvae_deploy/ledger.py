@@ -175,17 +175,17 @@ class Ledger:
         path = self.out / self.names.receipts
         if not path.exists():
             return
-        first, count, start, at = None, 0, 0, 0
+        key, first, count, start, at = ("", ""), {}, 0, 0, 0
         with path.open("rb") as file:
             for line in file:
                 row = json.loads(line)
-                if first is None or (row["source"], row["settings"]) != (first["source"], first["settings"]):
-                    if first is not None:
+                if (row["source"], row["settings"]) != key:
+                    if count:
                         self._add(first, count, self.names.receipts, start, at - start)
-                    first, count, start = row, 0, at
+                    key, first, count, start = (row["source"], row["settings"]), row, 0, at
                 count += 1
                 at += len(line)
-        if first is not None:
+        if count:
             self._add(first, count, self.names.receipts, start, at - start)
 
     def _read_failures(self) -> None:

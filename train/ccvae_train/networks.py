@@ -23,6 +23,29 @@ def stage_channels(size: int) -> list[int]:
     return [32] * (depth - 2) + [64, 128]
 
 
+def initialise(network: nn.Module, last: nn.Module) -> None:
+    """Draw weights that keep the variance of a ReLU network (He et al. 2015), halved in its last layer.
+
+    torch's own default shrinks the signal at every layer, and these networks have six. An output pixel of a transposed
+    convolution sees 1 / stride^2 of the kernel's taps, and a single one where the input is 1x1.
+    """
+    for layer in network.modules():
+        match layer:
+            case nn.ConvTranspose2d():
+                taps = (layer.kernel_size[0] // layer.stride[0]) ** 2 if layer.stride[0] > 1 else 1
+                fan_in = layer.in_channels * taps
+            case nn.Conv2d():
+                fan_in = layer.in_channels * layer.kernel_size[0] ** 2
+            case nn.Linear():
+                fan_in = layer.in_features
+            case _:
+                continue
+        gain = 0.5 if layer is last else 1.0
+        nn.init.normal_(layer.weight, std=gain * (2 / fan_in) ** 0.5)
+        assert layer.bias is not None
+        nn.init.zeros_(layer.bias)
+
+
 class Encoder(nn.Module):
     """q(z|x) = N(z_loc, diag z_scale^2): strided convolutions, then one linear head."""
 
@@ -34,6 +57,7 @@ class Encoder(nn.Module):
             layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
         self.features = nn.Sequential(*layers, nn.Conv2d(widths[-1], HIDDEN, 4), nn.ReLU(), nn.Flatten())
         self.head = nn.Linear(HIDDEN, 2 * latents)
+        initialise(self, self.head)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Image (N, C, S, S) in [0, 1] to z_loc and z_scale, both (N, Z)."""
@@ -52,6 +76,7 @@ class Decoder(nn.Module):
         for wide, narrow in pairwise(widths):
             layers += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
+        initialise(self, layers[-2])
 
     def forward(self, z: Tensor) -> Tensor:
         """z (N, Z) to an image (N, C, S, S) in [0, 1]."""

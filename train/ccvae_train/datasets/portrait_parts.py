@@ -82,7 +82,9 @@ def mouth(pen: Pen, smiling: bool, n: Numbers) -> None:
         top = [(half * t, y - 0.4 * depth + 0.03 * (1 - t * t)) for t in np.linspace(1, -1, 13)]
         pen.fill(curve + top, (252, 250, 246))
         if n[4] > 0.6:
-            pen.fill([(0.72 * x, q) for x, q in curve] + [(0.5 * half * t, y + 0.28 * depth) for t in (1.0, -1.0)], lips)
+            pen.fill(
+                [(0.72 * x, q) for x, q in curve] + [(0.5 * half * t, y + 0.28 * depth) for t in (1.0, -1.0)], lips
+            )
         pen.stroke(curve + top + curve[:1], 0.06, lips)
         return
     half = 0.16 + 0.12 * n[1]

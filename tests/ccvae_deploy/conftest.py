@@ -1,0 +1,159 @@
+"""A small valid bundle made with onnx.helper, without torch: 32x32 RGB, three labels, eight latents.
+
+Latent i of the first three answers to brightness inside region i, and the decoder draws it there again, so edits are
+visible and reach their label.
+"""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from ccvae_deploy.bundle import MANIFEST
+from ccvae_deploy.editor import Editor
+from ccvae_deploy.schema import (
+    GRAPHS,
+    GraphFile,
+    ImageSpec,
+    Label,
+    LabelSet,
+    LatentLayout,
+    LatentRange,
+    Manifest,
+    ModelSpec,
+    graph_signature,
+)
+
+LABELS = LabelSet(labels=(Label(name="Smiling"), Label(name="Wearing_Hat"), Label(name="Young")))
+LAYOUT = LatentLayout(blocks=(1, 1, 1), residual=5)
+IMAGE = ImageSpec(size=32)
+
+
+def made_graph(name: str) -> bytes:
+    """The bytes of one of the four graphs."""
+    inputs, outputs = graph_signature(name, LABELS, LAYOUT, IMAGE)
+    regions = np.zeros((8, 3, 32, 32), np.float32)
+    for i in range(8):
+        regions[i, :, 4 * i : 4 * i + 4] = 1
+    flat = regions.reshape(8, -1)
+    constants: dict[str, np.ndarray] = {}
+    match name:
+        case "encoder":
+            constants = {"W": (flat.T * (12 / 384)).astype(np.float32), "b": np.full(8, -6.0, np.float32)}
+            constants["s"] = np.full((1, 8), 0.1, np.float32)
+            nodes = [
+                ("Flatten", ["image"], "f"),
+                ("MatMul", ["f", "W"], "m"),
+                ("Add", ["m", "b"], "z_loc"),
+                ("Mul", ["z_loc", "zero"], "none"),
+                ("Add", ["none", "s"], "z_scale"),
+            ]
+            constants["zero"] = np.zeros(1, np.float32)
+        case "decoder":
+            constants = {"W": (flat * 0.5).astype(np.float32), "shape": np.array([-1, 3, 32, 32])}
+            nodes = [("MatMul", ["z", "W"], "m"), ("Sigmoid", ["m"], "g"), ("Reshape", ["g", "shape"], "image")]
+        case "classifier":
+            constants = {"w": np.array([2.0, 1.5, 1.0], np.float32), "b": np.array([0.2, -0.1, 0.0], np.float32)}
+            nodes = [("Mul", ["z_c", "w"], "m"), ("Add", ["m", "b"], "logits")]
+        case _:
+            constants = {
+                "span": np.array([6.0, 7.0, 8.0], np.float32),
+                "low": np.array([-3.0, -3.5, -4.0], np.float32),
+                "spread": np.array([0.5, 0.6, 0.7], np.float32),
+                "base": np.array([0.4, 0.4, 0.4], np.float32),
+            }
+            nodes = [
+                ("Mul", ["y", "span"], "m"),
+                ("Add", ["m", "low"], "z_c_loc"),
+                ("Mul", ["y", "spread"], "t"),
+                ("Add", ["t", "base"], "z_c_scale"),
+            ]
+
+    def info(spec):
+        return helper.make_tensor_value_info(spec.name, TensorProto.FLOAT, ["N", *spec.shape[1:]])
+
+    graph = helper.make_graph(
+        [helper.make_node(op, given, [out]) for op, given, out in nodes],
+        name,
+        [info(spec) for spec in inputs],
+        [info(spec) for spec in outputs],
+        [numpy_helper.from_array(value, key) for key, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+def write_bundle(folder: Path, graphs: dict[str, bytes]) -> Path:
+    """A bundle folder with these graphs and a manifest that fits them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name in GRAPHS:
+        inputs, outputs = graph_signature(name, LABELS, LAYOUT, IMAGE)
+        data = graphs[name]
+        (folder / f"{name}.onnx").write_bytes(data)
+        files[name] = GraphFile(
+            file=f"{name}.onnx",
+            sha256=hashlib.sha256(data).hexdigest(),
+            bytes=len(data),
+            format="onnx",
+            opset=18,
+            inputs=inputs,
+            outputs=outputs,
+        )
+    manifest = Manifest(
+        model=ModelSpec(),
+        labels=LABELS,
+        layout=LAYOUT,
+        image=IMAGE,
+        label_prior=(0.5, 0.2, 0.7),
+        latent_range=LatentRange(low=(-3.0,) * 8, high=(3.0,) * 8),
+        files=files,
+        provenance={"data": "made"},
+    )
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def graphs() -> dict[str, bytes]:
+    """The four graphs by name."""
+    return {name: made_graph(name) for name in GRAPHS}
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, graphs: dict[str, bytes]) -> Path:
+    """A valid bundle; do not change it, copy it."""
+    return write_bundle(tmp_path_factory.mktemp("bundle") / "bundle-onnx", graphs)
+
+
+@pytest.fixture
+def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy to tamper with."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "own-bundle"))
+
+
+@pytest.fixture(scope="session")
+def editor(tiny_bundle: Path) -> Editor:
+    """An editor over the valid bundle."""
+    return Editor.open(tiny_bundle, provider="cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder `imgs` with nine pictures of different sizes and formats, two folders deep."""
+    folder = tmp_path / "imgs"
+    rng = np.random.default_rng(0)
+    for i, name in enumerate(
+        ["a.png", "b.jpg", "c.webp", "deep/d.png", "deep/e.jpg", "deep/er/f.png", "g.png", "h.png", "i.jpeg"]
+    ):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coarse = rng.integers(0, 255, (6, 5, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((40 + 7 * i, 50 + 3 * i), Image.Resampling.BICUBIC).save(path)
+    return folder

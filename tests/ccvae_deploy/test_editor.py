@@ -1,0 +1,132 @@
+"""The Editor on single images: what changes, what may not, and what its receipts say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccvae_deploy import Editor
+from ccvae_deploy.editor import Encoded
+from ccvae_deploy.errors import ImageError, LabelError
+from ccvae_deploy.images import from_pil, network_input
+from ccvae_deploy.request import make_request
+from ccvae_deploy.schema import ImageSpec
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    pixels = np.random.default_rng(2).integers(90, 165, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((50, 70), Image.Resampling.BICUBIC)
+
+
+def test_path_image_and_array_give_the_same_pixels(editor: Editor, picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.png")
+    by_path = editor.edit(tmp_path / "a.png", smiling=1, mode="mean")
+    by_image = editor.edit(picture, smiling=1, mode="mean")
+    by_array = editor.edit(np.asarray(picture), smiling=1, mode="mean")
+    for edit in (by_image, by_array):
+        assert edit.images[0].tobytes() == by_path.images[0].tobytes()
+    assert by_path.images[0].size == (50, 70)
+    assert by_path.receipts[0].source == "a.png"
+
+
+def test_samples_reach_the_label_and_differ(editor: Editor, picture: Image.Image) -> None:
+    edit = editor.edit(picture, wearing_hat=1, samples=8)
+    assert len(edit.images) == len(edit.receipts) == 8
+    assert len({image.tobytes() for image in edit.images}) == 8
+    for receipt in edit.receipts:
+        assert receipt.asked == {"wearing_hat": 1.0}
+        assert receipt.reached == (receipt.after["Wearing_Hat"] > 0.5)
+        expected = np.mean([abs(receipt.after[name] - receipt.before[name]) for name in ("Smiling", "Young")])
+        assert receipt.drift == pytest.approx(expected, abs=2e-6)
+    assert np.mean([receipt.reached for receipt in edit.receipts]) > 0.8
+
+
+def test_receipts_say_what_is_in_the_pixels(editor: Editor, picture: Image.Image) -> None:
+    edit = editor.edit(picture, smiling=0)
+    before, after = (np.asarray(image).astype(float) for image in (picture, edit.images[0]))
+    assert edit.receipts[0].pixel_change == pytest.approx(np.abs(after - before).mean(), abs=1e-6)
+    seen = network_input(from_pil(edit.images[0]), ImageSpec(size=32))[None]
+    assert edit.receipts[0].after["Smiling"] == pytest.approx(float(editor.classify(seen)[0, 0]), abs=1e-6)
+
+
+def test_all_other_latents_keep_their_bits(editor: Editor) -> None:
+    rng = np.random.default_rng(0)
+    z, before = rng.normal(size=(4, 8)).astype(np.float32), rng.random((4, 3)).astype(np.float32)
+    for mode in ("sample", "mean", "closest"):
+        request = make_request(editor.labels, ["young=1"], samples=3 if mode == "sample" else 1, mode=mode)
+        edited = editor.edited_latents(request, z, before, ["a", "b", "c", "d"])
+        rest = [i for i in range(8) if i != 2]
+        for k in range(request.samples):
+            assert edited[:, k][:, rest].tobytes() == z[:, rest].tobytes()
+        assert (edited[:, :, 2] != z[:, None, 2]).any()
+
+
+def test_draws_follow_the_conditional_prior(editor: Editor) -> None:
+    """Smiling = 1 has loc 3 and scale 0.9 in the made bundle, Smiling = 0 loc -3 and scale 0.4."""
+    z, before = np.zeros((1, 8), np.float32), np.zeros((1, 3), np.float32)
+    for asked, loc, scale in (("smiling=1", 3, 0.9), ("smiling=0", -3, 0.4), ("smiling=0.5", 0, 0.65)):
+        drawn = []
+        for seed in range(20):
+            request = make_request(editor.labels, [asked], samples=100, seed=seed)
+            drawn.append(editor.edited_latents(request, z, before, ["a"])[0, :, 0])
+        values = np.concatenate(drawn)
+        assert values.mean() == pytest.approx(loc, abs=0.08)
+        assert values.std() == pytest.approx(scale, rel=0.08)
+
+
+def test_strength_goes_beyond_the_mode(editor: Editor) -> None:
+    z, before = np.zeros((1, 8), np.float32), np.zeros((1, 3), np.float32)
+    for strength, loc in ((1.0, 3), (0.5, 0), (0.0, -3), (1.5, 6)):
+        request = make_request(editor.labels, ["smiling=1"], mode="mean", strength=strength)
+        assert editor.edited_latents(request, z, before, ["a"])[0, 0, 0] == pytest.approx(loc, abs=1e-5)
+
+
+def test_closest_reaches_the_confidence_with_the_classifier_it_reads(editor: Editor) -> None:
+    z, before = np.zeros((2, 8), np.float32), np.zeros((2, 3), np.float32)
+    z[1, 0] = 5
+    request = make_request(editor.labels, ["smiling=1"], mode="closest", confidence=0.8)
+    edited = editor.edited_latents(request, z, before, ["a", "b"])[:, 0]
+    logits = editor.bundle.classify(np.ascontiguousarray(edited[:, :3]))
+    assert 1 / (1 + np.exp(-logits[0, 0])) == pytest.approx(0.8, abs=1e-5)
+    assert edited[1, 0] == 5
+
+
+def test_decode_mode_shows_the_decoders_image(editor: Editor, picture: Image.Image) -> None:
+    soft = editor.edit(picture, smiling=1, compose="decode", mode="mean")
+    assert soft.images[0].size == picture.size
+    assert soft.receipts[0].pixel_change > editor.edit(picture, smiling=1, mode="mean").receipts[0].pixel_change
+
+
+def test_batches_of_any_size_give_the_same_bits(tiny_bundle: Path) -> None:
+    seen = np.random.default_rng(0).random((7, 3, 32, 32)).astype(np.float32)
+    found = [Editor.open(tiny_bundle, provider="cpu", batch_size=size).encode(seen) for size in (1, 2, 7, 16)]
+    for other in found[1:]:
+        for name in Encoded.__dataclass_fields__:
+            assert getattr(other, name).tobytes() == getattr(found[0], name).tobytes()
+
+
+def test_grey_and_transparent_pictures_stay_what_they_are(editor: Editor, picture: Image.Image) -> None:
+    assert editor.edit(picture.convert("L"), smiling=1).images[0].mode == "L"
+    clear = picture.convert("RGBA")
+    clear.putalpha(100)
+    edited = editor.edit(clear, smiling=1).images[0]
+    assert edited.mode == "RGBA"
+    assert np.asarray(edited)[0, 0, 3] == 100
+
+
+def test_mapping_for_names_that_clash(editor: Editor, picture: Image.Image) -> None:
+    one = editor.edit(picture, set={"Wearing Hat": 1}, mode="mean").images[0]
+    assert one.tobytes() == editor.edit(picture, wearing_hat=1, mode="mean").images[0].tobytes()
+    with pytest.raises(LabelError, match="did you mean Young"):
+        editor.edit(picture, yuong=1)
+
+
+def test_what_is_no_image(editor: Editor, tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="int is no image"):
+        editor.edit(3, smiling=1)
+    with pytest.raises(ImageError, match="no such file"):
+        editor.edit(tmp_path / "absent.png", smiling=1)
+    with pytest.raises(ImageError, match="expected uint8"):
+        editor.edit(np.zeros((4, 4, 3)), smiling=1)

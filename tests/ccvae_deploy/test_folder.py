@@ -1,0 +1,169 @@
+"""Scanning, naming and writing: order, collisions, limits, and never outside the root."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccvae_deploy.errors import UsageError
+from ccvae_deploy.folder import (
+    Source,
+    check_out,
+    clean_temporaries,
+    default_out,
+    in_shard,
+    output_name,
+    output_stems,
+    parse_shard,
+    scan,
+    write_atomic,
+)
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def relatives(*inputs: Path) -> list[str]:
+    return [source.relative for source in scan(inputs).sources]
+
+
+def test_scan_is_sorted_recursive_and_counts_what_it_passes_over(tmp_path: Path) -> None:
+    touch(tmp_path, "z.PNG", "a/b/c.jpeg", "a/x.txt", ".hidden.png", ".git/y.png", "B.jpg")
+    found = scan([tmp_path])
+    assert [source.relative for source in found.sources] == ["B.jpg", "a/b/c.jpeg", "z.PNG"]
+    assert found.ignored == 2
+
+
+def test_files_named_explicitly_need_no_ending(tmp_path: Path) -> None:
+    touch(tmp_path, "portrait")
+    assert relatives(tmp_path / "portrait") == ["portrait"]
+
+
+def test_several_inputs_are_mirrored_under_their_names(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.png", "two/a.png", "b.png")
+    assert relatives(tmp_path / "one", tmp_path / "two", tmp_path / "b.png") == ["b.png", "one/a.png", "two/a.png"]
+    assert relatives(tmp_path / "b.png", tmp_path / "b.png") == ["b.png"]
+
+
+def test_two_sources_for_one_place_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.png", "two/a.png")
+    with pytest.raises(UsageError, match=r"would both become a\.png"):
+        scan([tmp_path / "one/a.png", tmp_path / "two/a.png"])
+
+
+def test_nothing_to_do_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(UsageError, match=r"no image in .*1 other files"):
+        scan([tmp_path])
+    with pytest.raises(UsageError, match="does not exist"):
+        scan([tmp_path / "absent"])
+
+
+def test_linked_folders_are_not_followed_and_linked_files_are(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png", "else/b.png")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in", target_is_directory=True)
+    (tmp_path / "in/c.png").symlink_to(tmp_path / "else/b.png")
+    assert relatives(tmp_path / "in") == ["a.png", "c.png"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb"):  # noqa: PTH123
+        pass
+    (source,) = scan([tmp_path]).sources
+    assert os.fsencode(output_name(output_stems([source])[0], "smiling=1", 3, "png")) == b"caf\xe9__smiling=1__03.png"
+
+
+def test_default_out(tmp_path: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    assert default_out([tmp_path / "imgs"]) == Path("imgs-edited")
+    assert default_out([tmp_path / "imgs" / "a.png"]) == Path("edited")
+
+
+@pytest.mark.parametrize("out", ["imgs", "imgs/out", "imgs/../imgs/deep"])
+def test_output_inside_the_input_is_refused(tmp_path: Path, out: str) -> None:
+    (tmp_path / "imgs").mkdir()
+    with pytest.raises(UsageError, match="lies inside the input folder"):
+        check_out(tmp_path / out, [tmp_path / "imgs"])
+
+
+def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "imgs/a.png", "out")
+    with pytest.raises(UsageError, match="is a file"):
+        check_out(tmp_path / "out", [tmp_path / "imgs"])
+
+
+def stems(*names: str) -> list[str]:
+    return output_stems([Source(Path(name), name) for name in names])
+
+
+def test_stems_keep_the_ending_only_where_they_collide() -> None:
+    assert stems("a.jpg", "a.png", "b.png", "d/a.jpg") == ["a.jpg", "a.png", "b", "d/a"]
+    assert stems("A.jpg", "a.png") == ["A.jpg", "a.png"]
+    assert stems("a.jpg", "a.png", "a.jpg.png") == ["a.jpg", "a.png", "a.jpg.png"]
+
+
+names = st.lists(
+    st.from_regex(r"([ab]/)?[abA]{1,2}(\.(png|jpg|JPG)){1,2}", fullmatch=True), unique_by=str.casefold, max_size=12
+)
+
+
+@given(names)
+def test_stems_never_collide(names: list[str]) -> None:
+    found = stems(*names)
+    assert len({stem.casefold() for stem in found}) == len(names)
+
+
+@given(
+    st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1),
+    st.integers(0, 99),
+    st.text(),
+)
+def test_output_names_fit_and_stay_inside(stem: str, sample: int, edit: str) -> None:
+    name = output_name(f"folder/{stem}", edit.encode("utf-8", "replace").decode(), sample, "png")
+    folder, _, file = name.partition("/")
+    assert folder == "folder"
+    assert "/" not in file
+    assert len(os.fsencode(file)) <= 255
+    assert file.endswith(f"__{sample:02d}.png")
+    assert file not in (".", "..")
+
+
+def test_long_names_keep_their_head_and_stay_different() -> None:
+    first, second = (output_name("x" * 250 + end, "smiling=1", 0, "jpg") for end in "ab")
+    assert first != second
+    assert first.startswith("x" * 200)
+    assert len(first) <= 255
+
+
+@pytest.mark.parametrize("text", ["", "1", "1/1", "-1/2", "a/b", "0/0", "1/2/3", "²/3", "0/" + "9" * 30])
+def test_shards_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match="expected I/N"):
+        parse_shard(text)
+
+
+@given(st.text(min_size=1), st.integers(1, 20))
+def test_every_source_is_in_one_shard(relative: str, count: int) -> None:
+    relative = relative.encode("utf-8", "replace").decode()
+    assert sum(in_shard(relative, index, count) for index in range(count)) == 1
+    assert parse_shard(f"{count - 1}/{count}") == (count - 1, count)
+
+
+def test_writing_is_atomic_and_stays_below_the_root(tmp_path: Path) -> None:
+    root, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    root.mkdir()
+    write_atomic(root, "a/b.png", b"one")
+    write_atomic(root, "a/b.png", b"two")
+    assert (root / "a/b.png").read_bytes() == b"two"
+    (root / "link").symlink_to(other, target_is_directory=True)
+    with pytest.raises(UsageError, match="leads outside"):
+        write_atomic(root, "link/b.png", b"x")
+    assert not any(other.iterdir())
+    clean_temporaries(root)
+    assert sorted(path.name for path in root.iterdir()) == ["a", "link"]

@@ -1,0 +1,86 @@
+"""What users may ask, and the line they get when they may not."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccvae_deploy.errors import CCVAEError, LabelError, UsageError
+from ccvae_deploy.request import make_request
+from ccvae_deploy.schema import Label, LabelSet
+
+LABELS = LabelSet(
+    labels=(
+        Label(name="Smiling"),
+        Label(name="Wearing_Hat"),
+        Label(name="Hair", kind="categorical", classes=("black", "blond", "red")),
+        Label(name="answer", classes=("no", "yes")),
+    )
+)
+
+
+def test_names_match_without_case_and_separators_and_come_in_label_order() -> None:
+    request = make_request(LABELS, ["wearing hat=0", "SMILING=1"])
+    assert [asked.label for asked in request.asked] == [0, 1]
+    assert request.name == "smiling=1,wearing_hat=0"
+    assert request.values == {"smiling": 1.0, "wearing_hat": 0.0}
+
+
+def test_classes_and_soft_values() -> None:
+    request = make_request(LABELS, {"hair": "Blond", "answer": "yes", "smiling": 0.3})
+    assert [asked.value for asked in request.asked] == [0.3, 1.0, 1.0]
+    assert request.name == "smiling=0.3,hair=Blond,answer=yes"
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        (["smilling=1"], LabelError, "did you mean Smiling"),
+        (["smiling=2"], LabelError, "expected 0, 1 or a number from 0 to 1"),
+        (["smiling=-0.1"], LabelError, "number from 0 to 1"),
+        (["smiling=nan"], LabelError, "number from 0 to 1"),
+        (["smiling=inf"], LabelError, "number from 0 to 1"),
+        (["hair=blonde"], LabelError, "did you mean blond"),
+        (["smiling=1", "Smiling=0"], LabelError, "set twice"),
+        (["smiling"], UsageError, "expected LABEL=VALUE"),
+        (["=1"], UsageError, "expected LABEL=VALUE"),
+        ([], UsageError, "nothing to change"),
+    ],
+)
+def test_labels_and_values_that_are_refused(asked, error, message) -> None:
+    with pytest.raises(error, match=message):
+        make_request(LABELS, asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "--samples 0"),
+        ({"samples": 101}, "--samples 101"),
+        ({"seed": -1}, "--seed -1"),
+        ({"mode": "meen"}, "did you mean mean"),
+        ({"compose": "x"}, "--compose"),
+        ({"strength": -1.0}, "--strength -1"),
+        ({"strength": float("nan")}, "--strength nan"),
+        ({"confidence": 1.0}, "--confidence 1"),
+        ({"mode": "mean", "samples": 8}, "all would be equal"),
+    ],
+)
+def test_options_that_are_refused(options, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_request(LABELS, ["smiling=1"], **options)
+
+
+def test_combinations_that_are_refused() -> None:
+    with pytest.raises(UsageError, match="no opposite"):
+        make_request(LABELS, ["hair=red"], strength=2.0)
+    for asked in ("hair=red", "smiling=0.4"):
+        with pytest.raises(UsageError, match="takes binary labels"):
+            make_request(LABELS, [asked], mode="closest")
+
+
+@given(st.lists(st.text(max_size=20), max_size=3))
+def test_any_text_ends_in_a_request_or_one_line(asked: list[str]) -> None:
+    with contextlib.suppress(CCVAEError):
+        assert make_request(LABELS, asked).name
