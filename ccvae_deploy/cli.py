@@ -74,13 +74,13 @@ def train(
     supervision: Annotated[
         float | None, typer.Option(help="Share of training images whose labels are shown, above 0, at most 1. [1]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [10]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [8]")] = None,
     estimator: Annotated[str | None, typer.Option(help="exact or paper. [exact]")] = None,
     label_weight: Annotated[
-        float | None, typer.Option(help="What multiplies log q(y|x). [1500 for exact, 0 for paper]")
+        float | None, typer.Option(help="What multiplies log q(y|x). [2000 for exact, 0 for paper]")
     ] = None,
     likelihood_scale: Annotated[
-        float | None, typer.Option(help="Scale of the Laplace likelihood. [0.3 for exact, 1 for paper]")
+        float | None, typer.Option(help="Scale of the Laplace likelihood. [0.15 for exact, 1 for paper]")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step. [64]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. [0.002]")] = None,

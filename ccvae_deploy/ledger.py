@@ -175,7 +175,8 @@ class Ledger:
         path = self.out / self.names.receipts
         if not path.exists():
             return
-        key, first, count, start, at = ("", ""), {}, 0, 0, 0
+        first: dict[str, Any] = {}
+        key, count, start, at = ("", ""), 0, 0, 0
         with path.open("rb") as file:
             for line in file:
                 row = json.loads(line)

@@ -4,9 +4,12 @@ onnxruntime lists providers it cannot start and falls back to the CPU in silence
 and what is reported is read from the session.
 """
 
+import contextlib
 import ctypes
+import io
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -91,12 +94,14 @@ def make_session(graph: bytes, choice: Choice, threads: int) -> "InferenceSessio
     on_gpu = choice.name != "CPUExecutionProvider"
     if on_gpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        _preload_libraries()
         if choice.name == "CUDAExecutionProvider":
             # TF32 rounds to 10 bits of mantissa: enough to move pixels
             providers = [(choice.name, {"use_tf32": "0"})]
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=providers, disable_fallback=True)
+        with _muted_stdout() if on_gpu else contextlib.nullcontext():
+            if on_gpu:
+                onnxruntime.preload_dlls()
+            session = onnxruntime.InferenceSession(graph, options, providers=providers, disable_fallback=True)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         reason = " ".join(str(error).split())[:200]
         if on_gpu:
@@ -122,15 +127,15 @@ def cuda_devices() -> int:
         return 0
 
 
-def _preload_libraries() -> None:
-    """Load CUDA and cuDNN from their wheels; what onnxruntime prints when some are missing is not for users."""
-    import onnxruntime
-
-    silent = os.open(os.devnull, os.O_WRONLY)
-    kept = os.dup(1)
+@contextlib.contextmanager
+def _muted_stdout() -> Iterator[None]:
+    """onnxruntime prints what it cannot load, from Python and from C++; the error that follows says it in one line."""
+    sys.stdout.flush()
+    silent, kept = os.open(os.devnull, os.O_WRONLY), os.dup(1)
     try:
         os.dup2(silent, 1)
-        onnxruntime.preload_dlls()
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         os.dup2(kept, 1)
         os.close(kept)

@@ -20,8 +20,8 @@ class TrainConfig(Frozen):
         labels: the labels to learn, in order; None takes the data set's own choice.
         supervision: f, the share of training images whose labels are shown, in (0, 1].
         estimator: `exact` (SPEC 1.7) or `paper` (SPEC 1.6).
-        label_weight: alpha, what multiplies log q(y|x) in the objective; None takes 1500 for `exact`, 0 for `paper`.
-        likelihood_scale: b of the Laplace likelihood; None takes 0.3 for `exact`, 1 for `paper`.
+        label_weight: alpha, what multiplies log q(y|x) in the objective; None takes 2000 for `exact`, 0 for `paper`.
+        likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
         latents: Z, characteristic and residual latents together.
         label_dims: latents of a label where it is not 1, by label name.
     """
@@ -29,7 +29,7 @@ class TrainConfig(Frozen):
     data: str = "portraits"
     labels: tuple[str, ...] | None = None
     supervision: Rate = 1.0
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 8
     estimator: Literal["exact", "paper"] = "exact"
     label_weight: Annotated[float, Field(ge=0)] | None = None
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
@@ -47,7 +47,7 @@ class TrainConfig(Frozen):
         """`label_weight`, or the estimator's own where none is set."""
         if self.label_weight is not None:
             return self.label_weight
-        return 1500.0 if self.estimator == "exact" else 0.0
+        return 2000.0 if self.estimator == "exact" else 0.0
 
     @property
     def scale_of_likelihood(self) -> float:
@@ -57,7 +57,7 @@ class TrainConfig(Frozen):
         """
         if self.likelihood_scale is not None:
             return self.likelihood_scale
-        return 0.3 if self.estimator == "exact" else 1.0
+        return 0.15 if self.estimator == "exact" else 1.0
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from .device import Device
 from .networks import CCVAE
 
 COLUMNS = 10
-MARGIN = 132
+MARGIN = 172
 
 
 @torch.no_grad()

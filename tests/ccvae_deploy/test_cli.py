@@ -1,0 +1,130 @@
+"""The command line as a user meets it: exit codes, one line per error, nothing heavy loaded for help."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ccvae_deploy import pipeline
+from ccvae_deploy.cli import app
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_edit_prints_a_summary_and_ends_with_0(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    result = invoke("edit", pictures, "--set", "smiling=1", "--samples", 2, "--bundle", tiny_bundle, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "18 images" in result.stdout
+    assert "CPUExecutionProvider" in result.stdout
+    assert (out / "sheet.png").exists()
+
+
+def test_a_bad_file_ends_with_1(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    (pictures / "bad.png").write_text("no image")
+    result = invoke(
+        "edit", pictures, "--set", "smiling=1", "--bundle", tiny_bundle, "--out", tmp_path / "o", "--no-sheet"
+    )
+    assert result.exit_code == 1
+    assert "1 failed" in result.stdout
+    assert not (tmp_path / "o" / "sheet.png").exists()
+
+
+def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_finish", interrupted)
+    result = invoke("edit", pictures, "--set", "smiling=1", "--bundle", tiny_bundle, "--out", tmp_path / "o")
+    assert result.exit_code == 130
+    assert "the same command goes on" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["edit"], "Missing argument"),
+        (["edit", "imgs"], "Missing option '--set'"),
+        (["edti"], "Did you mean 'edit'"),
+        (["edit", "imgs", "--set", "smiling=1", "--smaples", "8"], "No such option"),
+        (["edit", "imgs", "--set", "smiling=1", "--samples", "many"], "--samples"),
+        (["edit", "absent", "--set", "smiling=1"], "absent does not exist"),
+        (["export", "absent"], "no run at absent"),
+        (["train", "--epochs", "0"], "--epochs 0"),
+        (["train", "--data", "celebba:x"], "did you mean celeba:DIR"),
+        (["train", "--data", "celeba:absent"], "absent is no folder"),
+        (["train", "--recipe", "absent.toml"], "recipe absent.toml cannot be read"),
+        (["data", "portraits", "x", "--count", "0"], "--count 0"),
+    ],
+)
+def test_refusals_are_one_line_and_end_with_2(arguments, message, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*arguments)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_bundle_says_how_to_make_one(pictures: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke("edit", "imgs", "--set", "smiling=1")
+    assert result.exit_code == 2
+    assert "no bundle at runs/latest/bundle-onnx; make one with `ccvae-deploy export --format onnx`" in result.stderr
+
+
+def test_latest_may_be_a_text_file(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    (run / "bundle-onnx").symlink_to(tiny_bundle, target_is_directory=True)
+    (tmp_path / "runs" / "latest").write_text("one\n")
+    assert invoke("edit", "imgs", "--set", "smiling=1").exit_code == 0
+
+
+def test_unexpected_errors_are_one_line_unless_debugged(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
+    def broken(*_, **__):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(pipeline, "edit_folder", broken)
+    result = invoke("edit", pictures, "--set", "smiling=1")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "unexpected ZeroDivisionError" in result.stderr
+    assert isinstance(invoke("edit", pictures, "--set", "smiling=1", "--debug").exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("command", ["train", "export"])
+def test_without_torch_the_extra_is_named(command: str, monkeypatch) -> None:
+    monkeypatch.setattr("ccvae_deploy.cli.find_spec", lambda name: None)
+    result = invoke(command)
+    assert result.exit_code == 2
+    assert "pip install 'ccvae-deploy[train]'" in result.stderr
+
+
+def test_help_is_quick_and_loads_nothing_heavy() -> None:
+    script = (
+        "import sys\nfrom ccvae_deploy.cli import app\n"
+        "try: app(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'onnxruntime', 'onnx', 'numpy', 'PIL'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.4
+
+
+@pytest.mark.parametrize("command", [["train"], ["export"], ["edit"], ["data"], ["data", "portraits"]])
+def test_every_command_has_help_within_80_columns(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--help"], terminal_width=80)
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
