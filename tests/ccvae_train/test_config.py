@@ -1,0 +1,42 @@
+"""Settings and recipes: what is taken, and the one line for what is not."""
+
+from pathlib import Path
+
+import pytest
+
+from ccvae_deploy.errors import UsageError
+from ccvae_deploy.schema import Label, LabelSet
+from ccvae_train.config import make_config, read_recipe, with_label_dims
+
+RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_is_a_valid_run(recipe: Path) -> None:
+    make_config(read_recipe(recipe))
+
+
+def test_estimators_have_weights_of_their_own() -> None:
+    assert make_config({}).weight_of_labels > 0
+    assert make_config({"estimator": "paper"}).weight_of_labels == 0
+    assert make_config({"estimator": "paper"}).scale_of_likelihood == 1
+    assert make_config({"label_weight": 5.0, "likelihood_scale": 0.5}).weight_of_labels == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("epochs =", "cannot be read"), ("epoch = 3", "did you mean epochs"), ("\xff", "cannot be read")],
+)
+def test_recipes_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "r.toml").write_text(text, "latin-1")
+    with pytest.raises(UsageError, match=message):
+        read_recipe(tmp_path / "r.toml")
+
+
+def test_latents_are_shared_out() -> None:
+    labels = LabelSet(labels=(Label(name="a"), Label(name="b")))
+    sized, layout = with_label_dims(labels, make_config({"latents": 10, "label_dims": {"B": 3}}))
+    assert [label.dims for label in sized.labels] == [1, 3]
+    assert (layout.blocks, layout.residual) == ((1, 3), 6)
+    with pytest.raises(UsageError, match="2 labels need 12 latents, 10 given"):
+        with_label_dims(labels, make_config({"latents": 10, "label_dims": {"b": 11}}))

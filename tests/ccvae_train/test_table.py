@@ -1,0 +1,164 @@
+"""labels.csv: what it means, and one line for what it cannot mean."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ccvae_deploy.errors import CCVAEError, DataError, LabelError, UsageError
+from ccvae_train.datasets.portraits import portraits
+from ccvae_train.datasets.source import open_dataset
+from ccvae_train.datasets.table import read_table
+from ccvae_train.datasets.writer import write_portraits
+
+
+def table(folder: Path, text: str | bytes) -> Path:
+    path = folder / "labels.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def image(folder: Path, *names: str) -> None:
+    for i, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (32, 32), (10 * i, 20, 30)).save(path)
+
+
+def test_numbers_blanks_and_class_names(tmp_path: Path) -> None:
+    found = read_table(
+        table(tmp_path, "file,smiling,hat,hair,size\na.png,1,yes,red,\nb.png,0,no,Black,s\nc.png,,yes,blond,l\n")
+    )
+    assert found.files == ["a.png", "b.png", "c.png"]
+    assert found.values.tolist() == [[1, 1, 2, -1], [0, 0, 0, 1], [-1, 1, 1, 0]]
+    assert [label.kind for label in found.labels] == ["binary", "binary", "categorical", "binary"]
+    assert found.labels[1].classes == ("no", "yes")
+    assert found.labels[2].classes == ("Black", "blond", "red")
+
+
+@pytest.mark.parametrize("header", ["smiling,Image", "smiling,path", "smiling,FILENAME"])
+def test_the_file_column_may_stand_anywhere(tmp_path: Path, header: str) -> None:
+    assert read_table(table(tmp_path, f"{header}\n1,a.png\n0,b.png\n")).files == ["a.png", "b.png"]
+
+
+def test_what_spreadsheets_write(tmp_path: Path) -> None:
+    found = read_table(table(tmp_path, b'\xef\xbb\xbffile,smiling\r\n"a, b.png",1\r\n\r\n c.png , 0 \r\n'))
+    assert found.files == ["a, b.png", "c.png"]
+    assert found.values.tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("file,smiling\n", "a header and no rows"),
+        ("file\na.png\n", "header of file and one or more label names"),
+        ("file,split\na.png,train\n", "no label column"),
+        ("file,a,A\na.png,1,0\n", "'a' and 'A' have one name"),
+        ("file,a\na.png,1\nb.png\n", "row 3: 1 fields, the header has 2"),
+        ("file,a\na.png,1\nb.png,2\n", r"row 3, column a: '2'"),
+        ("file,a\na.png,1\nb.png,maybe\n", r"row 3, column a: 'maybe'; expected 0, 1 or blank"),
+        ("file,a\na.png,nan\nb.png,1\n", r"row 2, column a: 'nan'"),
+        ("file,a\na.png,\nb.png,\n", "column a: every cell is blank"),
+        ("file,a\na.png,yes\nb.png,yes\n", "'yes' is its only class"),
+        ("file,a\na.png,1\na.png,0\n", "row 3: 'a.png' stands in row 2 already"),
+        ("file,a\n,1\n", "row 2: no file name"),
+        ("file,a,split\na.png,1,later\n", "split 'later'; expected train, valid or test"),
+        (b"file,a\n\xff.png,1\n", "is not UTF-8"),
+        (b"file,a\n\0,1\n", "NUL"),
+        ('file,a\n"a.png,1\n', "row"),
+    ],
+)
+def test_what_a_table_cannot_mean(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read_table(table(tmp_path, text))
+    assert "\n" not in str(caught.value)
+    assert "labels.csv" in str(caught.value)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=80) | st.from_regex(rb'(file|a|b|,|\n|"|1|0|yes|no|\.png| ){1,40}', fullmatch=True))
+def test_any_bytes_end_in_a_table_or_one_line(tmp_path: Path, data: bytes) -> None:
+    with contextlib.suppress(DataError):
+        found = read_table(table(tmp_path, data))
+        assert found.values.shape == (len(found.files), len(found.labels))
+
+
+def test_partitions_and_chosen_labels(tmp_path: Path) -> None:
+    image(tmp_path, "a.png", "deep/b.png", "c.png", "d.png")
+    table(tmp_path, "file,x,y,split\na.png,1,0,train\ndeep/b.png,0,,val\nc.png,1,1,train\nd.png,1,1,test\n")
+    data = open_dataset(f"table:{tmp_path}", labels=["Y", "x"], size=32)
+    assert data.labels.names == ("y", "x")
+    assert data.train.labels.tolist() == [[0, 1], [1, 1]]
+    assert data.valid.labels.tolist() == [[-1, 0]]
+    assert data.train.images[:, 0, 0, 0].tolist() == [0, 20]
+    assert data.valid.images[0, 0, 0].tolist() == [10, 20, 30]
+
+
+def test_without_a_split_a_tenth_validates_by_seed(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(30)]
+    image(tmp_path, *names)
+    table(tmp_path, "file,x\n" + "".join(f"{name},{i % 2}\n" for i, name in enumerate(names)))
+    first, again, other = (open_dataset(f"table:{tmp_path}", size=32, seed=seed) for seed in (0, 0, 1))
+    assert (len(first.train), len(first.valid)) == (27, 3)
+    assert (first.valid.images == again.valid.images).all()
+    assert first.fingerprint == again.fingerprint
+    assert (first.valid.images != other.valid.images).any()
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../secret.png", "deep/../../secret.png", "link/secret.png"])
+def test_files_outside_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "data"
+    image(tmp_path, "secret.png", "data/a.png")
+    (folder / "link").symlink_to(tmp_path, target_is_directory=True)
+    table(folder, f"file,x\na.png,1\n{name},0\n")
+    with pytest.raises(DataError, match="lies outside"):
+        open_dataset(f"table:{folder}", size=32)
+
+
+def test_missing_and_damaged_images_are_named(tmp_path: Path) -> None:
+    image(tmp_path, "a.png", "b.png")
+    table(tmp_path, "file,x\na.png,1\nb.png,0\nc.png,0\n")
+    with pytest.raises(DataError, match=r"'c\.png' is missing \(1 of 3"):
+        open_dataset(f"table:{tmp_path}", size=32)
+    (tmp_path / "c.png").write_text("no image")
+    with pytest.raises(DataError, match=r"c\.png: not an image"):
+        open_dataset(f"table:{tmp_path}", size=32)
+
+
+def test_unknown_and_repeated_labels(tmp_path: Path) -> None:
+    image(tmp_path, "a.png", "b.png")
+    table(tmp_path, "file,smiling,young\na.png,1,0\nb.png,0,1\n")
+    for labels, message in ((["smilling"], "did you mean smiling"), (["young", "Young"], "given twice")):
+        with pytest.raises(LabelError, match=message):
+            open_dataset(f"table:{tmp_path}", labels=labels, size=32)
+
+
+def test_portraits_are_written_and_read_back_bit_for_bit(tmp_path: Path) -> None:
+    write_portraits(tmp_path / "made", 30, seed=4, size=64)
+    images, labels = portraits(30, seed=4, workers=1)
+    found = read_table(tmp_path / "made" / "labels.csv")
+    assert (found.values == labels).all()
+    for name, expected in zip(found.files, images, strict=True):
+        with Image.open(tmp_path / "made" / name) as picture:
+            assert (np.asarray(picture) == expected).all()
+    data = open_dataset(f"table:{tmp_path / 'made'}")
+    held = np.concatenate([data.train.images, data.valid.images])
+    assert sorted(image.tobytes() for image in held) == sorted(image.tobytes() for image in images)
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("words")
+    with pytest.raises(UsageError, match="is not empty"):
+        write_portraits(tmp_path, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("source", ["", "tabel:x", "table", "table:", "portraits:x", "celeba"])
+def test_sources_that_are_none(source: str) -> None:
+    with pytest.raises(CCVAEError, match="--data"):
+        open_dataset(source)
