@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 
-.PHONY: install demo test lint picture
+.PHONY: install demo test lint picture measure
 
 install: $(VENV)/.installed
 
@@ -24,9 +24,15 @@ demo: install
 	cd demo && $(BIN)/ccvae-deploy edit imgs/ --set smiling=1 --samples 8
 	@echo "contact sheet: demo/imgs-edited/sheet.png"
 
-# The picture at the top of the README, from what `make demo` left.
-picture:
-	cp demo/imgs-edited/sheet.png docs/sheet.png
+# The picture at the top of the README, with the bundle that `make demo` left.
+picture: install
+	cd demo && $(BIN)/ccvae-deploy edit imgs/000000.png imgs/000004.png imgs/000005.png imgs/000007.png \
+		--set smiling=1 --samples 8 --out picture --overwrite
+	cp demo/picture/sheet.png docs/sheet.png
+
+# The figures of the README, with the bundle that `make demo` left.
+measure: install
+	$(BIN)/python tests/benchmarks/measure.py demo/runs/latest/bundle-onnx
 
 lint: install
 	$(BIN)/ruff check .

@@ -223,9 +223,11 @@ def _batches(
     ahead: deque[tuple[Source, Future[Read | None]]] = deque()
     todo = iter(job.plan)
     batch: list[Read] = []
-    pixels, size = 0, max(1, min(job.editor.batch_size, 64 // job.request.samples or 1))
+    pixels, largest, size = 0, 1_000_000, max(1, min(job.editor.batch_size, 64 // job.request.samples))
     while True:
-        while len(ahead) < 2 * size and (entry := next(todo, None)) is not None:
+        # large pictures are read ahead one or two at a time, small ones by the batch
+        room = max(2, min(2 * size, PIXELS_IN_FLIGHT // largest))
+        while len(ahead) < room and (entry := next(todo, None)) is not None:
             ahead.append((entry[0], pool.submit(_read, job, *entry, overwrite)))
         if not ahead:
             break
@@ -241,7 +243,8 @@ def _batches(
             bar.advance(job.request.samples)
             continue
         batch.append(read)
-        pixels += read.picture.pixels.size // 3
+        area = read.picture.size[0] * read.picture.size[1]
+        pixels, largest = pixels + area, max(largest, area)
         if len(batch) == size or pixels > PIXELS_IN_FLIGHT // IN_FLIGHT:
             yield batch
             batch, pixels = [], 0

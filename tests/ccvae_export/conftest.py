@@ -1,0 +1,57 @@
+"""A run folder with random weights, as training would leave it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout, LatentRange, ModelSpec
+from ccvae_export.export import export_run
+from ccvae_train.checkpoint import RunState, save_checkpoint
+from ccvae_train.config import TrainConfig
+from ccvae_train.networks import CCVAE
+
+LABELS = LabelSet(labels=(Label(name="Smiling"), Label(name="Wearing_Hat", dims=2), Label(name="Young")))
+LAYOUT = LatentLayout(blocks=(1, 2, 1), residual=6)
+
+
+def write_run(folder: Path) -> Path:
+    torch.manual_seed(0)
+    image = ImageSpec(size=32)
+    model = CCVAE(LABELS, LAYOUT, image)
+    with torch.no_grad():
+        for parameter in model.classifier.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    state = RunState(
+        config=TrainConfig(image_size=32, latents=LAYOUT.size),
+        model=ModelSpec(likelihood_scale=0.15),
+        labels=LABELS,
+        layout=LAYOUT,
+        image=image,
+        label_prior=(0.5, 0.2, 0.7),
+        latent_range=LatentRange(low=(-3.0,) * LAYOUT.size, high=(3.0,) * LAYOUT.size),
+        step=0,
+        precision="fp32",
+        provenance={"data": "portraits", "validation": {"accuracy": 0.9, "by_label": {"Young": {"accuracy": 0.9}}}},
+    )
+    folder.mkdir(parents=True)
+    save_checkpoint(folder, model, torch.optim.Adam(model.parameters()), state)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 32x32 RGB images with three labels, one of two latents."""
+    return write_run(tmp_path_factory.mktemp("runs") / "made")
+
+
+@pytest.fixture(scope="session")
+def onnx_bundle(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its ONNX bundle; do not change it."""
+    return export_run(made_run, "onnx", tmp_path_factory.mktemp("out") / "bundle").bundle
+
+
+@pytest.fixture(scope="session")
+def torchscript_bundle(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its TorchScript bundle; do not change it."""
+    return export_run(made_run, "torchscript", tmp_path_factory.mktemp("out") / "bundle").bundle

@@ -1,0 +1,197 @@
+"""Export: the bundle computes what the model computes, says what it is, and a broken one is never left behind."""
+
+import io
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from torch import nn
+
+from ccvae_deploy import Editor
+from ccvae_deploy.bundle import open_bundle
+from ccvae_deploy.errors import ParityError, RunError, UsageError
+from ccvae_deploy.pipeline import edit_folder
+from ccvae_export import export
+from ccvae_export.export import export_run
+from ccvae_export.parity import BATCHES, ParityRow, measure_parity
+from ccvae_train.checkpoint import load_run
+
+GRAPHS = ("encoder", "decoder", "classifier", "conditional_prior")
+
+
+@pytest.mark.parametrize("bundle", ["onnx_bundle", "torchscript_bundle"])
+def test_graphs_agree_with_the_model_at_every_batch(made_run: Path, bundle: str, request) -> None:
+    run, opened = load_run(made_run), open_bundle(request.getfixturevalue(bundle), allow_torchscript=True)
+    for batch in (1, 2, 3, 17, 64):
+        image = np.random.default_rng(batch).random((batch, 3, 32, 32), dtype=np.float32)
+        with torch.inference_mode():
+            z_loc, z_scale = (t.numpy() for t in run.model.encoder(torch.from_numpy(image)))
+            decoded = run.model.decoder(torch.from_numpy(z_loc)).numpy()
+            logits = run.model.classifier(torch.from_numpy(z_loc[:, :4])).numpy()
+            y = (logits > 0).astype(np.float32)
+            prior = tuple(t.numpy() for t in run.model.conditional_prior(torch.from_numpy(y)))
+        z_c = z_loc[:, :4]
+        found = (*opened.encode(image), opened.decode(z_loc), opened.classify(z_c), *opened.conditional_prior(y))
+        for expected, value in zip((z_loc, z_scale, decoded, logits, *prior), found, strict=True):
+            assert value.shape == expected.shape
+            assert np.abs(value - expected).max() <= 1e-4 * max(1, np.abs(expected).max())
+
+
+def test_both_formats_edit_to_the_same_pixels(onnx_bundle: Path, torchscript_bundle: Path) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8))
+    editors = Editor.open(onnx_bundle), Editor.open(torchscript_bundle, allow_torchscript=True)
+    first, second = (editor.edit(picture, smiling=1, wearing_hat=1, samples=4) for editor in editors)
+    for a, b in zip(first.images, second.images, strict=True):
+        assert np.abs(np.asarray(a).astype(int) - np.asarray(b).astype(int)).max() <= 1
+    assert editors[1].bundle.provider.startswith("torch")
+
+
+def test_convolutions_give_the_same_bytes_for_any_batch_size_and_workers(onnx_bundle: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "imgs").mkdir()
+    for i in range(11):
+        Image.fromarray(rng.integers(0, 255, (40 + i, 50, 3), dtype=np.uint8)).save(tmp_path / "imgs" / f"{i}.png")
+    found = []
+    for batch_size, workers in ((1, 1), (5, 3), (16, 2)):
+        out = tmp_path / str(batch_size)
+        options = {"set": ["wearing_hat=1"], "samples": 2, "provider": "cpu", "sheet": False}
+        edit_folder([tmp_path / "imgs"], bundle=onnx_bundle, out=out, batch_size=batch_size, workers=workers, **options)
+        found.append({path.name: path.read_bytes() for path in out.iterdir()})
+    assert found[0] == found[1] == found[2]
+
+
+def test_parity_report_is_written_and_fits_the_screen(made_run: Path, onnx_bundle: Path) -> None:
+    rows = json.loads((onnx_bundle / "parity.json").read_text())
+    expected = {(graph, batch) for graph in (*GRAPHS, "composed edit") for batch in BATCHES}
+    assert {(row["graph"], row["batch"]) for row in rows} == expected
+    assert all(row["ok"] and row["max_abs"] <= row["tolerance"] for row in rows)
+    report = measure_parity(load_run(made_run), open_bundle(onnx_bundle, provider="cpu"))
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(report.table())
+    assert max(map(len, console.export_text().splitlines())) <= 80
+
+
+class Skewed(nn.Module):
+    """A network that was exported wrongly."""
+
+    def __init__(self, network: nn.Module, by: float) -> None:
+        super().__init__()
+        self.network, self.by = network, by
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        found = self.network(x)
+        return (found[0] + self.by, *found[1:]) if isinstance(found, tuple) else found * (1 + self.by)
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_a_broken_graph_is_refused_by_name_and_leaves_nothing(made_run, tmp_path, monkeypatch, format, graph) -> None:
+    convert, ending = export.FORMATS[format]
+
+    def breaking(module, name, *rest):
+        return convert(Skewed(module, 0.01) if name == graph else module, name, *rest)
+
+    monkeypatch.setitem(export.FORMATS, format, (breaking, ending))
+    message = f"{graph} at batch 1 differs from the model by .* no bundle was written"
+    with pytest.raises(ParityError, match=message) as caught:
+        export_run(made_run, format, tmp_path / "bundle")
+    assert caught.value.exit_code == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("found", [float("nan"), float("inf"), 1.1])
+def test_what_is_a_difference(made_run: Path, onnx_bundle: Path, monkeypatch, found: float) -> None:
+    opened = open_bundle(onnx_bundle, provider="cpu")
+    decode = opened.graphs["decoder"]
+
+    def spoiled(z):
+        (image,) = decode(z)
+        image[-1, 0, 0, 0] = found
+        return (image,)
+
+    monkeypatch.setitem(opened.graphs, "decoder", spoiled)
+    report = measure_parity(load_run(made_run), opened)
+    assert [row.ok for row in report.rows if row.graph == "decoder"] == [False] * len(BATCHES)
+    with pytest.raises(ParityError, match="decoder at batch 1"):
+        report.require()
+
+
+def test_a_row_holds_up_to_its_tolerance() -> None:
+    assert ParityRow("decoder", "cpu", 1, "float", 1e-4, 0.0, 1e-4).ok
+    assert not ParityRow("decoder", "cpu", 1, "float", 1.01e-4, 0.0, 1e-4).ok
+
+
+def test_export_is_deterministic_and_replaces_its_own_bundle(made_run: Path, onnx_bundle: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        export_run(made_run, "onnx", tmp_path / "bundle")
+    for path in onnx_bundle.iterdir():
+        assert (tmp_path / "bundle" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_folder_that_is_no_bundle_is_left_alone(made_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    with pytest.raises(UsageError, match="holds something that is no bundle"):
+        export_run(made_run, "onnx", tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_one_onnx_graph_alone_says_what_it_is(onnx_bundle: Path, graph: str) -> None:
+    model = onnx.load(onnx_bundle / f"{graph}.onnx")
+    (prop,) = model.metadata_props
+    content = json.loads(prop.value)
+    assert prop.key == "ccvae"
+    assert content["graph"] == graph
+    assert [label["name"] for label in content["labels"]["labels"]] == ["Smiling", "Wearing_Hat", "Young"]
+    assert [opset.version for opset in model.opset_import if opset.domain == ""] == [18]
+    assert not [node.op_type for node in model.graph.node if "Random" in node.op_type]
+    assert b"site-packages" not in (onnx_bundle / f"{graph}.onnx").read_bytes()
+
+
+def test_one_torchscript_graph_alone_says_what_it_is(torchscript_bundle: Path) -> None:
+    extra = {"ccvae.json": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.load(torchscript_bundle / "decoder.pt", _extra_files=extra)
+    assert json.loads(extra["ccvae.json"])["graph"] == "decoder"
+
+
+def test_model_card_names_labels_figures_and_licence(onnx_bundle: Path) -> None:
+    card = (onnx_bundle / "README.md").read_text()
+    for text in ("Smiling", "| Young | 0.700 | 0.900 |", "composed edit", "drawn by ccvae-deploy", "accuracy: 0.9000"):
+        assert text in card
+
+
+def test_manifest_carries_the_run(made_run: Path, onnx_bundle: Path) -> None:
+    manifest = open_bundle(onnx_bundle, provider="cpu").manifest
+    assert manifest.layout.blocks == (1, 2, 1)
+    assert manifest.label_prior == (0.5, 0.2, 0.7)
+    assert manifest.model.likelihood_scale == 0.15
+    assert manifest.provenance == load_run(made_run).provenance
+
+
+def test_unknown_format_and_missing_run(made_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean onnx"):
+        export_run(made_run, "onyx")
+    with pytest.raises(RunError, match="no run at"):
+        export_run(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+def test_the_command_prints_the_table_and_no_warning(made_run: Path, tmp_path: Path, format: str) -> None:
+    command = [sys.executable, "-c", "from ccvae_deploy.cli import app; app()", "export", made_run, "--format", format]
+    done = subprocess.run([*command, "--out", tmp_path / "b"], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "composed edit" in done.stdout
+    assert "Warning" not in done.stdout
