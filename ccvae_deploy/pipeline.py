@@ -35,7 +35,7 @@ from .folder import (
 )
 from .images import Format, Picture
 from .ledger import Ledger
-from .progress import Progress, progress
+from .progress import Reporter, progress
 from .receipts import Failure
 from .request import EditRequest, make_request
 from .sheet import ROWS, contact_sheet
@@ -217,7 +217,7 @@ def _run(job: Job, threads: int, overwrite: bool) -> tuple[int, int]:
 
 
 def _batches(
-    job: Job, pool: ThreadPoolExecutor, counts: dict[str, int], bar: Progress, overwrite: bool
+    job: Job, pool: ThreadPoolExecutor, counts: dict[str, int], bar: Reporter, overwrite: bool
 ) -> Iterator[list[Read]]:
     """Read ahead, in order; a batch closes when it is full or its pictures add up."""
     ahead: deque[tuple[Source, Future[Read | None]]] = deque()
@@ -291,7 +291,7 @@ def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
     return batch
 
 
-def _finish(job: Job, batch: Batch, bar: Progress) -> int:
+def _finish(job: Job, batch: Batch, bar: Reporter) -> int:
     """Classify what was rendered, write it, then note it; gives the number of outputs."""
     rendered = [[future.result() for future in row] for row in batch.rendered]
     after = job.editor.classify(np.stack([one.seen for row in rendered for one in row]))

@@ -4,10 +4,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 
-class Progress(Protocol):
+class Reporter(Protocol):
     """What long work reports to."""
 
     def advance(self, count: int = 1) -> None:
@@ -50,7 +53,7 @@ class _PlainLines:
 
 
 @contextmanager
-def progress(title: str, total: int, unit: str) -> Iterator[Progress]:
+def progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
     """Show the progress of `total` items called `unit`; yields what to report to.
 
     The rate counts from here, so open it when the work begins.
@@ -59,8 +62,7 @@ def progress(title: str, total: int, unit: str) -> Iterator[Progress]:
         yield _PlainLines(title, total, unit)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -70,15 +72,14 @@ def progress(title: str, total: int, unit: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[text]}"),
     )
-    with RichProgress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _RichBar(bar, title, total, unit)
 
 
 class _RichBar:
-    def __init__(self, bar: "object", title: str, total: int, unit: str) -> None:
-        from rich.progress import Progress as RichProgress
+    """A bar with count, rate, remaining time and a note."""
 
-        assert isinstance(bar, RichProgress)
+    def __init__(self, bar: "RichProgress", title: str, total: int, unit: str) -> None:
         self.bar, self.unit, self.start, self.done = bar, unit, time.monotonic(), 0
         self.task = bar.add_task(title, total=total, rate="", text="")
 

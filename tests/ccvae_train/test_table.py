@@ -138,6 +138,14 @@ def test_unknown_and_repeated_labels(tmp_path: Path) -> None:
             open_dataset(f"table:{tmp_path}", labels=labels, size=32)
 
 
+def test_categorical_columns_are_refused_before_any_image_is_read(tmp_path: Path) -> None:
+    table(tmp_path, "file,hair,smiling\na.png,red,1\nb.png,black,0\nc.png,blond,1\n")
+    with pytest.raises(LabelError, match=r"label hair has 3 classes; .* 0/1 column"):
+        open_dataset(f"table:{tmp_path}", size=32)
+    with pytest.raises(DataError, match="is missing"):
+        open_dataset(f"table:{tmp_path}", labels=["smiling"], size=32)
+
+
 def test_portraits_are_written_and_read_back_bit_for_bit(tmp_path: Path) -> None:
     write_portraits(tmp_path / "made", 30, seed=4, size=64)
     images, labels = portraits(30, seed=4, workers=1)

@@ -19,6 +19,7 @@ from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
+from ccvae_train.device import choose_device
 from ccvae_train.loop import learning_rate
 from ccvae_train.supervision import label_prior, supervised
 from ccvae_train.training import train
@@ -258,3 +259,12 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[0] == pytest.approx(1e-5, rel=0.01)
     assert max(rates) == pytest.approx(1e-3, rel=0.03)
     assert rates[-1] == pytest.approx(2e-5, rel=0.01)
+
+
+def test_noise_is_a_function_of_its_key() -> None:
+    device = choose_device("cpu", "fp32")
+    first, again, other = (torch.randn(5, generator=device.generator(*key)) for key in ((0, 7), (0, 7), (7, 0)))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert device.precision == "fp32"
+    assert device.note.startswith("cpu: ")

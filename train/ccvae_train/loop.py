@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ccvae_deploy.errors import TrainingError
-from ccvae_deploy.progress import Progress, progress
+from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange, ModelSpec
 
 from .batches import epoch_order, images_of, labels_of
@@ -156,7 +156,7 @@ def _refuse_not_finite(fit: Fit, loss: Tensor, terms: Terms) -> None:
     )
 
 
-def _end_epoch(fit: Fit, done: int, rate: float, bar: Progress, scalars: Scalars) -> None:
+def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars) -> None:
     """Validate, record and save; `done` steps of this epoch were run here, fewer than all after a resume."""
     epoch = fit.step // fit.steps_per_epoch
     figures, means = _validate(fit)

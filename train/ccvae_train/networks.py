@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ccvae_deploy.errors import LabelError
 from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout
+
+from .datasets.selection import require_binary
 
 HIDDEN = 256
 SCALE_FLOOR = 1e-3
@@ -128,12 +129,7 @@ class CCVAE(nn.Module):
 
     def __init__(self, labels: LabelSet, layout: LatentLayout, image: ImageSpec) -> None:
         super().__init__()
-        for label in labels.labels:
-            if label.kind != "binary":
-                raise LabelError(
-                    f"label {label.name} has {len(label.classes)} classes; training takes binary labels: "
-                    "give each class a 0/1 column of its own, or leave the label out with --labels"
-                )
+        require_binary(labels.labels)
         self.layout = layout
         membership = torch.zeros(layout.z_c, len(labels))
         for position, block in enumerate(layout.slices):

@@ -246,19 +246,18 @@ def _envelope(factors: Factors, label: int, size: int) -> NDArray[np.bool_]:
     pixels = size * OVERSAMPLING
     image = Image.new("L", (pixels, pixels))
     head, body, half = _pens(ImageDraw.Draw(image), factors, pixels)
-    match label:
-        case 0:
-            head.fill(parts.MOUTH_ENVELOPE, 255)
-        case 1:
-            head.fill(parts.GLASSES_ENVELOPE, 255)
-        case 2:
-            head.fill(parts.BANGS_ENVELOPE, 255)
-        case 5:
-            body.fill(parts.COLLAR_ENVELOPE, 255)
-        case 6:
-            head.fill(parts.BEARD_ENVELOPE, 255)
-        case 7:
-            parts.age_envelope(head, half)
+    shapes = {
+        SMILING: parts.MOUTH_ENVELOPE,
+        EYEGLASSES: parts.GLASSES_ENVELOPE,
+        BANGS: parts.BANGS_ENVELOPE,
+        BEARD: parts.BEARD_ENVELOPE,
+    }
+    if label in shapes:
+        head.fill(shapes[label], 255)
+    elif label == NECKTIE:
+        body.fill(parts.COLLAR_ENVELOPE, 255)
+    elif label == YOUNG:
+        parts.age_envelope(head, half)
     return np.asarray(image.reduce(OVERSAMPLING)) > 0
 
 

@@ -19,7 +19,7 @@ from ccvae_deploy.schema import ImageSpec, Label, LabelSet, folded
 
 from ..cache import decoded_images
 from .dataset import MISSING, Dataset, Partition, fingerprint_of
-from .selection import select
+from .selection import require_binary, select
 
 TABLE = "labels.csv"
 FILE_COLUMNS = ("file", "image", "path", "filename")
@@ -52,10 +52,12 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
 
     Raises:
         DataError: the table does not parse, or names a file that is missing or outside DIR.
-        LabelError: an unknown label.
+        LabelError: an unknown label, or a categorical one.
     """
     table = read_table(folder / TABLE)
     chosen = select([label.name for label in table.labels], labels) if labels else list(range(len(table.labels)))
+    label_set = LabelSet(labels=tuple(table.labels[index] for index in chosen))
+    require_binary(label_set.labels)
     paths = _checked_paths(folder, table.files)
     splits = table.splits if table.splits is not None else _random_splits(len(paths), seed)
     parts = [np.flatnonzero(splits == number) for number in (0, 1)]
@@ -64,7 +66,6 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
             raise DataError(f"{folder / TABLE} leaves no {name} image of {len(paths):,}; add rows or correct its split")
     images, fingerprint = decoded_images("table", [paths[row] for rows in parts for row in rows], spec)
     values = [table.values[rows][:, chosen] for rows in parts]
-    label_set = LabelSet(labels=tuple(table.labels[index] for index in chosen))
     split = len(parts[0])
     return Dataset(
         source=source,
