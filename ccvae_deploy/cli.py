@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from .errors import CCVAEError, UsageError
+from .latest import LATEST, follow
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -55,7 +56,6 @@ data_app = typer.Typer(no_args_is_help=True, help="Write the made images out as 
 app.add_typer(data_app, name="data")
 
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
-LATEST = Path("runs/latest")
 
 
 @app.callback()
@@ -157,7 +157,7 @@ def edit(
 
     summary = edit_folder(
         images,
-        bundle=bundle or _latest_bundle(),
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
         set=set_,
         samples=samples,
         out=out,
@@ -202,14 +202,6 @@ def _failed(message: str, code: int) -> typer.Exit:
 def _needs_train_extra(command: str) -> None:
     if find_spec("torch") is None:
         raise UsageError(f"`{command}` needs torch, which is not installed: pip install 'ccvae-deploy[train]'")
-
-
-def _latest_bundle() -> Path:
-    """The default bundle; `runs/latest` is a symlink, or a text file where links are refused."""
-    run = LATEST
-    if run.is_file() and run.stat().st_size < 4096:
-        run = run.parent / run.read_text("utf-8").strip()
-    return run / "bundle-onnx"
 
 
 def _out_option(out: Path | None) -> str:

@@ -8,7 +8,7 @@ that receipts refer to. Memory is one small index entry per source and edit, not
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
@@ -85,15 +85,12 @@ class Ledger:
         """Whether a run was cut off here, so that outputs may lie beside the ledger."""
         return self._whole > 0 or (self.out / self.names.journal).exists()
 
-    def done(self, source: str, samples: int, first_output: str) -> str | None:
-        """The source's sha256 when at least `samples` of its outputs are recorded with these settings, else None.
-
-        `first_output` must still be there: outputs that were deleted are made again.
-        """
+    def done(self, source: str, outputs: Sequence[str]) -> str | None:
+        """The source's sha256 when all these outputs are recorded with these settings and still there, else None."""
         group = self.groups.get((source, self.edit))
-        if group is None or group.settings != self.settings.id or group.samples < samples:
+        if group is None or group.settings != self.settings.id or group.samples < len(outputs):
             return None
-        return group.source_sha256 if (self.out / first_output).exists() else None
+        return group.source_sha256 if all((self.out / name).exists() for name in outputs) else None
 
     def made_with_others(self, source: str) -> bool:
         """Whether this edit of the source is recorded with other settings."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import Unpack, get_args
 
 import numpy as np
 
@@ -37,7 +37,7 @@ from .images import Format, Picture
 from .ledger import Ledger
 from .progress import Reporter, progress
 from .receipts import Failure
-from .request import EditRequest, make_request
+from .request import EditRequest, RequestOptions, make_request
 from .sheet import ROWS, contact_sheet
 from .summary import Summary, summarise
 
@@ -61,6 +61,11 @@ class Job:
         """The output names of a source, whose own format counts where `same` was asked for."""
         ending = ENDING[self.format or kept]
         return [output_name(stem, self.request.name, k, ending) for k in range(self.request.samples)]
+
+    def possible_outputs(self, stem: str) -> Iterator[list[str]]:
+        """The output names of a source that is not decoded yet, for every format it may have."""
+        for kept in (self.format,) if self.format else get_args(Format):
+            yield self.outputs(stem, kept)
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,7 @@ def edit_folder(
     *,
     bundle: Path,
     set: Sequence[str],
-    samples: int = 1,
     out: Path | None = None,
-    seed: int = 0,
-    mode: str = "sample",
-    strength: float = 1.0,
-    confidence: float = 0.9,
-    compose: str = "residual",
     format: str = "same",
     provider: str = "auto",
     batch_size: int = 16,
@@ -103,6 +102,7 @@ def edit_folder(
     overwrite: bool = False,
     sheet: bool = True,
     allow_torchscript: bool = False,
+    **options: Unpack[RequestOptions],
 ) -> Summary:
     """Edit images and folders of images.
 
@@ -115,45 +115,30 @@ def edit_folder(
         format: `same`, `png`, `jpeg` or `webp`.
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
+        options: samples, seed, mode, strength, confidence, compose, as in `EditRequest`.
 
     Raises:
         CCVAEError: refused, and nothing was written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    if format != "same" and format not in get_args(Format):
-        raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
-    if not 1 <= batch_size <= 4096:
-        raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
-    if workers is not None and not 1 <= workers <= 256:
-        raise UsageError(f"--workers {workers}: expected 1 to 256")
+    _refuse_options(format, batch_size, workers)
     part = parse_shard(shard) if shard else None
     target = out or default_out(inputs)
     found = scan(inputs)
     check_out(target, inputs)
-    threads = workers or os.cpu_count() or 1
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
-    request = make_request(
-        editor.labels,
-        set,
-        samples=samples,
-        seed=seed,
-        mode=mode,
-        strength=strength,
-        confidence=confidence,
-        compose=compose,
-    )
-    plan = tuple(zip(found.sources, output_stems(found.sources), strict=True))
-    if part:
-        plan = tuple(entry for entry in plan if in_shard(entry[0].relative, *part))
+    request = make_request(editor.labels, set, **options)
+    plan = zip(found.sources, output_stems(found.sources), strict=True)
+    mine = tuple(entry for entry in plan if part is None or in_shard(entry[0].relative, *part))
     ledger = Ledger(target, editor.settings(request, format), part)
     chosen: Format | None = None if format == "same" else format  # type: ignore[assignment]
-    job = Job(editor, request, target, chosen, ledger, plan)
+    job = Job(editor, request, target, chosen, ledger, mine)
     if not overwrite:
         _refuse_conflicts(job)
     began = time.monotonic()
     with ledger:
         clean_temporaries(target)
-        written, skipped = _run(job, threads, overwrite)
+        written, skipped = _run(job, workers or os.cpu_count() or 1, overwrite)
         clean_temporaries(target, own_only=True)
         ledger.finish()
         sheet_path = _write_sheet(job, part) if sheet else None
@@ -161,13 +146,22 @@ def edit_folder(
         ledger,
         editor,
         request,
-        sources=len(plan),
+        sources=len(mine),
         written=written,
         skipped=skipped,
         ignored=found.ignored,
         seconds=time.monotonic() - began,
         sheet=sheet_path,
     )
+
+
+def _refuse_options(format: str, batch_size: int, workers: int | None) -> None:
+    if format != "same" and format not in get_args(Format):
+        raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
+    if not 1 <= batch_size <= 4096:
+        raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
+    if workers is not None and not 1 <= workers <= 256:
+        raise UsageError(f"--workers {workers}: expected 1 to 256")
 
 
 def _refuse_conflicts(job: Job) -> None:
@@ -182,7 +176,8 @@ def _refuse_conflicts(job: Job) -> None:
         elif resuming or job.ledger.knows(source.relative):
             continue
         else:
-            taken = next((name for name in _possible(job, stem) if (job.out / name).exists()), None)
+            possible = (name for names in job.possible_outputs(stem) for name in names)
+            taken = next((name for name in possible if (job.out / name).exists()), None)
         if taken is not None:
             first, count = first or taken, count + 1
     if first is not None:
@@ -190,11 +185,6 @@ def _refuse_conflicts(job: Job) -> None:
             f"{job.out} has results for {count:,} of these sources that were made with other settings, such as "
             f"{first}; add --overwrite to replace them, or give another --out"
         )
-
-
-def _possible(job: Job, stem: str) -> Iterator[str]:
-    for kept in (job.format,) if job.format else get_args(Format):
-        yield from job.outputs(stem, kept)
 
 
 def _run(job: Job, threads: int, overwrite: bool) -> tuple[int, int]:
@@ -256,21 +246,14 @@ def _read(job: Job, source: Source, stem: str, overwrite: bool) -> Read | None:
     """A source decoded, or None when the ledger has it and the file is still the same."""
     data = images.read_file(source.path)
     digest = hashlib.sha256(data).hexdigest()
-    recorded = next(
-        (d for name in _first_names(job, stem) if (d := job.ledger.done(source.relative, job.request.samples, name))),
-        None,
-    )
+    asked = (job.ledger.done(source.relative, outputs) for outputs in job.possible_outputs(stem))
+    recorded = next(filter(None, asked), None)
     if recorded == digest:
         return None
     if recorded is not None and not overwrite:
         raise ImageError("the source has changed since its results were made; add --overwrite or give another --out")
     picture = images.decode(data)
     return Read(source, stem, digest, picture, images.network_input(picture, job.editor.bundle.manifest.image))
-
-
-def _first_names(job: Job, stem: str) -> Iterator[str]:
-    for kept in (job.format,) if job.format else get_args(Format):
-        yield job.outputs(stem, kept)[0]
 
 
 def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from .errors import LabelError, UsageError, nearest
 from .schema import Label, LabelSet, folded
@@ -59,6 +59,17 @@ class EditRequest:
     def values(self) -> dict[str, float]:
         """What was asked, by the spelling of the label."""
         return {asked.spelled.rpartition("=")[0]: asked.value for asked in self.asked}
+
+
+class RequestOptions(TypedDict, total=False):
+    """How an edit is done; every key has a default, see `EditRequest`."""
+
+    samples: int
+    seed: int
+    mode: str
+    strength: float
+    confidence: float
+    compose: str
 
 
 def make_request(

@@ -15,8 +15,8 @@ OPERATORS = frozenset(
     # written by conversion to fp16, by static quantisation, by the exact rewrite of transposed convolutions
     "Cast DepthToSpace DequantizeLinear QuantizeLinear".split()
 )
-"""All operators a CCVAE graph may hold: none draws random numbers, loops, branches, reads a file, or grows small tensors
-into huge ones."""
+"""All operators a CCVAE graph may hold: none draws random numbers, loops, branches, reads a file, or grows a small
+tensor into a huge one."""
 
 OPSETS = range(17, 22)
 

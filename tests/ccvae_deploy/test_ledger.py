@@ -34,10 +34,14 @@ def receipts(source: str, count: int, made_with: Settings) -> list[Receipt]:
     ]
 
 
-def touch_outputs(out: Path, source: str, edit: str = "smiling=1") -> None:
+def outputs(source: str, count: int) -> list[str]:
+    return [f"{source}__smiling=1__{k:02d}.png" for k in range(count)]
+
+
+def touch_outputs(out: Path, source: str, count: int = 2) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for k in range(2):
-        (out / f"{source}__{edit}__{k:02d}.png").touch()
+    for name in outputs(source, count):
+        (out / name).touch()
 
 
 def rows(path: Path) -> list[dict]:
@@ -76,8 +80,8 @@ def test_killed_at_any_byte_of_the_last_entry(tmp_path: Path) -> None:
         (out / "settings.json").write_bytes((whole / "settings.json").read_bytes())
         with Ledger(out, settings()) as ledger:
             assert ledger.resuming
-            assert ledger.done("a", 2, "a__smiling=1__00.png") == "a" * 64
-            assert ledger.done("b", 2, "b__smiling=1__00.png") is None
+            assert ledger.done("a", outputs("a", 2)) == "a" * 64
+            assert ledger.done("b", outputs("b", 2)) is None
             ledger.record("b", receipts("b", 2, settings()))
             ledger.finish()
         for name in ("receipts.jsonl", "failures.jsonl", "settings.json"):
@@ -85,19 +89,19 @@ def test_killed_at_any_byte_of_the_last_entry(tmp_path: Path) -> None:
 
 
 def test_done_needs_the_settings_the_samples_and_the_file(tmp_path: Path) -> None:
-    touch_outputs(tmp_path, "a")
+    touch_outputs(tmp_path, "a", 3)
     with Ledger(tmp_path, settings()) as ledger:
         ledger.record("a", receipts("a", 2, settings()))
         ledger.finish()
     again = Ledger(tmp_path, settings())
-    assert again.done("a", 2, "a__smiling=1__00.png") == "a" * 64
-    assert again.done("a", 1, "a__smiling=1__00.png") == "a" * 64
-    assert again.done("a", 3, "a__smiling=1__00.png") is None
+    assert again.done("a", outputs("a", 2)) == "a" * 64
+    assert again.done("a", outputs("a", 1)) == "a" * 64
+    assert again.done("a", outputs("a", 3)) is None
     other = Ledger(tmp_path, settings(seed=1))
-    assert other.done("a", 2, "a__smiling=1__00.png") is None
+    assert other.done("a", outputs("a", 2)) is None
     assert other.made_with_others("a")
-    (tmp_path / "a__smiling=1__00.png").unlink()
-    assert again.done("a", 2, "a__smiling=1__00.png") is None
+    (tmp_path / "a__smiling=1__01.png").unlink()
+    assert again.done("a", outputs("a", 2)) is None
 
 
 def test_another_edit_is_added(tmp_path: Path) -> None:

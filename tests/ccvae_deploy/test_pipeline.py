@@ -160,7 +160,7 @@ def test_more_samples_keep_the_first_ones(pictures, tiny_bundle, tmp_path, expec
 
 
 def test_deleted_outputs_are_made_again(pictures, tiny_bundle, tmp_path, expected) -> None:
-    (tmp_path / "expected/a__smiling=1__00.png").unlink()
+    (tmp_path / "expected/a__smiling=1__02.png").unlink()
     assert run(pictures, tiny_bundle, tmp_path / "expected").written == 3
     assert tree(tmp_path / "expected") == expected
 

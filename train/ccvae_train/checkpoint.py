@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ccvae_deploy.errors import RunError
+from ccvae_deploy.latest import follow
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet, LatentLayout, LatentRange, ModelSpec
 
 from .config import TrainConfig
@@ -98,9 +99,7 @@ def resolve_run(run: Path) -> Path:
     Raises:
         RunError: nothing is there, or no checkpoint is in it.
     """
-    folder = run.parent / run.readlink() if run.is_symlink() else run
-    if run.is_file() and run.stat().st_size < 4096:
-        folder = run.parent / run.read_text("utf-8").strip()
+    folder = follow(run)
     if not folder.is_dir():
         raise RunError(f"no run at {run}; make one with `ccvae-deploy train`")
     if not (folder / CHECKPOINT).is_file():

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ccvae_deploy.errors import RunError
+from ccvae_deploy.latest import LATEST, RUNS
 
 from .checkpoint import RunState
-
-RUNS = Path("runs")
-LATEST = RUNS / "latest"
 
 
 def new_run_folder(out: Path | None, source: str) -> Path:

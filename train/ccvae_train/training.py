@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ccvae_deploy.errors import RunError, UsageError
+from ccvae_deploy.latest import LATEST
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
 from .config import TrainConfig, make_config, with_label_dims
@@ -15,7 +16,7 @@ from .datasets.source import open_dataset
 from .device import Device, choose_device
 from .loop import Fit, train_to_end
 from .networks import CCVAE
-from .run_folder import LATEST, new_run_folder, point_latest, versions
+from .run_folder import new_run_folder, point_latest, versions
 from .supervision import label_prior, supervised
 
 

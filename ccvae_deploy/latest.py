@@ -1,0 +1,17 @@
+"""`runs/latest`: where the last run lies. Reads at most one short text file."""
+
+from pathlib import Path
+
+RUNS = Path("runs")
+LATEST = RUNS / "latest"
+
+
+def follow(run: Path) -> Path:
+    """The folder that a run's name means: itself, what a symlink names, or, where the system refuses links, what a
+    text file of that name holds.
+    """
+    if run.is_symlink():
+        return run.parent / run.readlink()
+    if run.is_file() and run.stat().st_size < 4096:
+        return run.parent / run.read_text("utf-8", "replace").strip()
+    return run
