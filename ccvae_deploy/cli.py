@@ -87,6 +87,7 @@ def train(
     image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [64]")] = None,
     channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [3]")] = None,
     latents: Annotated[int | None, typer.Option(help="Latents in all. [45]")] = None,
+    flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images. [no]")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same run. [0]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [auto]")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A TOML file of settings; options given here win.")] = None,

@@ -181,10 +181,10 @@ def test_truncated(format: str) -> None:
 
 def test_bomb_is_refused_from_its_header() -> None:
     data = saved(Image.new("L", (20_000, 20_000)), "PNG")
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(ImageError, match="limit"):
         decode(data)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 0.2
 
 
 def test_unreadable_files(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, TrainingError, UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
+from ccvae_train.batches import half_mirrored
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.device import choose_device
@@ -268,3 +269,12 @@ def test_noise_is_a_function_of_its_key() -> None:
     assert not torch.equal(first, other)
     assert device.precision == "fp32"
     assert device.note.startswith("cpu: ")
+
+
+def test_half_of_the_images_are_mirrored() -> None:
+    image = torch.rand(400, 1, 4, 6).to(memory_format=torch.channels_last)
+    found = half_mirrored(image, torch.Generator().manual_seed(0))
+    same = (found == image).flatten(1).all(dim=1)
+    turned = (found == image.flip(3)).flatten(1).all(dim=1)
+    assert (same ^ turned).all()
+    assert 150 < same.sum() < 250

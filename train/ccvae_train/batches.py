@@ -20,6 +20,12 @@ def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device)
     return gathered.permute(0, 3, 1, 2).float().div_(255)
 
 
+def half_mirrored(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Every image of (n, C, H, W) mirrored left to right with probability one half."""
+    mirrored = torch.rand(len(image), generator=generator, device=image.device) < 0.5
+    return torch.where(mirrored[:, None, None, None], image.flip(3), image)
+
+
 def labels_of(labels: NDArray[np.int8], device: Device) -> tuple[Tensor, Tensor]:
     """Labels as y of 0 and 1 (0 where missing) and the mask of those shown, both (n, L)."""
     tensor = torch.from_numpy(labels).to(device.torch_device)

@@ -22,6 +22,7 @@ class TrainConfig(Frozen):
         estimator: `exact` (SPEC 1.7) or `paper` (SPEC 1.6).
         label_weight: alpha, what multiplies log q(y|x) in the objective; None takes 2000 for `exact`, 0 for `paper`.
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
+        flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
         latents: Z, characteristic and residual latents together.
         label_dims: latents of a label where it is not 1, by label name.
     """
@@ -37,6 +38,7 @@ class TrainConfig(Frozen):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     likelihood_scale: Annotated[float, Field(gt=0)] | None = None
+    flip: bool = False
     latents: Annotated[int, Field(ge=1, le=4096)] = 45
     label_dims: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
     image_size: Literal[32, 64, 128] = 64

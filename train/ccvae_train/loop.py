@@ -19,7 +19,7 @@ from ccvae_deploy.errors import TrainingError
 from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange, ModelSpec
 
-from .batches import epoch_order, images_of, labels_of
+from .batches import epoch_order, half_mirrored, images_of, labels_of
 from .checkpoint import RunState, save_checkpoint
 from .config import TrainConfig
 from .datasets.dataset import MISSING, Dataset
@@ -118,7 +118,10 @@ def _step(fit: Fit, rows: NDArray[np.intp]) -> None:
 
 def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
     """The objective's terms for the training images `rows` with the noise of the current step."""
+    generator = fit.device.generator(fit.config.seed, fit.step)
     image = images_of(fit.data.train.images, rows, fit.device)
+    if fit.config.flip:
+        image = half_mirrored(image, generator)
     y, observed = labels_of(fit.shown[rows], fit.device)
     prior = torch.as_tensor(fit.prior, dtype=torch.float32, device=image.device)
     labels = Labels(y, observed, prior, complete=bool((fit.shown[rows] != MISSING).all()))
@@ -131,7 +134,6 @@ def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
         return laplace_log_likelihood(image, mean, fit.config.scale_of_likelihood)
 
     estimator = exact_terms if fit.config.estimator == "exact" else paper_terms
-    generator = fit.device.generator(fit.config.seed, fit.step)
     return estimator(fit.model, Posterior(loc, scale), labels, log_likelihood, generator)
 
 
