@@ -26,7 +26,7 @@ demo: install
 
 # The picture at the top of the README, with the bundle that `make demo` left.
 picture: install
-	cd demo && $(BIN)/ccvae-deploy edit imgs/000000.png imgs/000004.png imgs/000005.png imgs/000007.png \
+	cd demo && $(BIN)/ccvae-deploy edit imgs/000002.png imgs/000004.png imgs/000005.png imgs/000007.png \
 		--set smiling=1 --samples 8 --out picture --overwrite
 	cp demo/picture/sheet.png docs/sheet.png
 

@@ -9,7 +9,8 @@
     ├── RunError          a run folder or a checkpoint that cannot be used
     ├── ProviderError     an execution provider or a device that was asked for and is not there
     ├── ParityError       an exported graph that does not compute what the model computes
-    └── TrainingError     training that cannot go on
+    ├── TrainingError     training that cannot go on
+    └── WriteError        a disk that is full or refuses in the middle of work
 
 A message is one line: what was seen, what was expected, what to do next.
 """
@@ -60,6 +61,12 @@ class ParityError(CCVAEError):
 
 class TrainingError(CCVAEError):
     """Training that cannot go on."""
+
+    exit_code = 1
+
+
+class WriteError(CCVAEError):
+    """A disk that is full or refuses in the middle of work; what was written before stays whole."""
 
     exit_code = 1
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UsageError
+from .errors import UsageError, WriteError
 from .images import ENDINGS
 
 NAME_LIMIT = 255
@@ -168,7 +168,8 @@ def write_atomic(root: Path, relative: str, data: bytes) -> None:
     """Write a file below a root so that it is whole or absent.
 
     Raises:
-        UsageError: the path leaves the root, or the disk is full or refuses.
+        UsageError: the path leaves the root.
+        WriteError: the disk is full or refuses.
     """
     target = root / relative
     beside = root / f".tmp-{os.getpid()}" / hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
@@ -180,7 +181,7 @@ def write_atomic(root: Path, relative: str, data: bytes) -> None:
         beside.write_bytes(data)
         beside.replace(target)
     except OSError as error:
-        raise UsageError(f"cannot write {target}: {error.strerror}; make room or give another --out") from error
+        raise WriteError(f"cannot write {target}: {error.strerror}; make room and start the command again") from error
 
 
 def clean_temporaries(root: Path, *, own_only: bool = False) -> None:

@@ -224,16 +224,22 @@ def encode(picture: Picture, format: Format) -> bytes:
     """A picture as a file: JPEG at quality 95 without chroma subsampling, WebP at quality 95, PNG without loss.
 
     JPEG has no alpha: transparent parts are laid over white.
+
+    Raises:
+        ImageError: the format does not take a picture of this size.
     """
     buffer = io.BytesIO()
     profile = {"icc_profile": picture.icc_profile} if picture.icc_profile else {}
-    if format == "jpeg":
-        Image.fromarray(_over_white(picture)).save(buffer, "JPEG", quality=95, subsampling=0, **profile)
-    elif format == "webp":
-        to_pil(picture).save(buffer, "WEBP", quality=95, method=2, **profile)
-    else:
-        # level 3 is within a few percent of the default's size at half its time
-        to_pil(picture).save(buffer, "PNG", compress_level=3, **profile)
+    try:
+        if format == "jpeg":
+            Image.fromarray(_over_white(picture)).save(buffer, "JPEG", quality=95, subsampling=0, **profile)
+        elif format == "webp":
+            to_pil(picture).save(buffer, "WEBP", quality=95, method=2, **profile)
+        else:
+            # level 3 is within a few percent of the default's size at half its time
+            to_pil(picture).save(buffer, "PNG", compress_level=3, **profile)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{picture.size[0]}x{picture.size[1]} cannot be written as {format}: {error}") from error
     return buffer.getvalue()
 
 

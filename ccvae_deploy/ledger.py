@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
-from .errors import UsageError
+from .errors import UsageError, WriteError
 from .receipts import Failure, Receipt, Settings
 
 RECEIPTS, FAILURES, SETTINGS, JOURNAL = "receipts.jsonl", "failures.jsonl", "settings.json", ".journal.jsonl"
@@ -61,14 +61,18 @@ class Ledger:
         self._read()
 
     def __enter__(self) -> Self:
-        self.out.mkdir(parents=True, exist_ok=True)
-        journal = (self.out / self.names.journal).open("ab")
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            journal = (self.out / self.names.journal).open("ab")
+        except OSError as error:
+            raise WriteError(f"cannot write in {self.out}: {error.strerror}; give another --out") from error
         try:
             _lock(journal)
         except OSError as error:
             journal.close()
             raise UsageError(f"another run writes to {self.out}; wait for it, or give another --out") from error
-        # what a kill left of the last line is dropped
+        # another run may have ended since; and what a kill left of the last line is dropped
+        self._read()
         journal.truncate(self._whole)
         self._journal = journal
         self.all_settings[self.settings.id] = self.settings.model_dump()
@@ -105,12 +109,10 @@ class Ledger:
         """Note a source as done; call it after its outputs are written."""
         lines = [receipt.line() for receipt in receipts]
         self._append({"source": source, "receipts": len(lines)}, lines)
-        self.failures.pop(source, None)
 
     def fail(self, failure: Failure) -> None:
-        """Note a source as failed."""
+        """Note a source as failed in this run; the next run tries it again."""
         self.failures[failure.source] = failure
-        self._append({"failure": failure.model_dump()}, [])
 
     def receipts(self) -> Iterator[dict[str, Any]]:
         """All receipts of this edit with these settings, in order."""
@@ -132,14 +134,14 @@ class Ledger:
     def _append(self, head: dict[str, Any], lines: list[str]) -> None:
         if self._journal is None:
             raise RuntimeError("the ledger is not open")
-        text = json.dumps(head) + "\n" + "".join(lines)
-        start = self._journal.seek(0, os.SEEK_END)
-        self._journal.write(text.encode("ascii"))
-        self._journal.flush()
-        if lines:
-            first = json.loads(lines[0])
-            at = start + len(json.dumps(head)) + 1
-            self._add(first, len(lines), self.names.journal, at, len(text) - (at - start))
+        first, body = json.dumps(head) + "\n", "".join(lines)
+        try:
+            at = self._journal.seek(0, os.SEEK_END) + len(first)
+            self._journal.write((first + body).encode("ascii"))
+            self._journal.flush()
+        except OSError as error:
+            raise WriteError(f"cannot write in {self.out}: {error.strerror}; make room and start again") from error
+        self._add(json.loads(lines[0]), len(lines), self.names.journal, at, len(body))
 
     def _add(self, first: dict[str, Any], count: int, file: str, offset: int, length: int) -> None:
         edit = (
@@ -152,11 +154,12 @@ class Ledger:
 
     def _read(self) -> None:
         self._whole = 0
+        self.groups.clear()
         try:
             if (self.out / SETTINGS).exists():
                 self.all_settings = json.loads((self.out / SETTINGS).read_text("ascii"))
             self._read_receipts()
-            self._read_failures()
+            self._check_failures()
             self._read_journal()
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(
@@ -186,12 +189,12 @@ class Ledger:
         if count:
             self._add(first, count, self.names.receipts, start, at - start)
 
-    def _read_failures(self) -> None:
+    def _check_failures(self) -> None:
+        """Failures of earlier runs are tried again, so they are not kept; but only our own file is replaced."""
         path = self.out / self.names.failures
         if path.exists():
             for line in path.read_text("ascii").splitlines():
-                failure = Failure(**json.loads(line))
-                self.failures[failure.source] = failure
+                Failure(**json.loads(line))
 
     def _read_journal(self) -> None:
         """Take over whole entries; the first that is cut off ends the journal."""
@@ -201,17 +204,11 @@ class Ledger:
         with path.open("rb") as file:
             while (head := file.readline()).endswith(b"\n"):
                 entry = json.loads(head)
-                if "failure" in entry:
-                    failure = Failure(**entry["failure"])
-                    self.failures[failure.source] = failure
-                else:
-                    at = file.tell()
-                    lines = [file.readline() for _ in range(entry["receipts"])]
-                    if not all(line.endswith(b"\n") for line in lines):
-                        return
-                    length = sum(map(len, lines))
-                    self._add(json.loads(lines[0]), len(lines), self.names.journal, at, length)
-                    self.failures.pop(entry["source"], None)
+                at = file.tell()
+                lines = [file.readline() for _ in range(entry["receipts"])]
+                if not all(line.endswith(b"\n") for line in lines):
+                    return
+                self._add(json.loads(lines[0]), len(lines), self.names.journal, at, sum(map(len, lines)))
                 self._whole = file.tell()
 
     def _lines(self, group: Group) -> Iterator[str]:
@@ -241,4 +238,4 @@ def _replace(path: Path, lines: Iterable[str]) -> None:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}; make room and start the command again") from error
+        raise WriteError(f"cannot write {path}: {error.strerror}; make room and start the command again") from error

@@ -276,20 +276,29 @@ def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
 
 def _finish(job: Job, batch: Batch, bar: Reporter) -> int:
     """Classify what was rendered, write it, then note it; gives the number of outputs."""
-    rendered = [[future.result() for future in row] for row in batch.rendered]
-    after = job.editor.classify(np.stack([one.seen for row in rendered for one in row]))
-    settings = job.ledger.settings.id
-    for row, read in enumerate(batch.reads):
+    done: list[tuple[int, Read, list[Rendered]]] = []
+    for row, (read, futures) in enumerate(zip(batch.reads, batch.rendered, strict=True)):
+        try:
+            done.append((row, read, [future.result() for future in futures]))
+        except ImageError as error:
+            job.ledger.fail(Failure(source=read.source.relative, error="ImageError", reason=str(error)))
+            bar.advance(job.request.samples)
+    if not done:
+        return 0
+    after = job.editor.classify(np.stack([one.seen for _, _, rendered in done for one in rendered]))
+    probabilities = iter(after)
+    for row, read, rendered in done:
         names = job.outputs(read.stem, read.picture.format)
         receipts = []
-        for k, (name, one) in enumerate(zip(names, rendered[row], strict=True)):
+        for k, (name, one) in enumerate(zip(names, rendered, strict=True)):
             write_atomic(job.out, name, one.data)
-            probabilities = after[row * job.request.samples + k]
-            receipt = job.editor.receipt(job.request, batch.encoded, row, k, probabilities, one.pixel_change, settings)
+            receipt = job.editor.receipt(
+                job.request, batch.encoded, row, k, next(probabilities), one.pixel_change, job.ledger.settings.id
+            )
             receipts.append(receipt.placed(read.source.relative, read.digest, name))
         job.ledger.record(read.source.relative, receipts)
         bar.advance(len(receipts))
-    return len(batch.reads) * job.request.samples
+    return len(after)
 
 
 def _write_sheet(job: Job, part: tuple[int, int] | None) -> Path | None:

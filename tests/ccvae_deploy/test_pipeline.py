@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ccvae_deploy import pipeline
-from ccvae_deploy.errors import UsageError
+from ccvae_deploy.errors import UsageError, WriteError
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.summary import Summary, summary_table
 
@@ -253,6 +253,36 @@ def test_unreadable_file_is_a_failure_with_its_reason(pictures, tiny_bundle, tmp
     monkeypatch.setattr(images.os, "open", refusing)
     assert run(pictures, tiny_bundle, tmp_path / "out").failed == 1
     assert failures(tmp_path / "out")[0]["reason"] == "unreadable: permission denied"
+
+
+def test_a_picture_that_its_format_does_not_take_is_a_failure(tmp_path: Path, tiny_bundle: Path) -> None:
+    (tmp_path / "imgs").mkdir()
+    Image.new("L", (17_000, 10)).save(tmp_path / "imgs" / "long.png")
+    Image.new("L", (40, 40)).save(tmp_path / "imgs" / "short.png")
+    summary = run(tmp_path / "imgs", tiny_bundle, tmp_path / "out", samples=2, format="webp")
+    assert (summary.written, summary.failed) == (2, 1)
+    assert "17000x10 cannot be written as webp" in failures(tmp_path / "out")[0]["reason"]
+    assert {row["source"] for row in receipts(tmp_path / "out")} == {"short.png"}
+
+
+def test_a_full_disk_ends_with_1_and_can_be_resumed(pictures, tiny_bundle, tmp_path, expected, monkeypatch) -> None:
+    write_bytes, count = Path.write_bytes, []
+
+    def full(self, data):
+        count.append(self)
+        if len(count) > 7:
+            raise OSError(28, "No space left on device")
+        return write_bytes(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(
+            WriteError, match="No space left on device; make room and start the command again"
+        ) as caught:
+            run(pictures, tiny_bundle, tmp_path / "out", batch_size=2)
+    assert caught.value.exit_code == 1
+    run(pictures, tiny_bundle, tmp_path / "out")
+    assert tree(tmp_path / "out") == expected
 
 
 def test_two_sources_with_one_stem(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ccvae_deploy.errors import RunError
+from ccvae_deploy.errors import RunError, WriteError
 from ccvae_deploy.latest import follow
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet, LatentLayout, LatentRange, ModelSpec
 
@@ -111,7 +111,7 @@ def save_checkpoint(run: Path, model: CCVAE, optimiser: torch.optim.Optimizer, s
     """Write the checkpoint of a run so that at any moment a whole one is there.
 
     Raises:
-        RunError: the disk is full or the folder cannot be written; the checkpoint before stays as it was.
+        WriteError: the disk is full or the folder cannot be written; the checkpoint before stays as it was.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
@@ -126,7 +126,7 @@ def save_checkpoint(run: Path, model: CCVAE, optimiser: torch.optim.Optimizer, s
         beside.replace(target)
     except (OSError, SafetensorError) as error:
         beside.unlink(missing_ok=True)
-        raise RunError(
+        raise WriteError(
             f"cannot write {target}: {error}; make room and go on with `ccvae-deploy train --resume`"
         ) from error
 

@@ -70,7 +70,7 @@ def train_to_end(fit: Fit) -> bool:
 
     Raises:
         TrainingError: the loss is not finite; the checkpoint of the last whole epoch stays.
-        RunError: a checkpoint cannot be written.
+        WriteError: a checkpoint cannot be written.
     """
     scalars = Scalars.open(fit.run, fit.step)
     order: NDArray[np.intp] = np.empty((0, 0), np.intp)
