@@ -68,6 +68,8 @@ class Ledger:
             raise WriteError(f"cannot write in {self.out}: {error.strerror}; give another --out") from error
         try:
             _lock(journal)
+            if not os.path.samestat(os.fstat(journal.fileno()), (self.out / self.names.journal).stat()):
+                raise OSError("the run that held it has just ended and removed it")
         except OSError as error:
             journal.close()
             raise UsageError(f"another run writes to {self.out}; wait for it, or give another --out") from error
