@@ -65,6 +65,11 @@ def test_nothing_to_do_is_refused(tmp_path: Path) -> None:
         scan([tmp_path / "absent"])
 
 
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no image in .*\(0 other files\); expected files such as"):
+        scan([tmp_path])
+
+
 def test_linked_folders_are_not_followed_and_linked_files_are(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png", "else/b.png")
     (tmp_path / "in/loop").symlink_to(tmp_path / "in", target_is_directory=True)
