@@ -1,4 +1,4 @@
-"""Sizes, parameter counts and ranges of the four networks (SPEC 1.9)."""
+"""Sizes, parameter counts and ranges of the four networks (docs/mathematics.md, 1)."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""SPEC 1.11's vectors, the agreement of the two estimators, and the gradients of the stop-gradient toy."""
+"""Numeric vectors of a small model, the agreement of the two estimators, and the gradients of the stop-gradient toy."""
 
 import math
 
@@ -31,7 +31,7 @@ def made_model(dims: tuple[int, ...], residual: int = 0) -> CCVAE:
 
 @pytest.fixture
 def toy() -> CCVAE:
-    """The model of SPEC 1.11: two labels of one latent each, no z_s."""
+    """The model of the vectors: two labels of one latent each, no z_s."""
     model = made_model((1, 1))
     with torch.no_grad():
         model.classifier.weight.copy_(WEIGHT)
@@ -116,7 +116,7 @@ def test_the_papers_unsupervised_bound_is_equation_5(toy: CCVAE) -> None:
 
 
 def test_labels_missing_one_by_one_add_up(toy: CCVAE) -> None:
-    """With label 0 shown and label 1 missing, each contributes the term it has alone (SPEC 1.5, item 1)."""
+    """With label 0 shown and label 1 missing, each contributes the term it has alone (docs/mathematics.md, 2)."""
     count = 4000
     y = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(count, -1)
     shown = torch.tensor([[True, False]]).expand(count, -1)
@@ -140,8 +140,8 @@ def test_labels_missing_one_by_one_add_up(toy: CCVAE) -> None:
 @pytest.mark.parametrize(("constant", "stopped"), [(0.0, 0.7944), (-9300.0, 3629.63), (5000.0, -1950.19)])
 @pytest.mark.parametrize(("score_correction", "expected"), [(True, 0.8422), (False, 0.8902)])
 def test_gradient_of_the_stop_gradient_toy(constant, stopped, score_correction, expected) -> None:
-    """One label, q(z|x) = N(0.3, 0.7^2), classifier sigmoid(z), log-ratio c + z / 2 (SPEC 1.11): d bound / dm with
-    the bound E_r[log-ratio] + log q(y|x), which for the exact estimator may not depend on c."""
+    """One label, q(z|x) = N(0.3, 0.7^2), classifier sigmoid(z), log-ratio c + z / 2 (docs/mathematics.md, 5):
+    d bound / dm with the bound E_r[log-ratio] + log q(y|x), which for the exact estimator may not depend on c."""
     model = made_model((1,))
     count = 60_000
     loc = torch.full((count, 1), 0.3, dtype=torch.float64, requires_grad=True)
@@ -162,7 +162,7 @@ def test_gradient_of_the_stop_gradient_toy(constant, stopped, score_correction, 
 @pytest.mark.parametrize(("constant", "expected"), [(0.0, 0.7944), (-9300.0, 3629.63), (5000.0, -1950.19)])
 def test_the_papers_gradient_hides_a_label_weight(constant: float, expected: float) -> None:
     """The same toy under the paper's stop-gradient, by its own reconstruction term: the extra multiple of
-    d log q(y|x)/dm = 0.3902 is 1 - E[w f], about -c (SPEC 1.5, item 5)."""
+    d log q(y|x)/dm = 0.3902 is 1 - E[w f], about -c (docs/mathematics.md, 5)."""
     model = made_model((1,))
     count = 20_000
     loc = torch.full((count, 1), 0.3, dtype=torch.float64, requires_grad=True)

@@ -19,7 +19,7 @@ class TrainConfig(Frozen):
         data: SOURCE, such as `portraits` or `celeba:DIR`.
         labels: the labels to learn, in order; None takes the data set's own choice.
         supervision: f, the share of training images whose labels are shown, in (0, 1].
-        estimator: `exact` (SPEC 1.7) or `paper` (SPEC 1.6).
+        estimator: `exact` or `paper`, see docs/mathematics.md.
         label_weight: alpha, what multiplies log q(y|x) in the objective; None takes 2000 for `exact`, 0 for `paper`.
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
@@ -55,7 +55,7 @@ class TrainConfig(Frozen):
     def scale_of_likelihood(self) -> float:
         """`likelihood_scale`, or the estimator's own where none is set.
 
-        The paper's estimator needs 1: its hidden label weight follows the size of log p(x|z) (SPEC 1.5, item 5).
+        The paper's estimator needs 1: its hidden label weight follows the size of log p(x|z) (docs/mathematics.md, 5).
         """
         if self.likelihood_scale is not None:
             return self.likelihood_scale

@@ -1,4 +1,4 @@
-"""The CCVAE's networks and nothing else: encoder, decoder, classifier, conditional prior (SPEC 1.1 and 1.9).
+"""The CCVAE's networks and nothing else: encoder, decoder, classifier, conditional prior (docs/mathematics.md, 1).
 
 Four modules, each exported as a graph of its own. They hold no noise: draws are made outside.
 """

@@ -2,7 +2,7 @@
 
 A binary label sees z_i only through u = w_i . z_i + b_i, which is Gaussian under q(z|x) whatever the number of
 latents of the label. So q(y_i|x) and every moment of the tilted posterior r(z_i) = q(z_i|x) q(y_i|z_i) / q(y_i|x)
-are integrals over one standard normal t, u = mean + deviation * t (SPEC 1.5, items 1 and 3).
+are integrals over one standard normal t, u = mean + deviation * t (docs/mathematics.md, 3).
 
 The trapezoid rule on an even grid beats Gauss-Hermite with as many nodes here: the integrand is analytic in a strip
 of half-width pi / deviation, so the error falls as exp(-2 pi^2 / (deviation * step)). With 49 nodes the error

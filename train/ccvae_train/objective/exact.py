@@ -1,6 +1,6 @@
 """The `exact` estimator: quadrature where an integral is one-dimensional, draws only for the reconstruction.
 
-With r(z_c|x,y) = q(z_c|x) q(y|z_c) / q(y|x), eq. 4 is (SPEC 1.5, item 3)
+With r(z_c|x,y) = q(z_c|x) q(y|z_c) / q(y|x), eq. 4 is (docs/mathematics.md, 2)
 
     L(x,y) = E_{r(z_c) q(z_s|x)}[log p(x|z)] - sum_i KL(r_i || p(z_i|y_i)) - KL(q(z_s|x) || p(z_s)) + log p(y).
 
@@ -44,7 +44,7 @@ def exact_terms(
     Args:
         score_correction: add the gradient of the pick itself, with a leave-one-out baseline. It makes the gradient
             that of eq. 4 exactly; without it the gradient misses Cov_r(log p(x|z), d log q(y|z)), which is noise to
-            training (SPEC 1.11: 0.8422 with it, 0.8902 without).
+            training (0.8422 with it, 0.8902 without).
     """
     split = model.layout.z_c
     loc, scale = posterior.loc[:, :split], posterior.scale[:, :split]

@@ -2,8 +2,8 @@
 
 One draw of z per image; the weight w = q(y|z_c) / q(y|x) multiplies the whole log-ratio; gradients of z_c are stopped
 inside every q(y|z_c); q(y|x) is a mean over 100 draws whose gradient is kept; missing labels are drawn from q(y|z_c)
-with a score-function gradient and no baseline (SPEC 1.6). Its hidden label weight, 1 - E[w f] of about 10,000 on
-64x64 RGB images, is what makes labels stick (SPEC 1.5, item 5), so the likelihood's constant must be kept.
+with a score-function gradient and no baseline. Its hidden label weight, 1 - E[w f] of about 10,000 on
+64x64 RGB images, is what makes labels stick (docs/mathematics.md, 5), so the likelihood's constant must be kept.
 """
 
 import torch
