@@ -265,9 +265,8 @@ class Editor:
         def at(state: Array | float) -> Block:
             y = target.copy()
             y[:, columns] = state
-            loc = self._batched(lambda part: self.bundle.conditional_prior(part)[0], y)
-            scale = self._batched(lambda part: self.bundle.conditional_prior(part)[1], y)
-            return Block(loc[:, block], scale[:, block])
+            both = self._batched(lambda part: np.stack(self.bundle.conditional_prior(part), axis=1), y)
+            return Block(both[:, 0, block], both[:, 1, block])
 
         if self.labels.labels[label].kind == "categorical":
             return at(np.eye(columns.stop - columns.start, dtype=np.float32)[int(value)])

@@ -159,6 +159,25 @@ def test_gradient_of_the_stop_gradient_toy(constant, stopped, score_correction, 
     assert abs(stopped - gradient.mean().item()) > 0.03
 
 
+@pytest.mark.parametrize("score_correction", [True, False])
+def test_a_constant_of_the_likelihood_moves_no_gradient(score_correction: bool) -> None:
+    """Draw by draw, not only on average."""
+    found = []
+    for constant in (0.0, -9300.0, 5000.0):
+        loc = torch.full((500, 1), 0.3, dtype=torch.float64, requires_grad=True)
+        terms = exact_terms(
+            made_model((1,)),
+            Posterior(loc, torch.full_like(loc, 0.7)),
+            labels_of((1,), 500, prior=torch.tensor([0.5], dtype=torch.float64)),
+            lambda z, constant=constant: constant + z[:, 0] / 2,
+            torch.Generator().manual_seed(0),
+            score_correction=score_correction,
+        )
+        found.append(torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)[0])
+    assert (found[0] - found[1]).abs().max() < 1e-9
+    assert (found[0] - found[2]).abs().max() < 1e-9
+
+
 @pytest.mark.parametrize(("constant", "expected"), [(0.0, 0.7944), (-9300.0, 3629.63), (5000.0, -1950.19)])
 def test_the_papers_gradient_hides_a_label_weight(constant: float, expected: float) -> None:
     """The same toy under the paper's stop-gradient, by its own reconstruction term: the extra multiple of
