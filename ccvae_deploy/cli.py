@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from . import __version__
 from .errors import CCVAEError, UsageError
 from .latest import LATEST, follow
 
@@ -27,7 +28,10 @@ class Commands(TyperGroup):
         """Let `--debug` stand anywhere on the line."""
         if "--debug" in args:
             args = ["--debug", *(arg for arg in args if arg != "--debug")]
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            raise _misused(error) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a user's error becomes one line on stderr."""
@@ -40,8 +44,7 @@ class Commands(TyperGroup):
         except CCVAEError as error:
             raise _failed(str(error), error.exit_code) from None
         except typer.TyperException as error:
-            message = getattr(error, "format_message", error.__str__)()
-            raise _failed(" ".join(message.split()).rstrip(".") + "; see --help", 2) from None
+            raise _misused(error) from None
         except KeyboardInterrupt:
             raise _failed("interrupted; the same command goes on where it stopped", 130) from None
         except BrokenPipeError:
@@ -58,8 +61,17 @@ app.add_typer(data_app, name="data")
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ccvae-deploy {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Train, export and edit with CCVAE: controlled image edits by label."""
@@ -193,6 +205,15 @@ def portraits(
 
     write_portraits(folder, count, seed=seed, size=size)
     print(f"{count:,} portraits and labels.csv are in {folder}")
+
+
+def _misused(error: typer.TyperException) -> typer.Exit:
+    message = getattr(error, "format_message", error.__str__)()
+    if message.startswith("Usage:"):
+        # a group without a command shows its help
+        print(message, file=sys.stderr)
+        return typer.Exit(2)
+    return _failed(" ".join(message.split()).rstrip(".") + "; see --help", 2)
 
 
 def _failed(message: str, code: int) -> typer.Exit:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ccvae_deploy import pipeline
+from ccvae_deploy import __version__, pipeline
 from ccvae_deploy.cli import app
 
 
@@ -51,6 +51,7 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
         (["edit"], "Missing argument"),
         (["edit", "imgs"], "Missing option '--set'"),
         (["edti"], "Did you mean 'edit'"),
+        (["--verson"], "No such option: --verson"),
         (["edit", "imgs", "--set", "smiling=1", "--smaples", "8"], "No such option"),
         (["edit", "imgs", "--set", "smiling=1", "--samples", "many"], "--samples"),
         (["edit", "absent", "--set", "smiling=1"], "absent does not exist"),
@@ -70,6 +71,19 @@ def test_refusals_are_one_line_and_end_with_2(arguments, message, tmp_path, monk
     assert result.stderr.startswith("error: ")
     assert len(result.stderr.strip().splitlines()) == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [[], ["data"]])
+def test_a_group_without_a_command_shows_its_help(command: list[str]) -> None:
+    result = invoke(*command)
+    assert result.exit_code == 2
+    assert "Commands:\n" in result.stderr
+
+
+def test_version() -> None:
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"ccvae-deploy {__version__}\n"
 
 
 def test_no_bundle_says_how_to_make_one(pictures: Path, tmp_path: Path, monkeypatch) -> None:

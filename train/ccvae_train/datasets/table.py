@@ -121,7 +121,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
             raise DataError(f"{path} is larger than {SIZE_LIMIT >> 30} GiB")
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise DataError(f"{path} cannot be read: {reason}; expected a table of a file column and labels") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     if "\0" in text:
