@@ -124,7 +124,9 @@ def composed_edit(run: TrainedRun, bundle: Bundle | None, image: Array) -> Array
         block = run.layout.slices[row % len(run.layout.slices)]
         edited[row, block] = prior_loc[row, block]
     (before,), (after,) = graph("decoder", z), graph("decoder", edited)
-    levels: Array = np.clip(np.rint(255 * (image + after - before)), 0, 255)
+    # a broken graph may give infinities; their difference is NaN, which counts as a difference
+    with np.errstate(invalid="ignore"):
+        levels: Array = np.clip(np.rint(255 * (image + after - before)), 0, 255)
     return levels
 
 
