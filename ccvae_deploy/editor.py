@@ -156,7 +156,7 @@ class Editor:
         """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
         z = self._batched(lambda part: self.bundle.encode(part)[0], seen)
         decoded = self._batched(self.bundle.decode, z)
-        control = 255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))
+        control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
         return Encoded(z, self._probabilities(z), decoded, control)
 
     def classify(self, seen: Array) -> Array:

@@ -27,12 +27,12 @@ def test_the_same_for_any_number_of_workers_and_any_start() -> None:
     assert (portraits(20, seed=6, workers=1)[0] != images[:20]).any(axis=(1, 2, 3)).all()
 
 
-def test_fills_the_array_it_is_given_and_reports() -> None:
-    out, seen = np.zeros((70, 32, 32, 3), np.uint8), []
-    images, _ = portraits(70, size=32, workers=1, report=seen.append, out=out)
+def test_fills_the_array_it_is_given() -> None:
+    out = np.zeros((70, 32, 32, 3), np.uint8)
+    images, labels = portraits(70, size=32, workers=2, title="draw", out=out)
     assert images is out
     assert out.any(axis=(1, 2, 3)).all()
-    assert sum(seen) == 70
+    assert (labels == labels_of(70)).all()
 
 
 def test_labels_have_their_frequencies_and_are_independent() -> None:

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccvae_deploy.errors import UsageError
-from ccvae_deploy.progress import progress
 from ccvae_deploy.schema import ImageSpec, LabelSet
 
 from ..cache import cached_images
@@ -32,8 +31,7 @@ def open_portraits(source: str, labels: Sequence[str] | None, spec: ImageSpec) -
     count = TRAINING + VALIDATION
 
     def fill(array: NDArray[np.uint8]) -> None:
-        with progress("draw portraits", count, "images") as bar:
-            portraits(count, size=spec.size, report=bar.advance, out=array)
+        portraits(count, size=spec.size, title="draw portraits", out=array)
 
     key = f"portraits-{VERSION}-{count}-{spec.size}"
     images = cached_images(key, (count, spec.size, spec.size, 3), fill)

@@ -7,13 +7,15 @@ nothing else. Beside the labels vary background, pose, light, clothes, hair styl
 import math
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import Label
 
 from . import portrait_parts as parts
@@ -42,6 +44,10 @@ DARK_HAIR_COLOURS: tuple[Colour, ...] = ((22, 18, 18), (44, 28, 20), (60, 38, 24
 LIGHT_HAIR_COLOURS: tuple[Colour, ...] = ((226, 190, 110), (206, 150, 76), (196, 96, 40), (236, 214, 150))
 PALE: tuple[Colour, Colour] = ((255, 232, 218), (246, 212, 190))
 TANNED: tuple[Colour, Colour] = ((222, 164, 122), (128, 78, 50))
+
+
+Task = tuple[int, int, int, int]
+Chunk = tuple[NDArray[np.uint8], NDArray[np.int8]]
 
 
 @dataclass(frozen=True)
@@ -104,14 +110,14 @@ def portraits(
     start: int = 0,
     size: int = 64,
     workers: int | None = None,
-    report: Callable[[int], None] | None = None,
+    title: str | None = None,
     out: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
     """Portraits `start` to `start + count`: images (count, size, size, 3) and labels (count, L).
 
     Args:
         workers: processes; None takes all cores. The result is the same for any number.
-        report: called with the number of portraits just finished.
+        title: show progress under this name.
         out: an array to fill, such as a memory-map.
     """
     images = np.empty((count, size, size, 3), np.uint8) if out is None else out
@@ -119,20 +125,12 @@ def portraits(
     tasks = [(seed, start + first, min(CHUNK, count - first), size) for first in range(0, count, CHUNK)]
     workers = min(workers or os.cpu_count() or 1, len(tasks))
 
-    def take(first: int, made: tuple[NDArray[np.uint8], NDArray[np.int8]]) -> None:
-        images[first : first + len(made[0])], labels[first : first + len(made[0])] = made
-        if report:
-            report(len(made[0]))
-
-    if workers <= 1:
-        for task in tasks:
-            take(task[1] - start, _chunk(task))
-        return images, labels
-    # fork needs no importable __main__ and starts at once; the pool is made before any thread of ours
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() and os.name == "posix" else "spawn"
-    with multiprocessing.get_context(method).Pool(workers) as pool:
-        for task, made in zip(tasks, pool.imap(_chunk, tasks), strict=True):
-            take(task[1] - start, made)
+    with _pool(workers) as made, _bar(title, count) as bar:
+        for (_, first, _, _), (pixels, values) in zip(tasks, made(tasks), strict=True):
+            rows = slice(first - start, first - start + len(pixels))
+            images[rows], labels[rows] = pixels, values
+            if bar:
+                bar.advance(len(pixels))
     return images, labels
 
 
@@ -142,7 +140,26 @@ def labels_of(count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.int8]:
     return np.array(rows, np.int8).reshape(count, len(LABELS))
 
 
-def _chunk(task: tuple[int, int, int, int]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+@contextmanager
+def _pool(workers: int) -> Iterator[Callable[[list[Task]], Iterable[Chunk]]]:
+    """A lazy map of `_chunk` over tasks, in order.
+
+    Forked processes need no importable __main__ and start at once. The pool is made before any thread of ours, such as
+    that of a progress bar, since a fork copies locks but not the threads that hold them.
+    """
+    if workers <= 1:
+        yield lambda tasks: map(_chunk, tasks)
+        return
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    with multiprocessing.get_context(method).Pool(workers) as pool:
+        yield lambda tasks: pool.imap(_chunk, tasks)
+
+
+def _bar(title: str | None, count: int) -> AbstractContextManager[Reporter | None]:
+    return progress(title, count, "images") if title else nullcontext()
+
+
+def _chunk(task: Task) -> Chunk:
     seed, start, count, size = task
     drawn = [draw_factors(seed, start + index) for index in range(count)]
     return np.stack([render(f, size) for f in drawn]), np.array([f.labels for f in drawn], np.int8)

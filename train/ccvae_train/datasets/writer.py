@@ -34,7 +34,8 @@ def write_portraits(folder: Path, count: int, *, seed: int = 0, size: int = 64) 
         writer.writerow(["file", *(label.name for label in LABELS)])
         with progress("write portraits", count, "images") as bar:
             for start in range(0, count, 20 * CHUNK):
-                images, labels = portraits(min(20 * CHUNK, count - start), seed=seed, start=start, size=size)
+                part = min(20 * CHUNK, count - start)
+                images, labels = portraits(part, seed=seed, start=start, size=size, workers=1)
                 for index, (pixels, values) in enumerate(zip(images, labels, strict=True), start=start):
                     name = f"images/{index:06d}.png"
                     Image.fromarray(pixels).save(folder / name, compress_level=3)
