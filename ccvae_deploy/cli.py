@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from . import __version__
 from .errors import CCVAEError, UsageError
 from .latest import LATEST, follow
+from .terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -193,6 +194,41 @@ def edit(
         raise typer.Exit(1)
 
 
+@app.command()
+def inspect(
+    bundle: Annotated[
+        Path, typer.Argument(metavar="[BUNDLE]", help="A bundle, a run, or one .onnx, .pt, .pt2 or .safetensors file.")
+    ] = LATEST / "bundle-onnx",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    allow_torchscript: Annotated[
+        bool, typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source.")
+    ] = False,
+) -> None:
+    """Print what a bundle, or one exported file alone, says of itself, and whether it opens."""
+    from .inspection import inspect as inspect_path
+
+    if bundle == LATEST / "bundle-onnx":
+        bundle = follow(LATEST) / "bundle-onnx"
+    report = inspect_path(bundle, allow_torchscript=allow_torchscript)
+    if json:
+        print(_json(report.to_json()))
+    else:
+        _console().print(report.table())
+    if report.problem:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what is wrong with this machine: versions, onnxruntime, GPU, threads, folders; with the remedy."""
+    from .doctor import diagnose
+
+    diagnosis = diagnose()
+    print(_json(diagnosis.to_json()) if json else diagnosis.text())
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
+
+
 @data_app.command()
 def portraits(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
@@ -217,8 +253,16 @@ def _misused(error: typer.TyperException) -> typer.Exit:
 
 
 def _failed(message: str, code: int) -> typer.Exit:
-    print(f"error: {message}", file=sys.stderr)
+    # a message may carry names from a stranger's file
+    print(f"error: {printable(message)}", file=sys.stderr)
     return typer.Exit(code)
+
+
+def _json(content: object) -> str:
+    """JSON that a terminal may show: ASCII, and no control character."""
+    from json import dumps
+
+    return dumps(content, indent=2).replace("\x7f", "\\u007f")
 
 
 def _needs_train_extra(command: str) -> None:
