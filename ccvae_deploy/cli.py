@@ -197,8 +197,12 @@ def edit(
 @app.command()
 def inspect(
     bundle: Annotated[
-        Path, typer.Argument(metavar="[BUNDLE]", help="A bundle, a run, or one .onnx, .pt, .pt2 or .safetensors file.")
-    ] = LATEST / "bundle-onnx",
+        Path | None,
+        typer.Argument(
+            metavar="[BUNDLE]",
+            help="A bundle, a run, or one .onnx, .pt, .pt2 or .safetensors file. [runs/latest/bundle-onnx]",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_torchscript: Annotated[
         bool, typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source.")
@@ -207,9 +211,7 @@ def inspect(
     """Print what a bundle, or one exported file alone, says of itself, and whether it opens."""
     from .inspection import inspect as inspect_path
 
-    if bundle == LATEST / "bundle-onnx":
-        bundle = follow(LATEST) / "bundle-onnx"
-    report = inspect_path(bundle, allow_torchscript=allow_torchscript)
+    report = inspect_path(bundle or follow(LATEST) / "bundle-onnx", allow_torchscript=allow_torchscript)
     if json:
         print(_json(report.to_json()))
     else:
