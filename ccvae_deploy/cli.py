@@ -205,7 +205,8 @@ def inspect(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     allow_torchscript: Annotated[
-        bool, typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source.")
+        bool,
+        typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source."),
     ] = False,
 ) -> None:
     """Print what a bundle, or one exported file alone, says of itself, and whether it opens."""

@@ -129,9 +129,7 @@ def _parity(report: "BundleReport") -> Table:
         batches = ", ".join(map(str, dict.fromkeys(one.batches)))
         figures = (f"{one.worst.max_abs:.2g}", f"{one.worst.tolerance:.2g}")
         backend = one.backend.removesuffix("ExecutionProvider")
-        table.add_row(
-            *map(_text, (one.graph, backend, batches, *figures, one.worst.unit, "yes" if one.ok else "NO"))
-        )
+        table.add_row(*map(_text, (one.graph, backend, batches, *figures, one.worst.unit, "yes" if one.ok else "NO")))
     return table
 
 
