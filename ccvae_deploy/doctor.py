@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong with this machine, and the remedy. Standard library only; what may break is asked in children.
+"""`doctor`: what is wrong with this machine, and the remedy. Standard library only; what may break runs in children.
 
 `python -m ccvae_deploy.doctor` is the same where even the command line cannot start.
 """

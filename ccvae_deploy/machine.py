@@ -86,7 +86,7 @@ def cgroup_quota(membership: Path = Path("/proc/self/cgroup"), root: Path = Path
         lines = membership.read_text().splitlines()
     except OSError:
         return None
-    quotas = []
+    quotas: list[float] = []
     for line in lines:
         number, controllers, path = line.split(":", 2)
         if number == "0" and not controllers:

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def ask(question: str, *arguments: str, timeout: float = TIMEOUT) -> dict[str, A
 def answer(question: str, *arguments: str) -> None:
     """The child's side: print one line of JSON behind a mark; everything else it prints is ignored."""
     try:
-        found = {"import": _import, "session": _session, "devices": _devices}[question](*arguments)
+        found = QUESTIONS[question](*arguments)
     except Exception as error:  # whatever a broken package raises
         found = {"error": " ".join(f"{type(error).__name__}: {error}".split())}
     print(f"\n{MARK}{json.dumps(found)}", flush=True)
@@ -91,3 +92,6 @@ def _devices() -> dict[str, Any]:
     from .providers import cuda_devices
 
     return {"devices": cuda_devices()}
+
+
+QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {"import": _import, "session": _session, "devices": _devices}

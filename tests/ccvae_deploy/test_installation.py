@@ -89,7 +89,7 @@ def test_a_broken_package_has_its_own_line() -> None:
 
 
 def test_torch_is_needed_for_training_alone() -> None:
-    versions = {name: "2.0" for name in TRAINING.values()}
+    versions = dict.fromkeys(TRAINING.values(), "2.0")
     answers: dict[str, dict[str, str]] = {module: {} for module in TRAINING}
     assert check_training(versions, answers).status == "ok"
     absent = check_training({}, {})
