@@ -47,10 +47,10 @@ CELEBA = DataTerms(
         "license_link": "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
     },
     statement=(
-        "CelebA is available for non-commercial research purposes only. Its terms forbid to exploit for any commercial "
-        "purpose any portion of the images and any portion of derived data, and to publish or distribute any portion of "
-        "the data set. This model and what it generates are derived from it: use them for non-commercial research only, "
-        "and pass no image of the data set on."
+        "CelebA is available for non-commercial research purposes only. Its terms forbid to exploit for any "
+        "commercial purpose any portion of the images and any portion of derived data, and to publish or distribute "
+        "any portion of the data set. This model and what it generates are derived from it: use them for "
+        "non-commercial research only, and pass no image of the data set on."
     ),
     citation="""@inproceedings{liu2015deep,
   title     = {Deep Learning Face Attributes in the Wild},
