@@ -17,10 +17,10 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -99,6 +99,10 @@ class Artefact:
         return artefact_table(self)
 
 
+Found = tuple[Metadata, dict[str, Any], str | None]
+"""What is read of a file: its metadata, further details, and what keeps it from being run."""
+
+
 def read_artefact(path: Path) -> Artefact:
     """Read one `.onnx`, `.pt`, `.pt2` or `.safetensors` file; none of its code is loaded.
 
@@ -108,15 +112,13 @@ def read_artefact(path: Path) -> Artefact:
     format = FORMATS.get(path.suffix.lower())
     if format is None:
         raise BundleError(f"{path} is neither a bundle nor a file in {', '.join(FORMATS)}; name one of those")
+    read = {"onnx": _onnx, "checkpoint": _checkpoint}.get(format, _archive)
     try:
         with _open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
             file.seek(0)
-            bare = Artefact(path, format, size, digest, cast("Metadata", None), {})
-            if format == "onnx":
-                return _onnx(bare, file.read(size))
-            return _checkpoint(bare, file) if format == "checkpoint" else _archive(bare, file)
+            return Artefact(path, format, size, digest, *read(path, file, size))
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}; give another file") from error
 
@@ -165,7 +167,7 @@ def _metadata(text: str | bytes | None, path: Path) -> Metadata:
         raise BundleError(f"{path}: the metadata is not JSON: {error}; export it again") from error
 
 
-def _archive(bare: Artefact, file: "_Bounded") -> Artefact:
+def _archive(path: Path, file: "_Bounded", size: int) -> Found:
     """TorchScript and .pt2: one entry of a zip archive, found by name and read to a limit."""
     file.limit = METADATA_LIMIT
     text = None
@@ -178,35 +180,36 @@ def _archive(bare: Artefact, file: "_Bounded") -> Artefact:
                     text = entry.read(METADATA_LIMIT)
     # zipfile of a damaged archive raises whatever its parts raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, struct.error) as e:
-        raise BundleError(f"{bare.path} is no whole zip archive: {e}; export it again") from e
-    return replace(bare, metadata=_metadata(text, bare.path), details={"entries": len(entries)})
+        raise BundleError(f"{path} is no whole zip archive: {e}; export it again") from e
+    return _metadata(text, path), {"entries": len(entries)}, None
 
 
-def _checkpoint(bare: Artefact, file: io.FileIO) -> Artefact:
+def _checkpoint(path: Path, file: "_Bounded", size: int) -> Found:
     """The header of a safetensors file: 8 bytes of length, then JSON."""
     try:
         (length,) = struct.unpack("<Q", file.read(8))
-        if length > min(METADATA_LIMIT, bare.bytes - 8):
+        if length > min(METADATA_LIMIT, size - 8):
             raise ValueError(f"a header of {length:,} bytes")
         header = json.loads(file.read(length))
         text = header.pop("__metadata__", {}).get(KEY)
         shapes = {str(name): tuple(int(n) for n in entry["shape"][:8]) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
-        raise BundleError(f"{bare.path} is no whole safetensors file: {error}; train again") from error
-    metadata = _metadata(text if isinstance(text, str) else None, bare.path)
+        raise BundleError(f"{path} is no whole safetensors file: {error}; train again") from error
+    metadata = _metadata(text if isinstance(text, str) else None, path)
     parameters = sum(prod(shape) for name, shape in shapes.items() if name.startswith("model."))
-    return replace(bare, metadata=metadata, details={"tensors": len(shapes), "parameters": parameters})
+    return metadata, {"tensors": len(shapes), "parameters": parameters}, None
 
 
-def _onnx(bare: Artefact, data: bytes) -> Artefact:
+def _onnx(path: Path, file: "_Bounded", size: int) -> Found:
     import onnx
 
+    data = file.read(size)
     try:
         model = onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError is not exported
-        raise BundleError(f"{bare.path} is not an ONNX file or is truncated; export it again") from error
+        raise BundleError(f"{path} is not an ONNX file or is truncated; export it again") from error
     texts = [prop.value for prop in model.metadata_props if prop.key == KEY]
-    metadata = _metadata(texts[0] if len(texts) == 1 else None, bare.path)
+    metadata = _metadata(texts[0] if len(texts) == 1 else None, path)
     operators = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in model.graph.node)
     details = {
         "opset": {opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
@@ -215,10 +218,10 @@ def _onnx(bare: Artefact, data: bytes) -> Artefact:
         "operators": dict(sorted(operators.items())),
         "parameters": sum(prod(tensor.dims) for tensor in model.graph.initializer),
     }
-    return replace(bare, metadata=metadata, details=details, problem=_problem(bare, metadata, data))
+    return metadata, details, _problem(path, data, metadata)
 
 
-def _problem(bare: Artefact, metadata: Metadata, data: bytes) -> str | None:
+def _problem(path: Path, data: bytes, metadata: Metadata) -> str | None:
     """What keeps an ONNX graph from being run: it is vetted as one of a bundle is, then a session is made of it."""
     from .providers import choose_provider, make_session
     from .vet import vet
@@ -229,13 +232,13 @@ def _problem(bare: Artefact, metadata: Metadata, data: bytes) -> str | None:
     try:
         entry = GraphFile(
             file=f"{metadata.graph}.onnx",
-            sha256=bare.sha256,
-            bytes=bare.bytes,
+            sha256=hashlib.sha256(data).hexdigest(),
+            bytes=len(data),
             format="onnx",
             inputs=inputs,
             outputs=outputs,
         )
-        vet(data, bare.path.name, entry)
+        vet(data, path.name, entry)
         make_session(data, choose_provider("cpu"), 1)
     except CCVAEError as error:
         return str(error)

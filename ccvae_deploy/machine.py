@@ -28,6 +28,8 @@ def check_gpu(ask: Ask, runtime: Mapping[str, Any], torch: Mapping[str, Any], de
     """Is there a GPU, and does a session start on it? What onnxruntime lists as available proves neither."""
     if not devices:
         return [_no_device()]
+    if "error" in runtime:
+        return [Finding("GPU", "fault", f"{devices} CUDA device(s), but onnxruntime does not work", "see its line")]
     if "CUDAExecutionProvider" not in runtime.get("providers", ()):
         remedy = "pip uninstall -y onnxruntime; pip install onnxruntime-gpu"
         return [Finding("GPU", "fault", f"{devices} CUDA device(s), but onnxruntime is built without CUDA", remedy)]

@@ -56,6 +56,8 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
         (["edit", "imgs", "--set", "smiling=1", "--samples", "many"], "--samples"),
         (["edit", "absent", "--set", "smiling=1"], "absent does not exist"),
         (["export", "absent"], "no run at absent"),
+        (["inspect", "absent"], "no bundle at absent"),
+        (["inspect", "absent.onnx"], "no bundle at absent.onnx"),
         (["train", "--epochs", "0"], "--epochs 0"),
         (["train", "--data", "celebba:x"], "did you mean celeba:DIR"),
         (["train", "--data", "celeba:absent"], "absent is no folder"),
@@ -139,7 +141,9 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert min(used) < 0.4
 
 
-@pytest.mark.parametrize("command", [["train"], ["export"], ["edit"], ["data"], ["data", "portraits"]])
+@pytest.mark.parametrize(
+    "command", [["train"], ["export"], ["edit"], ["inspect"], ["doctor"], ["data"], ["data", "portraits"]]
+)
 def test_every_command_has_help_within_80_columns(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"], terminal_width=80)
     assert result.exit_code == 0

@@ -51,6 +51,11 @@ def test_a_gpu_and_a_runtime_without_cuda_is_a_fault() -> None:
     assert (found.status, found.remedy) == ("fault", "pip uninstall -y onnxruntime; pip install onnxruntime-gpu")
 
 
+def test_a_gpu_and_a_broken_runtime_is_a_fault() -> None:
+    (found,) = check_gpu(answering(), {"error": "hollow"}, {}, 1)
+    assert (found.status, found.seen) == ("fault", "1 CUDA device(s), but onnxruntime does not work")
+
+
 @pytest.mark.parametrize(("cuda", "status"), [("13.0", "fault"), ("", "warn")])
 def test_a_gpu_that_torch_cannot_use(cuda: str, status: str) -> None:
     found = check_gpu(answering(), CUDA, {"cuda": cuda, "cuda_works": False}, 1)

@@ -1,8 +1,8 @@
 """The graphs of a bundle in other runtimes, and the composed edit without this package.
 
 Every bundle of `BUNDLES` is tried, and those that CCVAE_BUNDLES names (folders, separated as a PATH is).
-onnxruntime-web is tried where Node is found and CCVAE_NODE, or else `tests/web`, is a folder whose node_modules holds the
-package (`make web-test`); CCVAE_REPORT=1 prints the differences.
+onnxruntime-web is tried where Node is found and CCVAE_NODE, or else `tests/web`, is a folder whose node_modules holds
+the package (`make web-test`); CCVAE_REPORT=1 prints the differences.
 """
 
 import base64
