@@ -25,7 +25,7 @@ CHECKPOINT = "checkpoint.safetensors"
 class ParityLine(BaseModel):
     """One comparison of `parity.json`."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     graph: str
     backend: str = ""

@@ -25,13 +25,14 @@ Rows = Iterable[tuple[str, object]]
 def bundle_table(report: "BundleReport") -> Group:
     """Facts, labels, graphs, parity and provenance of a bundle."""
     manifest = report.manifest
-    opens = report.opens or f"no: {report.problem}"
+    opens, real = report.opens or f"no: {report.problem}", manifest.latent_range
     head: list[tuple[str, object]] = [
         ("bundle", report.path),
         ("opens", opens),
         ("sha256", report.digest),
         ("format", f"{manifest.format}, schema version {manifest.schema_version}"),
         *_model_rows(manifest),
+        ("", f"percentiles 1 to 99 of real ones within {min(real.low):.3g} and {max(real.high):.3g}"),
     ]
     graphs = [row for name, entry in manifest.files.items() for row in _graph_rows(entry, report.damaged.get(name))]
     return _spaced(
