@@ -65,7 +65,8 @@ def _import(name: str) -> dict[str, Any]:
     if name == "onnxruntime":
         if not hasattr(module, "InferenceSession"):
             return {"error": f"a hollow module without InferenceSession: {module.__file__}"}
-        build = importlib.import_module("onnxruntime.capi.build_and_package_info")
+        # wheels have it, builds of others need not
+        build = sys.modules.get("onnxruntime.capi.build_and_package_info")
         found["package"] = getattr(build, "package_name", "")
         found["cuda"] = getattr(build, "cuda_version", "")
         found["providers"] = module.get_available_providers()

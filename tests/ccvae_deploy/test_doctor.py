@@ -14,7 +14,7 @@ from ccvae_deploy import probe
 from ccvae_deploy.cli import app
 from ccvae_deploy.doctor import diagnose
 from ccvae_deploy.finding import Diagnosis, Finding
-from ccvae_deploy.installation import REQUIRED
+from ccvae_deploy.installation import REQUIRED, RUNTIMES
 
 ROOT = Path(ccvae_deploy.__file__).parent.parent
 
@@ -108,6 +108,17 @@ def test_it_runs_where_no_package_of_anyone_can_be_imported(tmp_path: Path) -> N
 def test_a_child_that_hangs_is_given_up() -> None:
     assert probe.ask("import", "this_is_no_module")["error"].startswith("ModuleNotFoundError")
     assert probe.ask("import", "json", timeout=0.001) == {"error": "no answer within 0.001 s"}
+
+
+def test_what_a_working_runtime_says_of_itself() -> None:
+    import onnxruntime
+
+    found = probe.ask("import", "onnxruntime")
+    assert found["version"] == onnxruntime.__version__
+    assert found["package"] in RUNTIMES
+    assert "CPUExecutionProvider" in found["providers"]
+    assert probe.ask("session", "cpu") == {"running": "CPUExecutionProvider"}
+    assert set(probe.ask("devices")) == {"devices"}
 
 
 def test_the_probe_ignores_files_of_the_current_folder(tmp_path: Path, monkeypatch) -> None:

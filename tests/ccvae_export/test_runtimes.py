@@ -106,8 +106,9 @@ def test_the_lines_of_the_page_edit_as_the_editor_does(given: Given, bundle, fol
             worst = difference(found, expected)
         report(given, "without this package", source.name, worst)
         assert worst <= given.levels
-        with Image.open(source) as original:
-            assert difference(original.convert("RGB").resize(expected.size), expected) > 0
+        # another draw is another picture, so that equal ones mean something
+        (other,) = editor.edit(source, set={label: value}, seed=seed + 100).images
+        assert difference(other, expected) > 2 * given.levels
 
 
 def reference_graphs(folder: Path, bundle: Bundle) -> dict[str, Graph]:
