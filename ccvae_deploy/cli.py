@@ -142,14 +142,22 @@ def export(
 @app.command()
 def edit(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
-    set_: Annotated[list[str], typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")
+    ] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Redraw a label within the state it has; repeat for more.")
+    ] = None,
+    until_reached: Annotated[
+        int, typer.Option(metavar="N", help="Draw up to N times until the written image classifies as asked.")
+    ] = 1,
     samples: Annotated[int, typer.Option(help="Draws per image.")] = 1,
     bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-edited]")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
     mode: Annotated[str, typer.Option(help="sample, mean or closest.")] = "sample",
     strength: Annotated[float, typer.Option(help="1 is the asked label, above 1 beyond it.")] = 1.0,
-    confidence: Annotated[float, typer.Option(help="What --mode closest must reach.")] = 0.9,
+    confidence: Annotated[float, typer.Option(help="How sure the classifier must be, for --mode closest.")] = 0.9,
     compose: Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")] = (
         "residual"
     ),
@@ -171,7 +179,9 @@ def edit(
     summary = edit_folder(
         images,
         bundle=bundle or follow(LATEST) / "bundle-onnx",
-        set=set_,
+        set=set_ or (),
+        vary=vary or (),
+        until_reached=until_reached,
         samples=samples,
         out=out,
         seed=seed,

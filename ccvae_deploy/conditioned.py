@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from .interventions import Array, Block
 
 Wide = NDArray[np.float64]
+Side = int | NDArray[np.integer]
 
 LOG_HALF = math.log(0.5)
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 TAIL = 5.0
 """From here on the survival function is taken from its continued fraction."""
-
-_erfc = np.frompyfunc(math.erfc, 1, 1)
 
 
 def log_survival(t: Wide) -> Wide:
@@ -30,8 +29,8 @@ def log_survival(t: Wide) -> Wide:
     t = np.asarray(t, np.float64)
     near = np.minimum(t, TAIL)
     # above 0 the survival itself is small, below 0 it is 1 minus a small number
-    upper = np.log(0.5 * _erfc(np.maximum(near, 0) / math.sqrt(2)).astype(np.float64))
-    lower = np.log1p(-0.5 * _erfc(np.maximum(-near, 0) / math.sqrt(2)).astype(np.float64))
+    upper = np.log(_survival(np.maximum(near, 0)))
+    lower = np.log1p(-_survival(np.maximum(-near, 0)))
     far = np.maximum(t, TAIL)
     fraction = np.zeros_like(far)
     for k in range(60, 0, -1):
@@ -50,11 +49,14 @@ def inverse_log_survival(log_p: Wide) -> Wide:
     below = log_p > LOG_HALF
     tail = np.where(below, np.log(-np.expm1(np.where(below, log_p, LOG_HALF))), log_p)
     t = np.sqrt(2 * np.maximum(LOG_HALF - tail, 0))
+    active = np.ones(t.shape, bool)
     for _ in range(30):
         survival = log_survival(t)
         step = (survival - tail) / np.exp(_log_density(t) - survival)
-        t = np.maximum(t + step, 0)
-        if (np.abs(step) <= 1e-14 * (1 + t)).all():
+        # an entry that has come to rest stays there, so that none depends on what is solved beside it
+        t = np.where(active, np.maximum(t + step, 0), t)
+        active &= np.abs(step) > 1e-14 * (1 + t)
+        if not active.any():
             break
     return np.where(below, -t, t)
 
@@ -65,8 +67,8 @@ def truncated_normal(noise: Wide, bound: Wide) -> Wide:
     P(T > t) = P(T > noise) P(T > bound): a monotone function of the noise that is the noise itself where the bound is
     far below it.
     """
-    t = inverse_log_survival(log_survival(noise) + log_survival(bound))
-    return np.maximum(t, bound)
+    t: Wide = np.maximum(inverse_log_survival(log_survival(noise) + log_survival(bound)), bound)
+    return t
 
 
 def truncated_mean(bound: Wide) -> Wide:
@@ -75,7 +77,7 @@ def truncated_mean(bound: Wide) -> Wide:
     return mean
 
 
-def draw_beyond(block: Block, weight: Array, bias: float, value: int, confidence: float, noise: Array) -> Array:
+def draw_beyond(block: Block, weight: Array, bias: float, value: Side, confidence: float, noise: Array) -> Array:
     """A draw of N(loc, diag S^2) given that the binary classifier is at least `confidence` sure of `value`.
 
     z = loc + S (e + g (t - g . e)), e the noise and t its component g . e brought beyond the boundary
@@ -84,6 +86,7 @@ def draw_beyond(block: Block, weight: Array, bias: float, value: int, confidence
     Args:
         block: loc and scale, (..., d), against noise (..., d).
         weight: (d,).
+        value: 0 or 1, or one for each block, (...).
     """
     along, bound = _axis(block, weight, bias, value, confidence)
     e = noise.astype(np.float64)
@@ -92,39 +95,42 @@ def draw_beyond(block: Block, weight: Array, bias: float, value: int, confidence
     return _placed(block, e + along * moved[..., None])
 
 
-def mean_beyond(block: Block, weight: Array, bias: float, value: int, confidence: float) -> Array:
+def mean_beyond(block: Block, weight: Array, bias: float, value: Side, confidence: float) -> Array:
     """The mean of what `draw_beyond` draws: loc + S g E[T | T > bound], (..., d)."""
     along, bound = _axis(block, weight, bias, value, confidence)
     return _placed(block, along * truncated_mean(bound)[..., None])
 
 
-def inside(z: NDArray[np.floating], weight: Array, bias: Array, value: int, confidence: float | None) -> NDArray[np.bool_]:
-    """Whether a categorical classifier gives class `value` to z (..., d), with at least `confidence` unless None.
+def inside(z: Array, weight: Array, bias: Array, value: int, confidence: float | None) -> NDArray[np.bool_]:
+    """Whether a categorical classifier decides for class `value` at z (..., d), or is `confidence` sure of it if given.
 
     Args:
         weight: (d, C). bias: (C,).
     """
-    logits = z.astype(np.float64) @ weight + bias
+    logits = (z.astype(np.float64)[..., None] * weight).sum(axis=-2) + bias
     odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
     if confidence is None:
-        chosen: NDArray[np.bool_] = odds.argmax(axis=-1) == value
-        return chosen
-    sure: NDArray[np.bool_] = odds[..., value] >= confidence * odds.sum(axis=-1)
-    return sure
+        return np.asarray(odds.argmax(axis=-1) == value)
+    return np.asarray(odds[..., value] >= confidence * odds.sum(axis=-1))
 
 
-def _axis(block: Block, weight: Array, bias: float, value: int, confidence: float) -> tuple[Wide, Wide]:
+def _axis(block: Block, weight: Array, bias: float, value: Side, confidence: float) -> tuple[Wide, Wide]:
     """s g, along which the classifier's certainty grows, and the least component that is sure enough."""
-    sign = 2 * value - 1
+    # sums of products, not matrix products: those may round differently in batches of another size
+    sign = 2 * np.asarray(value) - 1
     scaled = block.scale.astype(np.float64) * weight
-    length = np.maximum(np.linalg.norm(scaled, axis=-1), np.finfo(np.float64).tiny)
-    at_loc = block.loc.astype(np.float64) @ weight.astype(np.float64) + bias
+    length = np.maximum(np.sqrt(np.square(scaled).sum(axis=-1)), np.finfo(np.float64).tiny)
+    at_loc = (block.loc.astype(np.float64) * weight).sum(axis=-1) + bias
     bound = (math.log(confidence / (1 - confidence)) - sign * at_loc) / length
-    return sign * scaled / length[..., None], bound
+    return sign[..., None] * scaled / length[..., None], bound
 
 
 def _placed(block: Block, standard: Wide) -> Array:
     return (block.loc + block.scale * standard).astype(np.float32)
+
+
+def _survival(t: Wide) -> Wide:
+    return np.asarray(np.frompyfunc(math.erfc, 1, 1)(t / math.sqrt(2)), np.float64) / 2
 
 
 def _log_density(t: Wide) -> Wide:

@@ -49,7 +49,7 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["edit"], "Missing argument"),
-        (["edit", "imgs"], "Missing option '--set'"),
+        (["edit", "imgs"], "imgs does not exist"),
         (["edti"], "Did you mean 'edit'"),
         (["--verson"], "No such option: --verson"),
         (["edit", "imgs", "--set", "smiling=1", "--smaples", "8"], "No such option"),
