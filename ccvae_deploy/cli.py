@@ -203,6 +203,37 @@ def edit(
         raise typer.Exit(1)
 
 
+@app.command()
+def variance(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")],
+    out: Annotated[Path, typer.Option(help="Where the maps go: .png, .npy or .safetensors.")],
+    labels: Annotated[str | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
+    samples: Annotated[int, typer.Option(help="Draws per label, 2 to 100.")] = 64,
+    bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
+    provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    allow_torchscript: Annotated[
+        bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
+    ] = False,
+) -> None:
+    """Show where draws of each label differ: green overlays, or the maps as arrays."""
+    from .variance import variance as write_variance
+
+    found = write_variance(
+        image,
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        out=out,
+        labels=[name for name in (labels or "").split(",") if name.strip()],
+        samples=samples,
+        seed=seed,
+        provider=provider,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    print(f"{out} shows where {samples} draws of {', '.join(found.labels)} differ")
+
+
 @data_app.command()
 def portraits(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],

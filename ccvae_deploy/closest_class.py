@@ -68,7 +68,7 @@ def _least_norm(slope: Wide, v: Wide) -> Wide:
 
 def _minimum(multiplier: Wide, x: Wide, slope: Wide, v: Wide) -> Wide:
     """The x that minimises |x|^2 / 2 + multiplier g(x), by Newton's method with steps halved until it falls."""
-    active = np.ones(len(x), bool)
+    x, active = x.copy(), np.ones(len(x), bool)
     for _ in range(NEWTON_STEPS):
         g, normal, bend = _constraint(x, slope, v)
         gradient = x + multiplier[:, None] * normal
@@ -77,7 +77,7 @@ def _minimum(multiplier: Wide, x: Wide, slope: Wide, v: Wide) -> Wide:
         if not active.any():
             break
         now, slant = 0.5 * np.square(x).sum(axis=1) + multiplier * g, 1e-4 * (gradient * step).sum(axis=1)
-        factor: Wide = active.astype(np.float64)
+        factor = np.where(active, 1.0, 0.0)
         for _ in range(HALVINGS):
             tried = x + factor[:, None] * step
             value = 0.5 * np.square(tried).sum(axis=1) + multiplier * _log_sum(_applied(slope, tried) + v)[0]
@@ -85,15 +85,14 @@ def _minimum(multiplier: Wide, x: Wide, slope: Wide, v: Wide) -> Wide:
             if not short.any():
                 break
             factor[short] *= 0.5
-        x = x + factor[:, None] * step
+        x += factor[:, None] * step
     return x
 
 
 def _solved(multiplier: Wide, bend: Wide, right: Wide) -> Wide:
     """(I + multiplier bend)^-1 right, row by row."""
     hessian = np.eye(right.shape[1]) + multiplier[:, None, None] * bend
-    solution: Wide = np.linalg.solve(hessian, right[..., None])[..., 0]
-    return solution
+    return np.asarray(np.linalg.solve(hessian, right[..., None])[..., 0], np.float64)
 
 
 def _constraint(x: Wide, slope: Wide, v: Wide) -> tuple[Wide, Wide, Wide]:

@@ -36,7 +36,7 @@ def log_survival(t: Wide) -> Wide:
     for k in range(60, 0, -1):
         fraction = k / (far + fraction)
     tail = -0.5 * np.square(far) - LOG_ROOT_TWO_PI - np.log(far + fraction)
-    return np.where(t > TAIL, tail, np.where(t > 0, upper, lower))
+    return np.asarray(np.where(t > TAIL, tail, np.where(t > 0, upper, lower)))
 
 
 def inverse_log_survival(log_p: Wide) -> Wide:
@@ -58,7 +58,7 @@ def inverse_log_survival(log_p: Wide) -> Wide:
         active &= np.abs(step) > 1e-14 * (1 + t)
         if not active.any():
             break
-    return np.where(below, -t, t)
+    return np.asarray(np.where(below, -t, t))
 
 
 def truncated_normal(noise: Wide, bound: Wide) -> Wide:

@@ -25,6 +25,7 @@ from .receipts import Receipt, Settings
 from .redraw import Place, keep_drawing
 from .request import EditRequest, RequestOptions, Value, make_request
 from .schema import LabelSet
+from .variance import Variance, variance_maps
 
 Array = NDArray[np.float32]
 
@@ -168,6 +169,28 @@ class Editor:
             receipt = self.receipt(request, encoded, 0, k, one.after, change, settings, one.attempt)
             receipts.append(receipt.placed(name, digest, ""))
         return Edit([images.to_pil(one.result.picture) for one in kept.values()], receipts)
+
+    def variance(
+        self,
+        image: str | PathLike[str] | Image.Image | NDArray[np.uint8],
+        *,
+        labels: Sequence[str] = (),
+        samples: int = 64,
+        seed: int = 0,
+    ) -> Variance:
+        """Where draws of each label differ while it keeps its state, and everything else stays.
+
+        Args:
+            labels: which labels, in this order; none means all.
+            samples: draws per label, 2 to 100.
+
+        Raises:
+            ImageError: the image cannot be read.
+            LabelError: an unknown label.
+            UsageError: `samples` or `seed` outside its range.
+        """
+        picture, name, _ = _open(image)
+        return variance_maps(self, picture, name, labels, samples, seed)
 
     def request(self, asked: Mapping[str, Value] | Sequence[str], **options: Unpack[RequestOptions]) -> EditRequest:
         """A request that this bundle can do; see `make_request` for arguments and errors.
