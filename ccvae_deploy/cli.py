@@ -157,7 +157,9 @@ def edit(
     seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
     mode: Annotated[str, typer.Option(help="sample, mean or closest.")] = "sample",
     strength: Annotated[float, typer.Option(help="1 is the asked label, above 1 beyond it.")] = 1.0,
-    confidence: Annotated[float, typer.Option(help="How sure the classifier must be, for --mode closest.")] = 0.9,
+    confidence: Annotated[
+        float, typer.Option(help="How sure the classifier must be: --mode closest, and bundles without a prior.")
+    ] = 0.9,
     compose: Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")] = (
         "residual"
     ),

@@ -31,6 +31,9 @@ class Latents:
 
     Args:
         run: runs a graph on rows in batches of one size.
+
+    Attributes:
+        has_modes: whether there is a conditional prior, with a mode for each state of a label.
     """
 
     def __init__(self, bundle: Bundle, run: Run) -> None:

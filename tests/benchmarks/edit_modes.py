@@ -4,13 +4,12 @@
 
 Each label of each image is flipped (or, for `vary`, redrawn), the result composited at the image's own size, encoded
 and classified again. reached: it classifies as asked. p: the median probability of what was asked. drift: median over
-outputs of the mean change of the other labels' probabilities. pixels: median change, in levels of 255. redraws: mean
-number of further draws. The ways with a number behind them are `--until-reached`.
+outputs of the mean change of the other labels' probabilities. pixels: median change, in levels of 255. attempt: mean
+number of the draw that was kept, from 0. The draws with a number behind them are `--until-reached`.
 """
 
 import argparse
 import statistics
-import time
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +33,7 @@ WAYS: dict[str, dict] = {
 
 def row(editor: Editor, pictures: list[Picture], states: np.ndarray, label: str, way: str) -> list[str]:
     """One line of the table; `states` are the label's sides, one per picture."""
-    receipts, wanted, began = [], [], time.monotonic()
+    receipts, wanted = [], []
     for picture, state in zip(pictures, states, strict=True):
         asked = {"vary": [label]} if way.startswith("vary") else {"set": {label: int(not state)}}
         receipts += (found := editor.edit(to_pil(picture), **asked, **WAYS[way])).receipts
@@ -48,7 +47,6 @@ def row(editor: Editor, pictures: list[Picture], states: np.ndarray, label: str,
         f"{statistics.median(r.drift for r in receipts):.4f}",
         f"{statistics.median(r.pixel_change for r in receipts):.2f}",
         f"{statistics.mean(r.attempt for r in receipts):.2f}",
-        f"{(time.monotonic() - began) / len(receipts) * 1000:.1f}",
     ]
 
 
@@ -66,7 +64,7 @@ def main() -> None:
     spec = editor.bundle.manifest.image
     encoded = editor.encode(np.stack([network_input(picture, spec) for picture in pictures]))
     table = Table(title=f"{len(pictures)} images, 4 samples where drawn", title_justify="left")
-    for name in ("label", "way", "reached", "p", "drift", "pixels", "redraws", "ms each"):
+    for name in ("label", "way", "reached", "p", "drift", "pixels", "attempt"):
         table.add_column(name, justify="left" if name in ("label", "way") else "right")
     for name in given.label:
         position = editor.labels.index(name)
