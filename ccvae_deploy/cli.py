@@ -143,14 +143,24 @@ def export(
 @app.command()
 def edit(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
-    set_: Annotated[list[str], typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")
+    ] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Redraw a label within the state it has; repeat for more.")
+    ] = None,
+    until_reached: Annotated[
+        int, typer.Option(metavar="N", help="Draw up to N times until the written image classifies as asked.")
+    ] = 1,
     samples: Annotated[int, typer.Option(help="Draws per image.")] = 1,
     bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-edited]")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
     mode: Annotated[str, typer.Option(help="sample, mean or closest.")] = "sample",
     strength: Annotated[float, typer.Option(help="1 is the asked label, above 1 beyond it.")] = 1.0,
-    confidence: Annotated[float, typer.Option(help="What --mode closest must reach.")] = 0.9,
+    confidence: Annotated[
+        float, typer.Option(help="How sure the classifier must be: --mode closest, and bundles without a prior.")
+    ] = 0.9,
     compose: Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")] = (
         "residual"
     ),
@@ -172,7 +182,9 @@ def edit(
     summary = edit_folder(
         images,
         bundle=bundle or follow(LATEST) / "bundle-onnx",
-        set=set_,
+        set=set_ or (),
+        vary=vary or (),
+        until_reached=until_reached,
         samples=samples,
         out=out,
         seed=seed,
@@ -230,6 +242,37 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
     print(_json(diagnosis.to_json()) if json else diagnosis.text())
     if not diagnosis.healthy:
         raise typer.Exit(1)
+
+
+@app.command()
+def variance(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")],
+    out: Annotated[Path, typer.Option(help="Where the maps go: .png, .npy or .safetensors.")],
+    labels: Annotated[str | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
+    samples: Annotated[int, typer.Option(help="Draws per label, 2 to 100.")] = 64,
+    bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
+    provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    allow_torchscript: Annotated[
+        bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
+    ] = False,
+) -> None:
+    """Show where draws of each label differ: green overlays, or the maps as arrays."""
+    from .variance import variance as write_variance
+
+    found = write_variance(
+        image,
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        out=out,
+        labels=[name for name in (labels or "").split(",") if name.strip()],
+        samples=samples,
+        seed=seed,
+        provider=provider,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    print(f"{out} shows where {samples} draws of {', '.join(found.labels)} differ")
 
 
 @data_app.command()

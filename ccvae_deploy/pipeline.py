@@ -37,7 +37,8 @@ from .images import Format, Picture
 from .ledger import Ledger
 from .progress import Reporter, progress
 from .receipts import Failure
-from .request import EditRequest, RequestOptions, make_request
+from .redraw import Place, keep_drawing
+from .request import EditRequest, RequestOptions
 from .sheet import ROWS, contact_sheet
 from .summary import Summary, summarise
 
@@ -92,7 +93,7 @@ def edit_folder(
     inputs: Sequence[Path],
     *,
     bundle: Path,
-    set: Sequence[str],
+    set: Sequence[str] = (),
     out: Path | None = None,
     format: str = "same",
     provider: str = "auto",
@@ -115,7 +116,7 @@ def edit_folder(
         format: `same`, `png`, `jpeg` or `webp`.
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
-        options: samples, seed, mode, strength, confidence, compose, as in `EditRequest`.
+        options: vary, samples, seed, mode, strength, confidence, compose, until_reached, as in `make_request`.
 
     Raises:
         CCVAEError: refused, and nothing was written.
@@ -127,7 +128,7 @@ def edit_folder(
     found = scan(inputs)
     check_out(target, inputs)
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
-    request = make_request(editor.labels, set, **options)
+    request = editor.request(set, **options)
     plan = zip(found.sources, output_stems(found.sources), strict=True)
     mine = tuple(entry for entry in plan if part is None or in_shard(entry[0].relative, *part))
     ledger = Ledger(target, editor.settings(request, format), part)
@@ -197,9 +198,9 @@ def _run(job: Job, threads: int, overwrite: bool) -> tuple[int, int]:
             for reads in _batches(job, pool, counts, bar, overwrite):
                 waiting.append(_start(job, pool, reads))
                 if len(waiting) == IN_FLIGHT:
-                    counts["written"] += _finish(job, waiting.popleft(), bar)
+                    counts["written"] += _finish(job, pool, waiting.popleft(), bar)
             while waiting:
-                counts["written"] += _finish(job, waiting.popleft(), bar)
+                counts["written"] += _finish(job, pool, waiting.popleft(), bar)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -261,44 +262,51 @@ def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
     encoded = job.editor.encode(np.stack([read.seen for read in reads]))
     changed = job.editor.changed(job.request, encoded, [read.source.relative for read in reads])
     batch = Batch(reads, encoded)
-    for row, read in enumerate(reads):
-        format = job.format or read.picture.format
-        batch.rendered.append(
-            [
-                pool.submit(
-                    write_out, read.picture, changed[row, k], encoded.decoded[row], job.request, format, job.editor
-                )
-                for k in range(job.request.samples)
-            ]
-        )
+    for row in range(len(reads)):
+        batch.rendered.append([_submit(job, pool, batch, row, changed[row, k]) for k in range(job.request.samples)])
     return batch
 
 
-def _finish(job: Job, batch: Batch, bar: Reporter) -> int:
-    """Classify what was rendered, write it, then note it; gives the number of outputs."""
-    done: list[tuple[int, Read, list[Rendered]]] = []
+def _submit(job: Job, pool: ThreadPoolExecutor, batch: Batch, row: int, image: Array) -> Future[Rendered]:
+    """Hand one decoded image to a writer."""
+    read = batch.reads[row]
+    format = job.format or read.picture.format
+    return pool.submit(write_out, read.picture, image, batch.encoded.decoded[row], job.request, format, job.editor)
+
+
+def _finish(job: Job, pool: ThreadPoolExecutor, batch: Batch, bar: Reporter) -> int:
+    """Classify what was rendered, redraw where that is asked, write it, then note it; gives the number of outputs."""
+    first: dict[Place, Rendered] = {}
     for row, (read, futures) in enumerate(zip(batch.reads, batch.rendered, strict=True)):
         try:
-            done.append((row, read, [future.result() for future in futures]))
+            first |= {(row, k): one for k, one in enumerate([future.result() for future in futures])}
         except ImageError as error:
             job.ledger.fail(Failure(source=read.source.relative, error="ImageError", reason=str(error)))
             bar.advance(job.request.samples)
-    if not done:
+    if not first:
         return 0
-    after = job.editor.classify(np.stack([one.seen for _, _, rendered in done for one in rendered]))
-    probabilities = iter(after)
-    for row, read, rendered in done:
-        names = job.outputs(read.stem, read.picture.format)
+
+    def again(places: Sequence[Place], decoded: Array) -> list[Rendered]:
+        futures = [_submit(job, pool, batch, row, image) for (row, _), image in zip(places, decoded, strict=True)]
+        return [future.result() for future in futures]
+
+    names = [read.source.relative for read in batch.reads]
+    kept = keep_drawing(job.editor, job.request, batch.encoded, names, first, again)
+    for row, read in enumerate(batch.reads):
+        if (row, 0) not in kept:
+            continue
         receipts = []
-        for k, (name, one) in enumerate(zip(names, rendered, strict=True)):
-            write_atomic(job.out, name, one.data)
+        for k, name in enumerate(job.outputs(read.stem, read.picture.format)):
+            one = kept[row, k]
+            write_atomic(job.out, name, one.result.data)
             receipt = job.editor.receipt(
-                job.request, batch.encoded, row, k, next(probabilities), one.pixel_change, job.ledger.settings.id
+                *(job.request, batch.encoded, row, k, one.after, one.result.pixel_change, job.ledger.settings.id),
+                attempt=one.attempt,
             )
             receipts.append(receipt.placed(read.source.relative, read.digest, name))
         job.ledger.record(read.source.relative, receipts)
         bar.advance(len(receipts))
-    return len(after)
+    return len(kept)
 
 
 def _write_sheet(job: Job, part: tuple[int, int] | None) -> Path | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .editor import Editor
 from .ledger import Ledger
+from .outcome import outcomes
 from .request import EditRequest
 
 if TYPE_CHECKING:
@@ -66,13 +67,8 @@ def summarise(
     sheet: Path | None,
 ) -> Summary:
     """Go through the receipts once."""
-    labels = {editor.labels.labels[one.label].name: editor.labels.labels[one.label] for one in request.asked}
-    wanted = {
-        name: one.value >= 0.5
-        for (name, label), one in zip(labels.items(), request.asked, strict=True)
-        if label.kind == "binary"
-    }
-    hits = dict.fromkeys(wanted, 0)
+    labels = [editor.labels.names[one.label] for one in request.asked]
+    hits = dict.fromkeys(labels, 0)
     count, every, change, control = 0, 0, 0.0, 0.0
     moves: dict[str, NDArray[np.int64]] = {}
     for row in ledger.receipts():
@@ -80,10 +76,11 @@ def summarise(
         every += row["reached"]
         change += row["pixel_change"]
         control += row["control"]
+        before, now = (np.array(list(row[key].values())) for key in ("before", "after"))
+        for name, outcome in zip(labels, outcomes(editor.labels, request.asked, before, now).values(), strict=True):
+            hits[name] += outcome.reached
         for name, after in row["after"].items():
-            if name in wanted:
-                hits[name] += (after > 0.5) == wanted[name]
-            elif name.partition("=")[0] not in labels:
+            if name.partition("=")[0] not in labels:
                 histogram = moves.setdefault(name, np.zeros(BINS + 1, np.int64))
                 histogram[round(abs(after - row["before"][name]) * BINS)] += 1
     some = max(count, 1)

@@ -25,6 +25,26 @@ def test_edit_prints_a_summary_and_ends_with_0(pictures: Path, tiny_bundle: Path
     assert (out / "sheet.png").exists()
 
 
+def test_vary_and_until_reached(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    options = ["--vary", "smiling", "--vary", "Young", "--until-reached", 3, "--samples", 2]
+    result = invoke("edit", pictures, "--set", "wearing_hat=1", *options, "--bundle", tiny_bundle, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "Smiling: " in result.stdout
+    assert (out / "a__smiling=vary,wearing_hat=1,young=vary__01.png").exists()
+
+
+def test_variance_writes_one_file(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    options = ["--bundle", tiny_bundle, "--labels", "young,smiling", "--samples", 3]
+    result = invoke("variance", pictures / "a.png", *options, "--out", tmp_path / "maps.png")
+    assert result.exit_code == 0, result.output
+    assert "3 draws of Young, Smiling" in result.stdout
+    assert (tmp_path / "maps.png").exists()
+    again = invoke("variance", pictures / "a.png", *options, "--out", tmp_path / "maps.png")
+    assert again.exit_code == 2
+    assert "is there already" in again.stderr
+
+
 def test_a_bad_file_ends_with_1(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     (pictures / "bad.png").write_text("no image")
     result = invoke(
@@ -49,7 +69,7 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["edit"], "Missing argument"),
-        (["edit", "imgs"], "Missing option '--set'"),
+        (["edit", "imgs"], "imgs does not exist"),
         (["edti"], "Did you mean 'edit'"),
         (["--verson"], "No such option: --verson"),
         (["edit", "imgs", "--set", "smiling=1", "--smaples", "8"], "No such option"),
