@@ -127,17 +127,24 @@ def train(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="[RUN]", help="A run folder.")] = LATEST,
-    format: Annotated[str, typer.Option(help="onnx or torchscript.")] = "onnx",
-    out: Annotated[Path | None, typer.Option(help="The bundle folder. [RUN/bundle-FORMAT]")] = None,
+    format: Annotated[
+        list[str] | None, typer.Option(help="onnx, torchscript or pt2; repeat for several. [onnx]")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, int8, or auto: the smallest that is good enough.")
+    ] = "fp32",
+    out: Annotated[Path | None, typer.Option(help="The bundle folder. [RUN/bundle-FORMAT[-PRECISION]]")] = None,
 ) -> None:
-    """Split a run into its four graphs, check them against the model, and write a bundle."""
+    """Split a run into its four graphs, check them against the model, and write a bundle per format."""
     _needs_train_extra("export")
     from ccvae_export.export import export_run
 
-    report = export_run(run, format, out)
+    report = export_run(run, format or ["onnx"], out, precision=precision)
     console = _console()
     console.print(report.table())
-    print(f"{report.bundle} is written; next: ccvae-deploy edit imgs/ --set LABEL=VALUE --samples 8")
+    for one in report.exported:
+        print(f"{one.bundle} is written")
+    print("next: ccvae-deploy edit imgs/ --set LABEL=VALUE --samples 8")
 
 
 @app.command()

@@ -28,23 +28,46 @@ class ParityLine(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     graph: str
+    reference: str = "eager torch"
     backend: str = ""
     batch: int = 0
     unit: str
     max_abs: float
-    tolerance: float
+    tolerance: float | None
     ok: bool
+
+    @property
+    def strain(self) -> float:
+        """The difference as a share of what it may be, or itself where the quality gate judges."""
+        return self.max_abs / self.tolerance if self.tolerance else self.max_abs
+
+
+class QualityLine(BaseModel):
+    """What `parity.json` says of the bundle's edits beside the model's; differences are in levels of 255."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    images: int
+    mean: float
+    p999: float
+    worst: float
+    equal: float
+    disagreement: float
+    flips: float
+    ok: bool
+    judged_on: str = ""
 
 
 @dataclass(frozen=True)
 class ParitySummary:
-    """All comparisons of one graph with the model on one backend.
+    """All comparisons of one graph on two backends, the trained model among them.
 
     Attributes:
         worst: the comparison that came nearest to what it may be; `ok` tells whether every one held.
     """
 
     graph: str
+    reference: str
     backend: str
     batches: tuple[int, ...]
     worst: ParityLine
@@ -58,7 +81,7 @@ class BundleReport:
     Attributes:
         digest: sha256 of manifest.json, which identifies the bundle in receipts.
         damaged: per graph whose file is not the one that the manifest names, what is wrong with it.
-        parity: None where there is no readable `parity.json`.
+        parity, quality: None where `parity.json` does not hold them in a form that can be read.
         opens: what it runs on, or why nobody tried; None where it does not open.
         problem: why it does not open, or None.
     """
@@ -68,6 +91,7 @@ class BundleReport:
     manifest: Manifest
     damaged: Mapping[GraphName, str]
     parity: tuple[ParitySummary, ...] | None
+    quality: QualityLine | None
     opens: str | None
     problem: str | None
 
@@ -80,6 +104,7 @@ class BundleReport:
             "manifest": json.loads(self.manifest.model_dump_json()),
             "damaged": dict(self.damaged),
             "parity": None if self.parity is None else [_parity_json(summary) for summary in self.parity],
+            "quality": None if self.quality is None else self.quality.model_dump(),
             "opens": self.opens,
             "problem": self.problem,
         }
@@ -109,34 +134,48 @@ def inspect(path: Path, *, allow_torchscript: bool = False) -> BundleReport | Ar
     manifest, digest = read_manifest(path)
     damaged = _damaged(path, manifest)
     opens, problem = (None, next(iter(damaged.values()))) if damaged else _opens(path, manifest, allow_torchscript)
-    return BundleReport(path, digest, manifest, damaged, read_parity(path), opens, problem)
+    measured = _measured(path)
+    return BundleReport(path, digest, manifest, damaged, _parity(measured), _quality(measured), opens, problem)
 
 
-def read_parity(path: Path) -> tuple[ParitySummary, ...] | None:
-    """The parity report of a bundle folder, one summary per graph and backend; None where none can be read."""
+def _measured(path: Path) -> Any:
+    """What `parity.json` of a bundle folder holds; None where it cannot be read."""
     target = path / PARITY
     if target.is_symlink() or not target.is_file():
         return None
     try:
         with target.open("rb") as file:
-            content = json.loads(file.read(PARITY_LIMIT))
-        rows = content.get("rows") if isinstance(content, dict) else content
-        lines = TypeAdapter(list[ParityLine]).validate_python(rows)
-    except (OSError, ValueError, RecursionError, ValidationError):
+            return json.loads(file.read(PARITY_LIMIT))
+    except (OSError, ValueError, RecursionError):
         return None
-    grouped: dict[tuple[str, str], list[ParityLine]] = {}
+
+
+def _parity(measured: Any) -> tuple[ParitySummary, ...] | None:
+    """One summary per graph and pair of backends."""
+    rows = measured.get("rows") if isinstance(measured, dict) else measured
+    try:
+        lines = TypeAdapter(list[ParityLine]).validate_python(rows)
+    except ValidationError:
+        return None
+    grouped: dict[tuple[str, str, str], list[ParityLine]] = {}
     for line in lines:
-        grouped.setdefault((line.graph, line.backend), []).append(line)
+        grouped.setdefault((line.graph, line.reference, line.backend), []).append(line)
     return tuple(
         ParitySummary(
-            graph=graph,
-            backend=backend,
+            *key,
             batches=tuple(line.batch for line in group),
-            worst=max(group, key=lambda line: line.max_abs / line.tolerance if line.tolerance else line.max_abs),
+            worst=max(group, key=lambda line: line.strain),
             ok=all(line.ok for line in group),
         )
-        for (graph, backend), group in grouped.items()
+        for key, group in grouped.items()
     )
+
+
+def _quality(measured: Any) -> QualityLine | None:
+    try:
+        return QualityLine.model_validate(measured.get("quality") if isinstance(measured, dict) else None)
+    except ValidationError:
+        return None
 
 
 def _damaged(path: Path, manifest: Manifest) -> dict[GraphName, str]:

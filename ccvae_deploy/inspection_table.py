@@ -40,6 +40,7 @@ def bundle_table(report: "BundleReport") -> Group:
         _labels(manifest, manifest.provenance),
         _titled("graphs", _facts(graphs)),
         _parity(report),
+        _quality(report),
         _titled("provenance", _facts(_provenance_rows(manifest.provenance))),
     )
 
@@ -125,13 +126,30 @@ def _tensors(specs: Iterable[TensorSpec]) -> str:
 def _parity(report: "BundleReport") -> Table:
     if report.parity is None:
         return _facts([("parity", "no readable parity.json")])
-    table = _columns("parity with the model", "graph", "backend", "batches", "worst", "allowed", "unit", "held")
+    table = _columns("parity, worst batch", "graph", "compared", "worst", "allowed", "unit", "held")
     for one in report.parity:
-        batches = ", ".join(map(str, dict.fromkeys(one.batches)))
-        figures = (f"{one.worst.max_abs:.2g}", f"{one.worst.tolerance:.2g}")
-        backend = one.backend.removesuffix("ExecutionProvider")
-        table.add_row(*map(_text, (one.graph, backend, batches, *figures, one.worst.unit, "yes" if one.ok else "NO")))
+        allowed = "gate" if one.worst.tolerance is None else f"{one.worst.tolerance:.2g}"
+        compared = f"{one.reference}, {one.backend}".removesuffix("ExecutionProvider")
+        held = "yes" if one.ok else "NO"
+        table.add_row(*map(_text, (one.graph, compared, f"{one.worst.max_abs:.2g}", allowed, one.worst.unit, held)))
     return table
+
+
+def _quality(report: "BundleReport") -> Table:
+    if report.quality is None:
+        return _facts([("quality", "not in parity.json")])
+    one = report.quality
+    rows = [
+        ("judged on", f"{one.images} {one.judged_on}"),
+        (
+            "pixels",
+            f"differ by {one.mean:.3f} levels of 255 on average, {one.p999:.0f} at 99.9 %, {one.worst:.0f} at most",
+        ),
+        ("labels", f"{one.disagreement:.2%} of decisions on the sources differ"),
+        ("receipts", f"`reached` differs on {one.flips:.2%}"),
+        ("gate", "held" if one.ok else "DID NOT HOLD"),
+    ]
+    return _facts([("edits beside the model's", ""), *rows])
 
 
 def _provenance_rows(provenance: Mapping[str, Any]) -> Rows:

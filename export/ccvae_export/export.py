@@ -1,102 +1,166 @@
-"""`export`: a run becomes a bundle. Builds beside the target, checks, then swaps in; writes nothing else."""
+"""`export`: a run becomes bundles, one per format. Builds beside the targets, checks, swaps in; writes nothing else."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
-from ccvae_deploy.bundle import MANIFEST, open_bundle
-from ccvae_deploy.errors import BundleError, UsageError, nearest
+from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_manifest
+from ccvae_deploy.errors import BundleError, UsageError
+from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import GRAPHS, GraphFile, GraphName, Manifest, graph_signature
 from ccvae_train.checkpoint import TrainedRun, load_run
 
-from .metadata import graph_metadata
+from .choose import choose
 from .model_card import write_card
-from .onnx_graphs import OPSET, onnx_graph
-from .parity import ParityReport, measure_parity
-from .torchscript_graphs import torchscript_graph
+from .onnx_graphs import OPSET
+from .parity import EAGER, Graphs, ParityReport, eager_graphs, measure_parity
+from .pt2_graphs import load_pt2
+from .quality import Quality, QualityGate
+from .run_images import RunImages, run_images
+from .serialised import Precision, Serialised
+from .variants import ENDING, Format, refuse_combination, variants
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
-Format = Literal["onnx", "torchscript"]
-FORMATS: dict[str, tuple[Callable[..., bytes], str]] = {
-    "onnx": (onnx_graph, "onnx"),
-    "torchscript": (torchscript_graph, "pt"),
-}
+Chosen = Mapping[GraphName, Serialised]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One bundle: where it is, what is in it, and how its edits compare with the model's."""
+
+    bundle: Path
+    manifest: Manifest
+    quality: Quality
+    forms: Mapping[GraphName, str]
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """Where the bundle is, and how it compares with the model."""
+    """The bundles of one export, and how all of them compare with the model and with each other.
 
-    bundle: Path
-    manifest: Manifest
+    Attributes:
+        judged_on: the images of the quality gate, for people.
+    """
+
+    exported: tuple[Exported, ...]
     parity: ParityReport
+    judged_on: str
 
-    def table(self) -> "Table":
-        """The parity table."""
-        return self.parity.table()
+    @property
+    def bundle(self) -> Path:
+        """The first bundle."""
+        return self.exported[0].bundle
+
+    def table(self) -> "RenderableType":
+        """Parity, sizes and the quality gate, within 80 columns."""
+        from .report_tables import export_tables
+
+        return export_tables(self)
 
 
-def export_run(run: Path, format: str = "onnx", out: Path | None = None) -> ExportReport:
-    """Split a run into its graphs, check them, and write a bundle.
+def export_run(
+    run: Path, format: str | Sequence[str] = "onnx", out: Path | None = None, *, precision: str = "fp32"
+) -> ExportReport:
+    """Split a run into its graphs, check them, and write a bundle per format.
 
     Args:
         run: a run folder or `runs/latest`.
-        format: onnx or torchscript.
-        out: the bundle folder; None takes `<run>/bundle-<format>`. Only a folder that holds a bundle is replaced.
+        format: onnx, torchscript or pt2, or several of them.
+        out: the bundle folder; None takes `<run>/bundle-<format>`, or `<run>/bundle-<format>-<precision>` when not
+            fp32. Only a folder that holds a bundle is replaced.
+        precision: fp32, fp16, int8 (ONNX only), or auto: per graph the smallest with which the quality gate passes.
 
     Raises:
-        UsageError: an unknown format, or `out` holds something that is no bundle.
+        UsageError: an unknown format or precision, or `out` holds something that is no bundle.
         RunError: the run cannot be read.
-        ParityError: a graph does not compute what the model computes; no bundle is left behind.
+        DataError: int8 or auto, and the images of the run's data are not there.
+        ParityError: a graph does not compute what the model computes, or the quality gate fails; no bundle is left.
     """
-    if format not in FORMATS:
-        raise UsageError(f"--format {format!r}: {nearest(format, FORMATS)}")
+    formats = cast("list[Format]", list(dict.fromkeys([format] if isinstance(format, str) else format)))
+    for one in formats:
+        refuse_combination(one, precision)
+    if out is not None and len(formats) != 1:
+        raise UsageError(f"--out {out} with {len(formats)} formats: it names one bundle; leave it out")
     trained = load_run(run)
-    target = out or trained.path / f"bundle-{format}"
-    _refuse_foreign(target)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        beside.mkdir(parents=True)
-        manifest = _write_graphs(trained, format, beside)
-        parity = measure_parity(trained, open_bundle(beside, provider="cpu", allow_torchscript=True))
+    ending = "" if precision == "fp32" else f"-{precision}"
+    targets = {one: out or trained.path / f"bundle-{one}{ending}" for one in formats}
+    for target in targets.values():
+        _refuse_foreign(target)
+    images = run_images(trained, required=precision in ("int8", "auto"))
+    gate = QualityGate(eager_graphs(trained), images.judged)
+    with contextlib.ExitStack() as stack:
+        beside = {one: stack.enter_context(_folder_beside(target)) for one, target in targets.items()}
+        exported = [_build(trained, one, precision, images, gate, beside[one], targets[one]) for one in formats]
+        parity = _parity(trained, beside)
         parity.require()
-        (beside / "parity.json").write_text(json.dumps(parity.to_json(), indent=2) + "\n", "utf-8")
-        write_card(beside, manifest, parity)
-        _swap(beside, target)
-    except OSError as error:
-        raise BundleError(f"cannot write {target}: {error.strerror or error}; give another --out") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-    return ExportReport(target, manifest, parity)
+        for one, result in zip(formats, exported, strict=True):
+            _describe(beside[one], result, parity, images.source)
+        for one, target in targets.items():
+            _swap(beside[one], target)
+    return ExportReport(tuple(exported), parity, images.source)
 
 
-def _write_graphs(run: TrainedRun, format: str, folder: Path) -> Manifest:
-    convert, ending = FORMATS[format]
+def open_written(folder: Path, device: str = "cpu") -> Bundle:
+    """A bundle of any format, opened to be checked; it must be one that this process has written.
+
+    ONNX and TorchScript go through the code that users open them with; `.pt2`, which the runtime does not run, through
+    torch's own loader.
+    """
+    manifest, digest = read_manifest(folder)
+    if manifest.format != "pt2":
+        return open_bundle(folder, provider=device, allow_torchscript=True)
+    place = torch.device(device)
+    graphs = {name: load_pt2(read_graph(folder, entry), place) for name, entry in manifest.files.items()}
+    return Bundle(manifest, digest, f"torch {device}", "torch.export", graphs)
+
+
+def _build(
+    run: TrainedRun, format: Format, precision: str, images: RunImages, gate: QualityGate, folder: Path, target: Path
+) -> Exported:
+    """Choose every graph's form and write the graphs and the manifest."""
+    options = {graph: variants(run, graph, format, precision, images.calibration) for graph in GRAPHS}
+    exact = {graph: variants(run, graph, format, "fp32", images.calibration)[0] for graph in GRAPHS}
+    with tempfile.TemporaryDirectory() as trials:
+        number = iter(range(1 << 20))
+
+        def assemble(chosen: Chosen) -> Bundle:
+            trial = Path(trials, str(next(number)))
+            trial.mkdir()
+            _write_graphs(run, format, chosen, trial)
+            return open_written(trial)
+
+        chosen, quality = choose(options, exact, assemble, gate)
+    manifest = _write_graphs(run, format, chosen, folder)
+    return Exported(target, manifest, quality, {graph: one.form for graph, one in chosen.items() if one.form})
+
+
+def _write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) -> Manifest:
     files: dict[GraphName, GraphFile] = {}
-    for name in GRAPHS:
-        inputs, outputs = graph_signature(name, run.labels, run.layout, run.image)
-        module: torch.nn.Module = getattr(run.model, name)
-        data = convert(module, name, inputs, outputs, graph_metadata(run, name))
+    for graph, one in chosen.items():
+        inputs, outputs = graph_signature(graph, run.labels, run.layout, run.image)
         entry = GraphFile(
-            file=f"{name}.{ending}",
-            sha256=hashlib.sha256(data).hexdigest(),
-            bytes=len(data),
-            format=cast("Format", format),
+            file=f"{graph}.{ENDING[format]}",
+            sha256=hashlib.sha256(one.data).hexdigest(),
+            bytes=len(one.data),
+            format=format,
+            precision=one.precision,
             opset=OPSET if format == "onnx" else None,
             inputs=inputs,
             outputs=outputs,
         )
-        (folder / entry.file).write_bytes(data)
-        files[name] = entry
+        (folder / entry.file).write_bytes(one.data)
+        files[graph] = entry
     manifest = Manifest(
         model=run.spec,
         labels=run.labels,
@@ -111,12 +175,52 @@ def _write_graphs(run: TrainedRun, format: str, folder: Path) -> Manifest:
     return manifest
 
 
+def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> ParityReport:
+    """Eager torch and all formats against each other, on the CPU and on CUDA where torch and a device are there."""
+    rows = []
+    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() and cuda_devices() else [])]:
+        suffix = "" if device == "cpu" else " on CUDA"
+        bundles = {f"{format}{suffix}": open_written(folder, device) for format, folder in folders.items()}
+        eager = f"{EAGER}{suffix}"
+        backends: dict[str, Graphs] = {eager: eager_graphs(run, device)}
+        backends |= {name: bundle.graphs for name, bundle in bundles.items()}
+        precisions: dict[str, Mapping[GraphName, Precision]] = {eager: dict.fromkeys(GRAPHS, "fp32")}
+        for name, bundle in bundles.items():
+            precisions[name] = {graph: entry.precision for graph, entry in bundle.manifest.files.items()}
+        rows += measure_parity(run, backends, precisions).rows
+    return ParityReport(tuple(rows))
+
+
+def _describe(folder: Path, exported: Exported, parity: ParityReport, judged_on: str) -> None:
+    """What was measured, and the model card."""
+    content = {
+        "rows": parity.to_json(),
+        "quality": {**exported.quality.to_json(), "judged_on": judged_on},
+        "forms": dict(exported.forms),
+    }
+    (folder / "parity.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    write_card(folder, exported.manifest, parity, exported.quality, open_written(folder))
+
+
 def _refuse_foreign(target: Path) -> None:
     if not target.exists() and not target.is_symlink():
         return
     if target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file()):
         return
     raise UsageError(f"{target} holds something that is no bundle; give another --out")
+
+
+@contextlib.contextmanager
+def _folder_beside(target: Path) -> Iterator[Path]:
+    """An empty folder beside a target, gone at the end unless it was swapped in."""
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+    except OSError as error:
+        raise BundleError(f"cannot write {target}: {error.strerror or error}; give another --out") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _swap(beside: Path, target: Path) -> None:

@@ -7,14 +7,15 @@ import io
 from pathlib import Path
 from typing import Any
 
-from ccvae_deploy.bundle import Bundle, open_bundle
+from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.schema import Manifest
 from ccvae_deploy.terminal import printable
 
 from .card_sheet import edited_portraits, generated_pairs
 from .data_terms import DataTerms, data_terms
 from .front_matter import Value, front_matter
-from .parity import ParityReport
+from .parity import BATCHES, ParityReport
+from .quality import Quality
 
 CARD, SHEET = "README.md", "sheet.png"
 
@@ -34,25 +35,18 @@ CITATION = """@inproceedings{joy2021capturing,
 }"""
 
 
-def write_card(folder: Path, manifest: Manifest, parity: ParityReport, bundle: Bundle | None = None) -> None:
-    """Write the card and its picture beside the graphs.
-
-    Args:
-        bundle: the opened bundle, if the caller has it; .pt2 graphs, which the runtime does not open, get no picture
-            without it.
-    """
-    if bundle is None and manifest.format != "pt2":
-        bundle = open_bundle(folder, provider="cpu", allow_torchscript=True, threads=1)
+def write_card(folder: Path, manifest: Manifest, parity: ParityReport, quality: Quality, bundle: Bundle) -> None:
+    """Write the card and its picture, drawn with the opened bundle, beside the graphs."""
     terms = data_terms(manifest.provenance.get("data"))
-    sheet = None if bundle is None else edited_portraits(bundle) if terms.shows_images else generated_pairs(bundle)
+    sheet = edited_portraits(bundle) if terms.shows_images else generated_pairs(bundle)
     if sheet is not None:
         buffer = io.BytesIO()
         sheet.save(buffer, "PNG", optimize=True)
         (folder / SHEET).write_bytes(buffer.getvalue())
-    (folder / CARD).write_text(model_card(manifest, parity, pictured=sheet is not None), "utf-8")
+    (folder / CARD).write_text(model_card(manifest, parity, quality, pictured=sheet is not None), "utf-8")
 
 
-def model_card(manifest: Manifest, parity: ParityReport, *, pictured: bool) -> str:
+def model_card(manifest: Manifest, parity: ParityReport, quality: Quality, *, pictured: bool) -> str:
     """The card as Markdown; `pictured` tells whether `sheet.png` stands beside it."""
     terms = data_terms(manifest.provenance.get("data"))
     sections = {
@@ -71,6 +65,7 @@ def model_card(manifest: Manifest, parity: ParityReport, *, pictured: bool) -> s
         "Labels": _labels(manifest),
         "Graphs": _graphs(manifest),
         "Parity with the trained model": _parity(parity),
+        "Quality of its edits": _quality(quality),
         "Limits": _limits(manifest),
         "Citation": "\n\n".join(
             f"```bibtex\n{entry}\n```" for entry in (CITATION, terms.citation) if entry is not None
@@ -183,13 +178,21 @@ def _graphs(manifest: Manifest) -> str:
 
 
 def _parity(parity: ParityReport) -> str:
-    rows = ["| graph | runtime | batches | max difference | allowed | unit |", "|---|---|---|---|---|---|"]
-    for graph, backend in dict.fromkeys((row.graph, row.backend) for row in parity.rows):
-        group = [row for row in parity.rows if (row.graph, row.backend) == (graph, backend)]
-        worst = max(group, key=lambda row: row.max_abs / row.tolerance)
-        batches = ", ".join(str(row.batch) for row in group)
-        rows.append(f"| {graph} | {backend} | {batches} | {worst.max_abs:.2g} | {worst.tolerance:.2g} | {worst.unit} |")
-    return "\n".join(["Against eager torch, float32, on the CPU; the worst batch of each. All held.", "", *rows])
+    rows = ["| graph | compared | max difference | allowed | unit |", "|---|---|---|---|---|"]
+    for row in parity.worst():
+        allowed = "judged below" if row.tolerance is None else f"{row.tolerance:.2g}"
+        rows.append(f"| {row.graph} | {row.reference}, {row.backend} | {row.max_abs:.2g} | {allowed} | {row.unit} |")
+    batches = ", ".join(map(str, BATCHES))
+    return "\n".join([f"Eager torch is float32. The worst of the batches {batches} of each. All held.", "", *rows])
+
+
+def _quality(quality: Quality) -> str:
+    return (
+        f"{quality.images} images edited by these graphs and by the trained model: pixels differ by "
+        f"{quality.mean:.3f} levels of 255 on average, {quality.p999:.0f} at the 99.9th percentile and {quality.worst:.0f} at most, "
+        f"{quality.equal:.3%} of them not at all; {quality.disagreement:.2%} of label decisions and "
+        f"{quality.flips:.2%} of receipts' `reached` differ."
+    )
 
 
 def _limits(manifest: Manifest) -> str:

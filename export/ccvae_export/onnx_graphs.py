@@ -1,4 +1,4 @@
-"""One network as an ONNX graph, by torch's dynamo exporter. Writes nothing; gives bytes.
+"""One network as an ONNX graph, by torch's dynamo exporter, in float32 or float16. Writes nothing; gives bytes.
 
 Opset 18 is the one that torch's operator library is written in, so nothing is converted; runtimes of 2023 and later
 read it, and quantised kernels exist for it. The example batch is 2, since 0 and 1 are taken for constants.
@@ -9,6 +9,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -18,19 +19,22 @@ from ccvae_deploy.schema import GraphName, TensorSpec
 
 from .metadata import KEY
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 OPSET = 18
 
 
-def onnx_graph(
-    module: nn.Module, name: GraphName, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], metadata: str
-) -> bytes:
-    """Serialise a network of one input with a dynamic batch dimension and `metadata` inside.
+def onnx_model(
+    module: nn.Module, name: GraphName, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> "ModelProto":
+    """A network of one input as an ONNX model in float32 with a dynamic batch dimension.
 
     Raises:
         ParityError: the exporter cannot turn the network into a graph.
     """
     example = torch.zeros(2, *inputs[0].shape[1:])
-    with _quiet():
+    with quiet("torch.onnx"):
         try:
             program = torch.onnx.export(
                 module,
@@ -47,7 +51,21 @@ def onnx_graph(
             reason = " ".join(str(error).split())[:200]
             raise ParityError(f"{name} cannot be exported to ONNX: {reason}") from error
     assert program is not None
-    model = program.model_proto
+    model: ModelProto = program.model_proto
+    return model
+
+
+def in_float16(model: "ModelProto") -> "ModelProto":
+    """The same graph with weights and arithmetic in float16; inputs and outputs stay float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with quiet("onnxruntime.transformers.float16"):
+        converted: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+    return converted
+
+
+def onnx_bytes(model: "ModelProto", name: GraphName, metadata: str) -> bytes:
+    """The file: the same bytes for the same graph, with `metadata` inside and nothing of the machine it was made on."""
     model.graph.name = name
     model.ClearField("doc_string")
     # the exporter notes source files and stack traces of the machine it ran on
@@ -64,14 +82,15 @@ def onnx_graph(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's chatter on stdout, its warnings and its log lines are about torch, not about the user's run."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def quiet(*loggers: str) -> Iterator[None]:
+    """A converter's chatter on stdout, its warnings and its log lines are about itself, not about the user's run."""
+    levels = [(logger, logger.level) for logger in map(logging.getLogger, loggers)]
+    for logger, _ in levels:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in levels:
+            logger.setLevel(level)

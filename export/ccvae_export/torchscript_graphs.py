@@ -1,4 +1,4 @@
-"""One network as a TorchScript graph. Writes nothing; gives bytes. The one file that uses the deprecated torch.jit."""
+"""One network as a TorchScript graph. Writes nothing; gives bytes. The one file here that uses torch.jit, deprecated."""
 
 import io
 import warnings
@@ -6,14 +6,12 @@ import warnings
 import torch
 from torch import nn
 
-from ccvae_deploy.schema import GraphName, TensorSpec
+from ccvae_deploy.schema import TensorSpec
 
 from .metadata import KEY
 
 
-def torchscript_graph(
-    module: nn.Module, name: GraphName, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], metadata: str
-) -> bytes:
+def torchscript_bytes(module: nn.Module, inputs: tuple[TensorSpec, ...], metadata: str) -> bytes:
     """Trace a network of one input, checked against itself, with `metadata` among its extra files."""
     generator = torch.Generator().manual_seed(0)
     example = torch.rand(2, *inputs[0].shape[1:], generator=generator)

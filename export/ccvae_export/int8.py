@@ -1,0 +1,136 @@
+"""Static 8-bit graphs: weights and activations in 8 bits, ranges measured on calibration inputs. Never dynamic int8.
+
+What stays in float32 stays for a measured reason (docs/bundle.md): the first convolution, whose few weights carry half
+of the encoder's error and whose float kernel is as fast; the encoder's head, which is the latents; the decoder's last
+layer, which is the pixels; and as many of the decoder's small pictures as the quality gate asks for. Their weights are
+still stored in 8 bits where they are large. Writes to a temporary folder only.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .onnx_graphs import quiet
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
+
+Array = NDArray[np.float32]
+
+BATCH = 32
+OUTPUT_AXIS = {"Gemm": 1, "MatMul": 1, "ConvTranspose": 1, "Conv": 0}
+LARGE = 32_768
+"""Float weights of as many numbers or more are stored in 8 bits; below that they would save nothing."""
+
+
+def quantise(
+    model: "ModelProto", given: str, calibration: Array, operators: Sequence[str], keep: Sequence[str]
+) -> "ModelProto":
+    """A float32 graph with static QDQ in 8 bits: uint8 activations per tensor, int8 weights per channel.
+
+    Args:
+        given: name of the graph's input.
+        calibration: inputs whose smallest and largest activations set the ranges, (N, ...).
+        operators: the kinds of node to quantise.
+        keep: names of nodes that stay in float32.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    with quiet("root", "onnxruntime.quantization"), tempfile.TemporaryDirectory() as folder:
+        target = Path(folder, "int8.onnx")
+        quantize_static(
+            model,
+            target,
+            _Calibration(given, calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(operators),
+            nodes_to_exclude=list(keep),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"WeightSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Gemm"]},
+        )
+        quantised = onnx.load(target)
+    _sink_dequantisation(quantised.graph)
+    store_weights(quantised)
+    return quantised
+
+
+def store_weights(model: "ModelProto", large: int = LARGE) -> None:
+    """Keep the large float32 matrices and kernels of a graph as int8 with one scale per output channel, in place.
+
+    Cast and Mul bring them back when a session is made, once: both are folded, which DequantizeLinear is not.
+
+    Args:
+        large: how many numbers a weight must have.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    axes = {node.input[1]: _output_axis(node) for node in graph.node if node.op_type in OUTPUT_AXIS}
+    stored = [
+        one for one in graph.initializer if one.name in axes and one.data_type == 1 and np.prod(one.dims) >= large
+    ]
+    for initializer in stored:
+        name, weight = initializer.name, numpy_helper.to_array(initializer)
+        others = tuple(axis for axis in range(weight.ndim) if axis != axes[name])
+        scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
+        narrow = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
+        graph.initializer.remove(initializer)
+        graph.initializer.append(numpy_helper.from_array(narrow, f"{name}_int8"))
+        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        graph.node.insert(0, helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]))
+        cast = helper.make_node("Cast", [f"{name}_int8"], [f"{name}_float"], to=1)
+        graph.node.insert(0, cast)
+
+
+def _output_axis(node: "NodeProto") -> int:
+    """Which axis of a node's weight counts its output channels."""
+    from onnx import helper
+
+    options = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    return 0 if options.get("transB") else OUTPUT_AXIS[node.op_type]
+
+
+def _sink_dequantisation(graph: "GraphProto") -> None:
+    """DequantizeLinear, DepthToSpace becomes DepthToSpace, DequantizeLinear: the shuffle moves a quarter of the bytes.
+
+    Where 8 bits go on after it, the quantiser has put a pair behind it already.
+    """
+    makers = {output: node for node in graph.node for output in node.output}
+    again = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
+    order = list(graph.node)
+    for shuffle in [node for node in graph.node if node.op_type == "DepthToSpace"]:
+        before = makers[shuffle.input[0]]
+        if shuffle.output[0] in again or before.op_type != "DequantizeLinear":
+            continue
+        shuffled, result = f"{shuffle.output[0]}_uint8", shuffle.output[0]
+        shuffle.input[0], shuffle.output[0] = before.input[0], shuffled
+        before.input[0], before.output[0] = shuffled, result
+        order.remove(before)
+        order.insert(order.index(shuffle) + 1, before)
+    nodes = [type(node).FromString(node.SerializeToString()) for node in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    # what the exporter noted of shapes and types no longer holds
+    del graph.value_info[:]
+
+
+class _Calibration:
+    """The calibration inputs in batches, as onnxruntime asks for them."""
+
+    def __init__(self, name: str, inputs: Array) -> None:
+        self._batches = self._all(name, inputs)
+
+    def get_next(self) -> dict[str, Array] | None:
+        return next(self._batches, None)
+
+    @staticmethod
+    def _all(name: str, inputs: Array) -> Iterator[dict[str, Array]]:
+        for start in range(0, len(inputs), BATCH):
+            yield {name: inputs[start : start + BATCH]}

@@ -1,0 +1,149 @@
+"""The quality gate: does a bundle give people what the model gives them? Pure computation on arrays.
+
+Both sides edit the same images with the product's own Editor: image n has label n mod L changed to another value by a
+draw of p(z_i|y_i). Compared are the pixels that would be written, the labels that are seen, and the receipts.
+"""
+
+from dataclasses import asdict, dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccvae_deploy.bundle import Bundle
+from ccvae_deploy.editor import Editor, Encoded
+from ccvae_deploy.outcome import outcomes
+from ccvae_deploy.request import EditRequest, make_request
+
+from .parity import Graphs
+
+Array = NDArray[np.float32]
+
+MEAN_LEVELS, P999_LEVELS, DISAGREEMENT, FLIPS = 0.5, 4.0, 0.01, 0.01
+"""What a figure of `Quality` may be at most."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How a bundle's edits compare with the model's.
+
+    Attributes:
+        images: how many were edited.
+        mean, p999, worst: absolute difference of composed edits over all pixels, in levels of 255: its mean, its 99.9th
+            percentile and its largest.
+        equal: share of pixels that are the same.
+        disagreement: share of label decisions on the sources that differ.
+        flips: share of receipts whose `reached` differs.
+    """
+
+    images: int
+    mean: float
+    p999: float
+    worst: float
+    equal: float
+    disagreement: float
+    flips: float
+
+    @property
+    def strain(self) -> dict[str, float]:
+        """Each judged figure as a share of what it may be."""
+        return {
+            "mean difference in levels": self.mean / MEAN_LEVELS,
+            "99.9th percentile of the difference in levels": self.p999 / P999_LEVELS,
+            "share of labels that differ": self.disagreement / DISAGREEMENT,
+            "share of receipts whose reached differs": self.flips / FLIPS,
+        }
+
+    @property
+    def ok(self) -> bool:
+        """Whether every figure is within its limit."""
+        return max(self.strain.values()) <= 1
+
+    @property
+    def worst_strain(self) -> float:
+        """The largest share of a limit that is used up; a NaN counts as infinite."""
+        return max(np.inf if np.isnan(value) else value for value in self.strain.values())
+
+    def to_json(self) -> dict[str, float | bool]:
+        """The figures as `parity.json` holds them."""
+        return {**asdict(self), "ok": self.ok}
+
+
+@dataclass(frozen=True)
+class _Edits:
+    """What one side gives: levels (N, C, S, S), label probabilities before (N, Y), and reached (N,)."""
+
+    levels: Array
+    before: Array
+    reached: NDArray[np.bool_]
+
+
+class QualityGate:
+    """Compares bundles with a reference on fixed images."""
+
+    def __init__(self, reference: Graphs, images: Array) -> None:
+        """Keep the graphs to compare with.
+
+        Args:
+            images: network inputs, (N, C, S, S) in [0, 1].
+        """
+        self._graphs, self._images = reference, images
+        self._requests: list[tuple[EditRequest, list[int]]] = []
+        self._reference: _Edits | None = None
+
+    def measure(self, candidate: Bundle) -> Quality:
+        """Edit the images with a bundle and compare; the first call edits them with the reference too."""
+        if self._reference is None:
+            reference = Editor(replace(candidate, graphs=dict(self._graphs)))
+            self._requests = _requests(reference, reference.encode(self._images).before)
+            self._reference = self._edits(reference)
+        found, expected = self._edits(Editor(candidate)), self._reference
+        # a broken graph may give infinities and NaN: they count as a difference of the whole range
+        difference = np.nan_to_num(np.abs(found.levels - expected.levels), nan=255.0, posinf=255.0)
+        return Quality(
+            images=len(self._images),
+            mean=float(difference.mean(dtype=np.float64)),
+            p999=float(np.percentile(difference, 99.9)),
+            worst=float(difference.max()),
+            equal=float((difference == 0).mean()),
+            disagreement=float(((found.before > 0.5) != (expected.before > 0.5)).mean()),
+            flips=float((found.reached != expected.reached).mean()),
+        )
+
+    def _edits(self, editor: Editor) -> _Edits:
+        encoded = editor.encode(self._images)
+        levels = np.empty_like(self._images)
+        reached = np.empty(len(levels), bool)
+        for request, rows in self._requests:
+            part = Encoded(*(getattr(encoded, one.name)[rows] for one in fields(Encoded)))
+            changed = editor.changed(request, part, [str(row) for row in rows])[:, 0]
+            with np.errstate(invalid="ignore"):
+                levels[rows] = np.clip(np.rint(255 * (self._images[rows] + changed - part.decoded)), 0, 255)
+            after = editor.classify(np.nan_to_num(levels[rows]) / np.float32(255))
+            reached[rows] = _reached(editor, request, part.before, after)
+        return _Edits(levels, encoded.before, reached)
+
+
+def _requests(editor: Editor, before: Array) -> list[tuple[EditRequest, list[int]]]:
+    """Per label and value, the request and the images that it is made of."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row, probabilities in enumerate(before):
+        label = row % len(editor.labels)
+        columns = editor.labels.columns[label]
+        if editor.labels.labels[label].kind == "binary":
+            value = int(probabilities[columns][0] <= 0.5)
+        else:
+            value = (int(probabilities[columns].argmax()) + 1) % (columns.stop - columns.start)
+        groups.setdefault((label, value), []).append(row)
+    return [(_request(editor, label, value), rows) for (label, value), rows in sorted(groups.items())]
+
+
+def _request(editor: Editor, position: int, value: int) -> EditRequest:
+    label = editor.labels.labels[position]
+    return make_request(editor.labels, {label.name: label.classes[value]})
+
+
+def _reached(editor: Editor, request: EditRequest, before: Array, after: Array) -> list[bool]:
+    return [
+        all(one.reached for one in outcomes(editor.labels, request.asked, was, now).values())
+        for was, now in zip(before, after, strict=True)
+    ]

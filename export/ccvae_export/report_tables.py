@@ -1,0 +1,52 @@
+"""What an export prints: parity, sizes, and the quality gate, within 80 columns."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.table import Table
+
+from .quality import DISAGREEMENT, FLIPS, MEAN_LEVELS, P999_LEVELS
+
+if TYPE_CHECKING:
+    from .export import ExportReport
+
+
+def export_tables(report: "ExportReport") -> Group:
+    """The tables of an export."""
+    return Group(report.parity.table(), "", _graphs(report), "", _quality(report))
+
+
+def _graphs(report: "ExportReport") -> Table:
+    table = _table("graphs", ("bundle", "graph", "precision", "form"), ("KiB",))
+    for one in report.exported:
+        for name, entry in one.manifest.files.items():
+            size = f"{entry.bytes / 1024:,.0f}"
+            table.add_row(entry.format, name.replace("_", " "), entry.precision, one.forms.get(name, ""), size)
+        table.add_row(
+            one.manifest.format, "all", "", "", f"{sum(e.bytes for e in one.manifest.files.values()) / 1024:,.0f}"
+        )
+    return table
+
+
+def _quality(report: "ExportReport") -> Table:
+    images = report.exported[0].quality.images
+    title = f"quality gate: composed edits against the model's, {images} {report.judged_on}"
+    columns = ("mean", "99.9 %", "worst", "equal", "labels differ", "reached differs")
+    table = _table(title, ("bundle",), columns)
+    for one in report.exported:
+        found = one.quality
+        levels = f"{found.mean:.3f}", f"{found.p999:.0f}", f"{found.worst:.0f}"
+        table.add_row(
+            one.manifest.format, *levels, f"{found.equal:.3%}", f"{found.disagreement:.2%}", f"{found.flips:.2%}"
+        )
+    table.add_row("allowed", f"{MEAN_LEVELS:g}", f"{P999_LEVELS:g}", "", "", f"{DISAGREEMENT:.2%}", f"{FLIPS:.2%}")
+    return table
+
+
+def _table(title: str, left: tuple[str, ...], right: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in left:
+        table.add_column(name)
+    for name in right:
+        table.add_column(name, justify="right")
+    return table

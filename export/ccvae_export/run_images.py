@@ -1,0 +1,74 @@
+"""Images of a run's own kind: some of its training images to calibrate on, others to judge by. Reads the run's data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ccvae_deploy.errors import CCVAEError, DataError
+from ccvae_deploy.schema import ImageSpec
+from ccvae_train.checkpoint import TrainedRun
+from ccvae_train.datasets.portraits import portraits
+from ccvae_train.datasets.source import open_dataset
+
+Array = NDArray[np.float32]
+
+CALIBRATION, JUDGED = 512, 256
+UNSEEN = 2028
+"""A seed of portraits that training and validation do not use."""
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """Network inputs, (N, C, S, S) float32 in [0, 1]: `calibration` were trained on, `judged` were not.
+
+    Attributes:
+        source: what they are, for people.
+    """
+
+    calibration: Array
+    judged: Array
+    source: str
+
+
+def run_images(run: TrainedRun, *, required: bool) -> RunImages:
+    """Images of the run's data; of other data than portraits its folder must still be where training found it.
+
+    Args:
+        required: where the data are gone, refuse; else take images that the model generates itself.
+
+    Raises:
+        DataError: the data are required and not there.
+    """
+    source = str(run.provenance.get("data", run.state.config.data))
+    if source == "portraits":
+        size = run.image.size
+        trained, _ = portraits(CALIBRATION, size=size, workers=1)
+        unseen, _ = portraits(JUDGED, seed=UNSEEN, size=size, workers=1)
+        return RunImages(_inputs(trained, run.image), _inputs(unseen, run.image), "fresh portraits")
+    config = run.state.config
+    try:
+        data = open_dataset(source, labels=config.labels, size=run.image.size, channels=run.image.channels)
+    except CCVAEError as error:
+        if not required:
+            return RunImages(_generated(run, CALIBRATION), _generated(run, JUDGED), "generated images")
+        raise DataError(f"8 bits are calibrated on the run's own images, which are not there: {error}") from error
+    trained, unseen = data.train.images[:CALIBRATION], data.valid.images[:JUDGED]
+    return RunImages(_inputs(trained, run.image), _inputs(unseen, run.image), f"validation images of {source}")
+
+
+def _inputs(images: NDArray[np.uint8], spec: ImageSpec) -> Array:
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+
+
+@torch.inference_mode()
+def _generated(run: TrainedRun, count: int) -> Array:
+    """Images from the prior: y ~ p(y), z_c ~ p(z_c|y), z_s ~ N(0, I), in steps of 1/255 as files have them."""
+    generator = torch.Generator().manual_seed(count)
+    y = (torch.rand(count, run.labels.width, generator=generator) < torch.tensor(run.label_prior)).float()
+    z = torch.randn(count, run.layout.size, generator=generator)
+    loc, scale = run.model.conditional_prior(y)
+    z[:, : run.layout.z_c] = loc + scale * z[:, : run.layout.z_c]
+    images: Array = (torch.round(255 * run.model.decoder(z)) / 255).numpy()
+    return images

@@ -1,0 +1,128 @@
+"""The forms a graph can be exported in: formats, and precisions per format, the smallest first. Writes nothing."""
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ccvae_deploy.errors import UsageError, nearest
+from ccvae_deploy.schema import GraphName, graph_signature
+from ccvae_train.checkpoint import TrainedRun
+from ccvae_train.networks import Decoder
+
+from .metadata import graph_metadata
+from .onnx_graphs import in_float16, onnx_bytes, onnx_model
+from .pt2_graphs import pt2_bytes
+from .rewrite import Half, LinearTail, equalise, fast, fast_decoder
+from .serialised import Maker, Precision, Serialised
+from .torchscript_graphs import torchscript_bytes
+
+Array = NDArray[np.float32]
+Format = Literal["onnx", "torchscript", "pt2"]
+
+ENDING: dict[Format, str] = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
+PRECISIONS: dict[Format, tuple[Precision, ...]] = {
+    "onnx": ("int8", "fp16", "fp32"),
+    "torchscript": ("fp16", "fp32"),
+    "pt2": ("fp16", "fp32"),
+}
+"""Per format, the smallest first."""
+
+
+def refuse_combination(format: str, precision: str) -> None:
+    """Refuse what cannot be exported, before any work.
+
+    Raises:
+        UsageError: an unknown format or precision, or one that the format does not have.
+    """
+    if format not in ENDING:
+        raise UsageError(f"--format {format!r}: {nearest(format, ENDING)}")
+    known = (*reversed(PRECISIONS["onnx"]), "auto")
+    if precision not in known:
+        raise UsageError(f"--precision {precision!r}: {nearest(precision, known)}")
+    if precision not in (*PRECISIONS[format], "auto"):  # type: ignore[index]
+        raise UsageError(f"--precision {precision} with --format {format}: only ONNX has it; use --format onnx")
+
+
+def variants(run: TrainedRun, graph: GraphName, format: Format, precision: str, calibration: Array) -> list[Maker]:
+    """Makers of a graph in the asked precision, or for `auto` in all, the preferred first.
+
+    Args:
+        calibration: network inputs, (N, C, S, S); looked at for int8 only.
+    """
+    found: list[Maker] = []
+    for one in PRECISIONS[format] if precision == "auto" else [precision]:
+        if one == "int8":
+            found += _int8(run, graph, calibration)
+        else:
+            found.append(partial(_float, run, graph, format, one))  # type: ignore[arg-type]
+    return found
+
+
+def _float(run: TrainedRun, graph: GraphName, format: Format, precision: Precision) -> Serialised:
+    inputs, outputs = graph_signature(graph, run.labels, run.layout, run.image)
+    metadata = graph_metadata(run, graph, precision)
+    network = fast(getattr(run.model, graph))
+    if format == "onnx":
+        model = onnx_model(network, graph, inputs, outputs)
+        data = onnx_bytes(in_float16(model) if precision == "fp16" else model, graph, metadata)
+    else:
+        network = Half(network) if precision == "fp16" else network
+        write = torchscript_bytes if format == "torchscript" else pt2_bytes
+        data = write(network.eval(), inputs, metadata)
+    return Serialised(data, precision)
+
+
+def _int8(run: TrainedRun, graph: GraphName, calibration: Array) -> Iterator[Maker]:
+    """The decoder comes in several forms: in 8 bits from its smallest picture on, or from a larger one on."""
+    if graph != "decoder":
+        yield partial(_int8_graph, run, graph, calibration)
+        return
+    stages = sum(isinstance(layer, nn.ConvTranspose2d) for layer in run.model.decoder.layers) - 2
+    for first in range(stages):
+        yield partial(_int8_decoder, run, calibration, tuple(range(first, stages)))
+
+
+def _int8_graph(run: TrainedRun, graph: GraphName, calibration: Array) -> Serialised:
+    from .int8 import quantise, store_weights
+
+    inputs, outputs = graph_signature(graph, run.labels, run.layout, run.image)
+    if graph == "encoder":
+        model = onnx_model(LinearTail(run.model.encoder), graph, inputs, outputs)
+        first = next(node.name for node in model.graph.node if node.op_type == "Conv")
+        head = next(node.name for node in reversed(model.graph.node) if node.op_type == "Gemm")
+        model = quantise(model, "image", calibration, ("Conv", "Relu", "Reshape", "Gemm"), (first, head))
+    else:
+        model = onnx_model(getattr(run.model, graph), graph, inputs, outputs)
+        store_weights(model, large=1)
+    return Serialised(onnx_bytes(model, graph, graph_metadata(run, graph, "int8")), "int8")
+
+
+def _int8_decoder(run: TrainedRun, calibration: Array, upsampled: tuple[int, ...]) -> Serialised:
+    from .int8 import quantise
+
+    inputs, outputs = graph_signature("decoder", run.labels, run.layout, run.image)
+    z = _latents(run, calibration)
+    decoder: Decoder = copy.deepcopy(run.model.decoder)
+    equalise(list(decoder.layers), torch.from_numpy(z))
+    model = onnx_model(fast_decoder(decoder, upsampled), "decoder", inputs, outputs)
+    last = next(node.name for node in reversed(model.graph.node) if node.op_type == "DepthToSpace")
+    model = quantise(model, "z", z, ("Conv", "Relu", "DepthToSpace"), (last,))
+    form = f"8 bits from {4 << upsampled[0]}x{4 << upsampled[0]} on"
+    return Serialised(onnx_bytes(model, "decoder", graph_metadata(run, "decoder", "int8")), "int8", form)
+
+
+@torch.inference_mode()
+def _latents(run: TrainedRun, images: Array) -> Array:
+    """What a decoder is given in use: posterior means, also with every label at the prior's mean of its other value."""
+    z, _ = run.model.encoder(torch.from_numpy(images))
+    moved = z.clone()
+    states = torch.round(torch.sigmoid(run.model.classifier(z[:, : run.layout.z_c])))
+    moved[:, : run.layout.z_c], _ = run.model.conditional_prior(1 - states)
+    both: Array = torch.cat([z, moved]).numpy()
+    return both
