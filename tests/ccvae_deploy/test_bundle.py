@@ -83,11 +83,11 @@ def test_paths_in_a_manifest_are_refused(own_bundle: Path, name: str) -> None:
         open_bundle(own_bundle)
 
 
-def test_links_that_leave_the_bundle_are_refused(own_bundle: Path, tmp_path: Path) -> None:
+def test_links_are_refused(own_bundle: Path, tmp_path: Path) -> None:
     moved = tmp_path / "outside.onnx"
     (own_bundle / "decoder.onnx").replace(moved)
     (own_bundle / "decoder.onnx").symlink_to(moved)
-    with pytest.raises(BundleError, match="points outside the bundle"):
+    with pytest.raises(BundleError, match="is a link"):
         open_bundle(own_bundle)
 
 
