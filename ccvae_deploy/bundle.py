@@ -83,6 +83,8 @@ class Bundle:
             raise BundleError(
                 f"{entry.file} gives {one_line(found)}, not what the manifest says; export the bundle again"
             )
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise BundleError(f"{entry.file} gives numbers that are not finite; export the bundle again")
         return outputs
 
 

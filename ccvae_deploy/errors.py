@@ -82,6 +82,6 @@ def nearest(seen: str, known: Iterable[str]) -> str:
 
 
 def one_line(text: object, limit: int = 160) -> str:
-    """Text from elsewhere as part of a message: one line, nothing that moves a cursor or turns a line, cut at `limit`."""
+    """Text from elsewhere as part of a message: one line, nothing that moves a cursor, cut at `limit`."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -25,7 +25,7 @@ def require_affordable(model: "ModelProto", name: str) -> None:
     """Refuse a checked graph that would take more memory or time than a CCVAE graph can need.
 
     Raises:
-        BundleError: a shape does not follow from the inputs, a limit is passed, or the cost grows faster than the batch.
+        BundleError: a shape does not follow from the inputs, a limit is passed, or rows of a batch are mixed.
     """
     memory, work = _cost(model, name, BATCH)
     if memory > MEMORY_LIMIT or work > WORK_LIMIT:

@@ -15,7 +15,7 @@ from .schema import GraphFile, TensorSpec
 from .wire import structure_bytes
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
+    from google.protobuf.message import Message  # type: ignore[import-untyped]
     from onnx import AttributeProto, ModelProto, TensorProto, ValueInfoProto
 
 OPERATORS = frozenset(
@@ -190,15 +190,17 @@ def _tensors(model: "ModelProto") -> Iterator["TensorProto"]:
 
 def _is_whole(tensor: "TensorProto") -> bool:
     """Whether a tensor has one kind of data, and as much of it as its type and shape say."""
-    size = ELEMENTS.get(tensor.data_type, 0)
+    size: int = ELEMENTS.get(tensor.data_type, 0)
     if not size or len(tensor.dims) > RANK_LIMIT or any(dim < 1 for dim in tensor.dims):
         return False
-    typed = {1: tensor.float_data, 7: tensor.int64_data}.get(tensor.data_type, tensor.int32_data)
-    held = len(tensor.float_data) + len(tensor.int32_data) + len(tensor.int64_data)
+    lengths = {1: len(tensor.float_data), 7: len(tensor.int64_data), 6: len(tensor.int32_data)}
+    held = sum(lengths.values())
     elements = math.prod(tensor.dims)
     if tensor.HasField("raw_data"):
         return held == 0 and len(tensor.raw_data) == elements * size
-    return held == len(typed) == elements
+    # the narrow types are kept among the int32
+    typed = lengths[tensor.data_type] if tensor.data_type in lengths else lengths[6]
+    return held == typed == elements
 
 
 def _refuse_names(model: "ModelProto", name: str) -> None:

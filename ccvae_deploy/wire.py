@@ -1,4 +1,4 @@
-"""How much of an ONNX file is weights and how much is structure, told without parsing it. Touches nothing but the bytes.
+"""How much of an ONNX file is weights and how much is structure, told without parsing. Touches only the bytes.
 
 A parser makes an object of every field, so a file of tiny fields grows some fifty-fold in memory. Weights do not: they
 are copied as they are. So a file from a stranger is walked first, and only its structure has to be small.

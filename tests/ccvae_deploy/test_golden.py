@@ -1,0 +1,42 @@
+"""Golden bundles of schema version 1: what was written once opens in every later version and gives the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from ccvae_deploy.bundle import open_bundle
+from ccvae_deploy.errors import BundleError
+from ccvae_deploy.schema import GRAPHS
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+BUNDLES = sorted(path.parent.name for path in GOLDEN.glob("*/manifest.json"))
+TOLERANCES = {"fp32": 1e-5, "fp16": 5e-3, "int8": 2e-2}
+"""Other processors round otherwise; a step of an int8 image is about 4e-3."""
+
+
+def test_both_formats_of_version_1_are_there() -> None:
+    assert {"v1-onnx-fp32", "v1-torchscript-fp32"} <= set(BUNDLES)
+    assert sum(path.stat().st_size for path in GOLDEN.rglob("*") if path.is_file()) < 300 << 10
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_golden_bundles_give_what_they_gave(name: str) -> None:
+    if "torchscript" in name:
+        pytest.importorskip("torch")
+    bundle = open_bundle(GOLDEN / name, provider="cpu", allow_torchscript=True, threads=1)
+    assert bundle.manifest.schema_version == 1
+    expected = load_file(GOLDEN / name / "expected.safetensors")
+    for graph in GRAPHS:
+        entry = bundle.manifest.files[graph]
+        found = bundle.graphs[graph](expected[f"{graph}.{entry.inputs[0].name}"])
+        for spec, array in zip(entry.outputs, found, strict=True):
+            np.testing.assert_allclose(
+                array, expected[f"{graph}.{spec.name}"], rtol=1e-4, atol=TOLERANCES[entry.precision], err_msg=graph
+            )
+
+
+def test_the_golden_torchscript_bundle_needs_permission_too() -> None:
+    with pytest.raises(BundleError, match="code that runs as you"):
+        open_bundle(GOLDEN / "v1-torchscript-fp32")
