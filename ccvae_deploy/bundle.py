@@ -25,6 +25,8 @@ Graph = Callable[[Array], tuple[Array, ...]]
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 1 << 20
+SLACK = 1e-2
+"""How far outside of 0 to 1 a pixel may lie: low precisions round."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,18 @@ class Bundle:
         return loc, scale
 
     def decode(self, z: Array) -> Array:
-        """The mean of p(x|z): z (N, Z) to an image (N, C, S, S) in [0, 1]."""
-        return self._run("decoder", z)[0]
+        """The mean of p(x|z): z (N, Z) to an image (N, C, S, S) in [0, 1].
+
+        Raises:
+            BundleError: the graph gives something else, which no picture can hold.
+        """
+        (image,) = self._run("decoder", z)
+        if image.min() < -SLACK or image.max() > 1 + SLACK:
+            raise BundleError(
+                f"{self.manifest.files['decoder'].file} gives {image.min():.3g} to {image.max():.3g}, expected an "
+                "image in 0 to 1; export the bundle again"
+            )
+        return image
 
     def classify(self, z_c: Array) -> Array:
         """q(y|z_c): z_c (N, Zc) to logits (N, Y)."""
@@ -131,7 +143,11 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     try:
         content: Any = json.loads(data.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant)
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if type(version) is not int:
+            raise BundleError(
+                f"{path / MANIFEST} has no schema_version that is a whole number, so it is no manifest; export again"
+            )
+        if version > SCHEMA_VERSION:
             raise BundleError(
                 f"{path} has schema version {one_line(version, 20)}, this is version {SCHEMA_VERSION}; "
                 "upgrade ccvae-deploy"

@@ -18,6 +18,11 @@ MEMORY_LIMIT = 1 << 30
 WORK_LIMIT = 100_000_000_000
 """Multiplications of a graph at a batch of 64; the networks for 128x128 images take a fortieth of it."""
 
+RANK_LIMIT = 8
+SHAPE_INPUTS = frozenset("Reshape Slice Split Squeeze Unsqueeze".split())
+"""Operators whose second and later inputs are shapes, places or axes."""
+SHAPE_INPUT_LIMIT = 64
+
 Shapes = Mapping[str, tuple[int, ...]]
 
 
@@ -27,6 +32,11 @@ def require_affordable(model: "ModelProto", name: str) -> None:
     Raises:
         BundleError: a shape does not follow from the inputs, a limit is passed, or rows of a batch are mixed.
     """
+    constants = _small_constants(model)
+    for node in model.graph.node:
+        # inference makes as many dimensions as a computed shape would have numbers
+        if node.op_type in SHAPE_INPUTS and any(given and given not in constants for given in node.input[1:]):
+            raise BundleError(f"{name} has a {node.op_type} that is not given by constants; export the bundle again")
     memory, work = _cost(model, name, BATCH)
     if memory > MEMORY_LIMIT or work > WORK_LIMIT:
         raise BundleError(
@@ -38,13 +48,23 @@ def require_affordable(model: "ModelProto", name: str) -> None:
         raise BundleError(f"{name} mixes the images of a batch, which no CCVAE graph does; refuse this bundle")
 
 
+def _small_constants(model: "ModelProto") -> set[str]:
+    """Names of the values that stand in the file and are short enough to be a shape."""
+    small = {tensor.name for tensor in model.graph.initializer if math.prod(tensor.dims) <= SHAPE_INPUT_LIMIT}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and all(math.prod(part.t.dims) <= SHAPE_INPUT_LIMIT for part in node.attribute):
+            small.update(node.output)
+    return small
+
+
 def _cost(model: "ModelProto", name: str, batch: int) -> tuple[int, int]:
     """Bytes and multiplications of one run, as Python integers, which do not overflow."""
     shapes = _shapes(model, name, batch)
     memory = work = 0
     for node in model.graph.node:
         made = [shapes.get(output, ()) for output in node.output]
-        if any(output not in shapes for output in node.output) or any(dim < 1 for shape in made for dim in shape):
+        known = all(output in shapes for output in node.output) and all(dim > 0 for shape in made for dim in shape)
+        if not known or any(len(shape) > RANK_LIMIT for shape in made):
             raise BundleError(
                 f"{name} has a {node.op_type} whose shape does not follow from the input; export the bundle again"
             )
@@ -83,7 +103,7 @@ def _shapes(model: "ModelProto", name: str, batch: int) -> dict[str, tuple[int, 
         shape = [batch, *(dim.dim_value for dim in given.type.tensor_type.shape.dim[1:])]
         graph.input.append(onnx.helper.make_tensor_value_info(given.name, onnx.TensorProto.FLOAT, shape))
     for tensor in model.graph.initializer:
-        if tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= 64:
+        if tensor.data_type == onnx.TensorProto.INT64 and math.prod(tensor.dims) <= SHAPE_INPUT_LIMIT:
             graph.initializer.append(tensor)
         else:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

@@ -211,9 +211,9 @@ class GraphFile(Frozen):
     file: Annotated[str, Field(pattern=r"^[a-z_]{1,64}\.(onnx|pt|pt2)$")]
     """The graph's name and the ending of its format; it stands beside the manifest."""
     sha256: Sha256
-    """Of the file's bytes."""
+    """The sha256 of the file, in hexadecimal digits."""
     bytes: Annotated[int, Field(ge=1, le=GRAPH_LIMIT)]
-    """The file's length."""
+    """The length of the file in bytes."""
     format: Format
     """Which runtime reads it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"

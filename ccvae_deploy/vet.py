@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from .errors import BundleError, one_line
-from .graph_cost import require_affordable
+from .graph_cost import RANK_LIMIT, require_affordable
 from .schema import GraphFile, TensorSpec
 from .wire import structure_bytes
 
@@ -34,7 +34,6 @@ IR_VERSIONS = range(8, 12)
 STRUCTURE_LIMIT = 1 << 20
 """Bytes of a graph file that are not weights; real ones have about 10,000."""
 NODE_LIMIT = 1000
-RANK_LIMIT = 8
 
 ELEMENTS = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 10: 2}
 """Bytes per element of the types a tensor may have: float32, uint8, int8, int32, int64, float16."""
@@ -195,7 +194,7 @@ def _is_whole(tensor: "TensorProto") -> bool:
         return False
     lengths = {1: len(tensor.float_data), 7: len(tensor.int64_data), 6: len(tensor.int32_data)}
     held = sum(lengths.values())
-    elements = math.prod(tensor.dims)
+    elements: int = math.prod(tensor.dims)
     if tensor.HasField("raw_data"):
         return held == 0 and len(tensor.raw_data) == elements * size
     # the narrow types are kept among the int32

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import onnx
-from damaged_manifests import FLOATS, INTEGERS, STRINGS, damaged_bytes
+from damaged_manifests import FLOATS, INTEGERS, damaged_bytes
+from damaged_manifests import STRINGS as ANY_STRINGS
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onnx import TensorProto, helper
 
 from ccvae_deploy.vet import OPERATORS
 
+STRINGS = [text for text in ANY_STRINGS if text.isascii() or text.isprintable()]
 HOSTILE = [
     *"If Loop Scan RandomNormal RandomUniformLike Bernoulli Multinomial Dropout ConstantOfShape Expand Tile".split(),
     *"Resize Pad Range Gather ScatterND Einsum OneHot SequenceInsert StringNormalizer Optional FusedGemm".split(),

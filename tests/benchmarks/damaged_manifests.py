@@ -81,8 +81,9 @@ def _change_place(content: Json, rng: random.Random) -> None:
             place[rng.choice(STRINGS)] = odd_value(rng)
         case 3 if isinstance(place, list):
             place.extend([place[key]] * rng.choice([1, 2, 100, 5000]))
-        case 4 if isinstance(place[key], int | float) and not isinstance(place[key], bool):
-            place[key] = rng.choice([str(place[key]), float(place[key]), -place[key], place[key] + 1, [place[key]]])
+        case 4 if isinstance(place[key], int | float) and abs(place[key]) < 1e9:
+            number = place[key]
+            place[key] = rng.choice([str(number), float(number), bool(number), -number, number + 1, [number]])
         case _:
             place[key] = odd_value(rng)
 

@@ -38,6 +38,7 @@ MEMORY = 3 << 30
 
 KINDS = (
     "manifest.json is not JSON",
+    "has no schema_version",
     "has schema version",
     "longer than the limit",
     "bytes beside its weights",
@@ -53,6 +54,7 @@ KINDS = (
     "not a valid ONNX graph",
     "other inputs or outputs",
     "shapes that do not fit",
+    "not given by constants",
     "does not follow from the input",
     "as it declares",
     "multiplications for",
@@ -135,6 +137,7 @@ def work(seed: int, folder: Path) -> None:
     held = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    print("ready", flush=True)
     for line in sys.stdin:
         first, last = map(int, line.split())
         for index in range(first, last):
@@ -173,10 +176,10 @@ class Campaign:
         try:
             worker.stdin.write(f"{first} {last}\n".encode())
             worker.stdin.flush()
-            wait = 60.0  # until the libraries are loaded
+            if lines.next(120) != "ready":
+                raise SystemExit("the process that runs the cases does not start")
             for index in range(first, last):
-                line = lines.next(wait)
-                wait = self.deadline
+                line = lines.next(self.deadline)
                 if line is None:
                     hung = worker.poll() is None and not lines.closed
                     what = f"HANG of {self.deadline:g} s" if hung else f"DEATH with {worker.wait()}"
