@@ -90,7 +90,7 @@ def vet(data: bytes, name: str, entry: GraphFile) -> bytes:
     """
     import onnx
 
-    model = _parse(data, name)
+    model = parse_graph(data, name)
     _refuse_fields(model, name)
     _refuse_operators(model, name)
     _refuse_numbers(model, name)
@@ -106,7 +106,12 @@ def vet(data: bytes, name: str, entry: GraphFile) -> bytes:
     return _written_anew(model)
 
 
-def _parse(data: bytes, name: str) -> "ModelProto":
+def parse_graph(data: bytes, name: str) -> "ModelProto":
+    """An ONNX file as a message, if it is small enough to be one; nothing in it is checked.
+
+    Raises:
+        BundleError: it is no ONNX file, is truncated, or holds much that is not weights.
+    """
     import onnx
 
     try:

@@ -195,6 +195,8 @@ class Campaign:
 
     def _count(self, index: int, what: str, folder: Path) -> None:
         self.outcomes[what.partition(":")[0] if what.startswith("FAILED") else what] += 1
+        if self.outcomes.total() % 10_000 == 0:
+            print(f"{self.outcomes.total():,} cases, {len(self.failures)} failures", file=sys.stderr, flush=True)
         if what.startswith(("FAILED", "DEATH", "HANG")):
             self.failures.append((index, what))
             kept = self.keep / f"{self.seed}-{index}"

@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
 from ccvae_deploy.bundle import open_bundle
+from ccvae_deploy.cli import app
+from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import BundleError
 from ccvae_deploy.schema import GRAPHS
 
@@ -37,6 +40,25 @@ def test_golden_bundles_give_what_they_gave(name: str) -> None:
             )
 
 
-def test_the_golden_torchscript_bundle_needs_permission_too() -> None:
-    with pytest.raises(BundleError, match="code that runs as you"):
-        open_bundle(GOLDEN / "v1-torchscript-fp32")
+def test_torchscript_needs_permission_whatever_opens_it(pictures: Path, tmp_path: Path) -> None:
+    bundle = GOLDEN / "v1-torchscript-fp32"
+    for opening in (open_bundle, Editor.open):
+        with pytest.raises(BundleError, match="code that runs as you"):
+            opening(bundle)
+    out = tmp_path / "out"
+    command = ["edit", str(pictures), "--set", "smiling=1", "--bundle", str(bundle), "--out", str(out), "--no-sheet"]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 2
+    assert "add --allow-torchscript if you trust it" in refused.stderr
+    assert not out.exists()
+    pytest.importorskip("torch")
+    allowed = CliRunner().invoke(app, [*command, "--allow-torchscript"])
+    assert allowed.exit_code == 0, allowed.output
+    assert len(list(out.rglob("*.*"))) > len(list(pictures.rglob("*.*")))
+
+
+def test_the_runtime_never_gives_that_permission_itself() -> None:
+    root = Path(__file__).parents[2]
+    sources = [path for package in ("ccvae_deploy", "train") for path in (root / package).rglob("*.py")]
+    assert [path.name for path in sources if "allow_torchscript=True" in path.read_text("utf-8")] == []
+    assert len(sources) > 20
