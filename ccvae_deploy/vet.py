@@ -88,6 +88,13 @@ def vet(data: bytes, name: str, entry: GraphFile) -> bytes:
             operator, an attribute or a part outside the lists, or its inputs and outputs are not those that the
             manifest names.
     """
+    try:
+        return _vetted(data, name, entry)
+    except UnicodeDecodeError as error:  # parsing does not look into strings, reading them does
+        raise BundleError(f"{name} has a name that is not UTF-8; export the bundle again") from error
+
+
+def _vetted(data: bytes, name: str, entry: GraphFile) -> bytes:
     import onnx
 
     model = parse_graph(data, name)

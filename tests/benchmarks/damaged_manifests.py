@@ -58,6 +58,8 @@ def damaged_manifest(content: Json, rng: random.Random) -> bytes:
     """A manifest with one to three things wrong, some of them in its text rather than in what it says."""
     content = json.loads(json.dumps(content))
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        if len(json.dumps(content)) > 1 << 20:  # another doubling of so much would take too long
+            break
         with contextlib.suppress(IndexError):  # nothing is left to change
             _change_place(content, rng)
     text = json.dumps(content, ensure_ascii=rng.random() < 0.9)
@@ -80,7 +82,9 @@ def _change_place(content: Json, rng: random.Random) -> None:
         case 2 if isinstance(place, dict):
             place[rng.choice(STRINGS)] = odd_value(rng)
         case 3 if isinstance(place, list):
-            place.extend([place[key]] * rng.choice([1, 2, 100, 5000]))
+            text = json.dumps(place[key])
+            # four times of what a manifest may have at most
+            place.extend([json.loads(text)] * min(rng.choice([1, 2, 100, 5000]), (4 << 20) // len(text)))
         case 4 if isinstance(place[key], int | float) and abs(place[key]) < 1e9:
             number = place[key]
             place[key] = rng.choice([str(number), float(number), bool(number), -number, number + 1, [number]])

@@ -43,6 +43,7 @@ KINDS = (
     "longer than the limit",
     "bytes beside its weights",
     "not an ONNX file or is truncated",
+    "a name that is not UTF-8",
     "which is not allowed",
     "has IR version",
     "needs operators of",

@@ -301,6 +301,12 @@ def test_names_cannot_write_on_the_terminal() -> None:
     refused(model_of(helper.make_node("Evil\x1b[2J\nerror: all is well", ["x"], ["y"])), "uses the operator Evil")
 
 
+def test_names_that_are_no_text_are_refused() -> None:
+    data = model_of(node("Identity", "x", "temporary"), PASS).SerializeToString()
+    for name in (b"temporary", b"Identity"):
+        refused(data.replace(name, b"\xff" * len(name)), "a name that is not UTF-8")
+
+
 def test_structure_is_what_is_not_weights() -> None:
     model = model_of(PASS, w=np.zeros(1000, np.float32))
     data = model.SerializeToString()
