@@ -7,7 +7,7 @@ in the same bytes something that the first one did not see.
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import BundleError, one_line
 from .graph_cost import RANK_LIMIT, require_affordable
@@ -88,13 +88,6 @@ def vet(data: bytes, name: str, entry: GraphFile) -> bytes:
             operator, an attribute or a part outside the lists, or its inputs and outputs are not those that the
             manifest names.
     """
-    try:
-        return _vetted(data, name, entry)
-    except UnicodeDecodeError as error:  # parsing does not look into strings, reading them does
-        raise BundleError(f"{name} has a name that is not UTF-8; export the bundle again") from error
-
-
-def _vetted(data: bytes, name: str, entry: GraphFile) -> bytes:
     import onnx
 
     model = parse_graph(data, name)
@@ -142,9 +135,17 @@ def _refuse_fields(message: "Message", name: str) -> None:
         if field.name not in allowed and not (field.name == "data_location" and value == 0):
             reason = REASONS.get(field.name, f"has {message.DESCRIPTOR.name}.{field.name}")
             raise BundleError(f"{name} {reason}, which is not allowed; export the bundle again")
+        # protobuf gives bytes where a string is not UTF-8, and native code then fails in its own way
+        if field.type == field.TYPE_STRING and not all(isinstance(text, str) for text in _each(value)):
+            raise BundleError(f"{name} has a name that is not UTF-8; export the bundle again")
         if field.message_type is not None:
-            for part in (value,) if hasattr(value, "DESCRIPTOR") else value:
+            for part in _each(value):
                 _refuse_fields(part, name)
+
+
+def _each(value: Any) -> Iterable[Any]:
+    """The values of a field, repeated or not."""
+    return (value,) if isinstance(value, str | bytes) or hasattr(value, "DESCRIPTOR") else value
 
 
 def _refuse_operators(model: "ModelProto", name: str) -> None:
