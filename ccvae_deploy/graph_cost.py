@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BATCH = 64
 MEMORY_LIMIT = 1 << 31
 """Bytes of all values of a graph together at a batch of 64, at 8 bytes each; in float32 the networks for 128x128 images
-take a ninth of it, with quantisation around every value a third."""
+take a ninth of it, and quantisation puts two more values beside each."""
 WORK_LIMIT = 100_000_000_000
 """Multiplications of a graph at a batch of 64; the networks for 128x128 images take a 48th of it."""
 
