@@ -238,8 +238,7 @@ def _problem(path: Path, data: bytes, metadata: Metadata) -> str | None:
             inputs=inputs,
             outputs=outputs,
         )
-        vet(data, path.name, entry)
-        make_session(data, choose_provider("cpu"), 1)
+        make_session(vet(data, path.name, entry), choose_provider("cpu"), 1)
     except CCVAEError as error:
         return str(error)
     return None

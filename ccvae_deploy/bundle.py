@@ -1,10 +1,12 @@
 """Open and verify a bundle: four graphs as functions of numpy arrays. Reads inside the bundle folder only.
 
-Every file is read once; the bytes that were hashed and vetted are the bytes that run.
+Every file is read once; what was hashed and vetted is what runs.
 """
 
 import hashlib
 import json
+import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from .errors import BundleError
+from .errors import BundleError, one_line
 from .providers import Choice, choose_provider, make_session
-from .schema import SCHEMA_VERSION, GraphFile, GraphName, Manifest
+from .schema import GRAPH_LIMIT, SCHEMA_VERSION, GraphFile, GraphName, Manifest
 
 Array = NDArray[np.float32]
 Graph = Callable[[Array], tuple[Array, ...]]
 
 MANIFEST = "manifest.json"
-MANIFEST_LIMIT = 4 << 20
-GRAPH_LIMIT = 1 << 30
+MANIFEST_LIMIT = 1 << 20
+SLACK = 1e-2
+"""How far outside of 0 to 1 a pixel may lie: low precisions round."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,18 @@ class Bundle:
         return loc, scale
 
     def decode(self, z: Array) -> Array:
-        """The mean of p(x|z): z (N, Z) to an image (N, C, S, S) in [0, 1]."""
-        return self._run("decoder", z)[0]
+        """The mean of p(x|z): z (N, Z) to an image (N, C, S, S) in [0, 1].
+
+        Raises:
+            BundleError: the graph gives something else, which no picture can hold.
+        """
+        (image,) = self._run("decoder", z)
+        if image.min() < -SLACK or image.max() > 1 + SLACK:
+            raise BundleError(
+                f"{self.manifest.files['decoder'].file} gives {image.min():.3g} to {image.max():.3g}, expected an "
+                "image in 0 to 1; export the bundle again"
+            )
+        return image
 
     def classify(self, z_c: Array) -> Array:
         """q(y|z_c): z_c (N, Zc) to logits (N, Y)."""
@@ -67,10 +80,24 @@ class Bundle:
         return loc, scale
 
     def _run(self, name: GraphName, array: Array) -> tuple[Array, ...]:
-        expected = self.manifest.files[name].inputs[0].shape[1:]
+        entry = self.manifest.files[name]
+        expected = entry.inputs[0].shape[1:]
         if array.shape[1:] != expected or not len(array):
             raise ValueError(f"{name} was given {array.shape}, expected (N, {', '.join(map(str, expected))})")
-        return self.graphs[name](np.ascontiguousarray(array, np.float32))
+        try:
+            outputs = self.graphs[name](np.ascontiguousarray(array, np.float32))
+        except Exception as error:  # whatever the runtime, or the code of a TorchScript graph, raises
+            raise BundleError(
+                f"{entry.file} cannot run on {len(array)} rows: {one_line(error)}; use a smaller batch, or export again"
+            ) from error
+        found = tuple(output.shape for output in outputs)
+        if found != tuple((len(array), *output.shape[1:]) for output in entry.outputs):
+            raise BundleError(
+                f"{entry.file} gives {one_line(found)}, not what the manifest says; export the bundle again"
+            )
+        if not all(np.isfinite(output).all() for output in outputs):
+            raise BundleError(f"{entry.file} gives numbers that are not finite; export the bundle again")
+        return outputs
 
 
 def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool = False, threads: int = 0) -> Bundle:
@@ -99,7 +126,7 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
     graphs: dict[GraphName, Graph] = {}
     for name, entry in manifest.files.items():
         graphs[name], running = _onnx_graph(read_graph(path, entry), entry, choice, threads)
-    return Bundle(manifest, digest, running, choice.note, graphs)
+    return _probed(Bundle(manifest, digest, running, choice.note, graphs))
 
 
 def read_manifest(path: Path) -> tuple[Manifest, str]:
@@ -110,30 +137,36 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     """
     if not path.is_dir():
         raise BundleError(f"no bundle at {path}; make one with `ccvae-deploy export --format onnx`")
-    if not (path / MANIFEST).is_file():
+    if not os.path.lexists(path / MANIFEST):
         raise BundleError(f"no {MANIFEST} in {path}, so it is no bundle; make one with `ccvae-deploy export`")
     data = _read_inside(path, MANIFEST, MANIFEST_LIMIT)
     try:
-        content: Any = json.loads(data)
+        content: Any = json.loads(data.decode(), object_pairs_hook=_no_twins, parse_constant=_no_constant)
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if type(version) is not int:
             raise BundleError(
-                f"{path} has schema version {version}, this is version {SCHEMA_VERSION}; upgrade ccvae-deploy"
+                f"{path / MANIFEST} has no schema_version that is a whole number, so it is no manifest; export again"
             )
-        return Manifest.model_validate_json(data), hashlib.sha256(data).hexdigest()
+        if version > SCHEMA_VERSION:
+            raise BundleError(
+                f"{path} has schema version {one_line(version, 20)}, this is version {SCHEMA_VERSION}; "
+                "upgrade ccvae-deploy"
+            )
+        # strict: "1", 1.0 and true are not 1
+        return Manifest.model_validate_json(data, strict=True), hashlib.sha256(data).hexdigest()
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise BundleError(f"{path / MANIFEST}: {where}: {first['msg']}; export the bundle again") from error
+        where = one_line(".".join(str(part) for part in first["loc"]), 80) or "manifest"
+        raise BundleError(f"{path / MANIFEST}: {where}: {one_line(first['msg'])}; export the bundle again") from error
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path / MANIFEST} is not JSON: {error}; export the bundle again") from error
+        raise BundleError(f"{path / MANIFEST} is not JSON: {one_line(error)}; export the bundle again") from error
 
 
 def read_graph(path: Path, entry: GraphFile) -> bytes:
     """The bytes of one graph, checked against size and hash.
 
     Raises:
-        BundleError: the file is missing, leaves the folder, or is not the one the manifest names.
+        BundleError: the file is missing, is a link or no plain file, or is not the one the manifest names.
     """
     data = _read_inside(path, entry.file, GRAPH_LIMIT)
     if len(data) != entry.bytes or hashlib.sha256(data).hexdigest() != entry.sha256:
@@ -142,24 +175,41 @@ def read_graph(path: Path, entry: GraphFile) -> bytes:
 
 
 def _read_inside(folder: Path, name: str, limit: int) -> bytes:
+    """The bytes of a plain file. What is looked at is what was opened, so nobody can put another in its place."""
     target = folder / name
+    # a pipe must not block, a link must not lead away; Windows has neither flag
+    flags = os.O_RDONLY | sum(getattr(os, flag, 0) for flag in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
     try:
-        if not target.resolve(strict=True).is_relative_to(folder.resolve()):
-            raise BundleError(f"{target} points outside the bundle; refuse this bundle")
-        with target.open("rb") as file:
-            data = file.read(limit + 1)
-    except (OSError, RuntimeError) as error:
-        raise BundleError(f"{target} cannot be read: {error}; export the bundle again") from error
-    if len(data) > limit:
+        if target.is_symlink():
+            raise BundleError(f"{target} is a link, a bundle holds plain files only; copy the files themselves there")
+        with os.fdopen(os.open(target, flags), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise BundleError(f"{target} is no plain file; refuse this bundle")
+            data = file.read(limit + 1) if found.st_size <= limit else None
+    except OSError as error:
+        raise BundleError(f"{target} cannot be read: {error.strerror or error}; export the bundle again") from error
+    if data is None or len(data) > limit:
         raise BundleError(f"{target} is longer than the limit of {limit:,} bytes; refuse this bundle")
     return data
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, unless it says something twice: two readers would believe two different things."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object has the same key twice")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _onnx_graph(data: bytes, entry: GraphFile, choice: Choice, threads: int) -> tuple[Graph, str]:
     from .vet import vet
 
-    vet(data, entry.file, entry)
-    session = make_session(data, choice, threads)
+    session = make_session(vet(data, entry.file, entry), choice, threads)
     (given,) = entry.inputs
     names = [output.name for output in entry.outputs]
 
@@ -176,19 +226,11 @@ def _open_torchscript(path: Path, manifest: Manifest, digest: str, provider: str
     graphs: dict[GraphName, Graph] = {
         name: load_graph(read_graph(path, entry), entry.file, device) for name, entry in manifest.files.items()
     }
-    bundle = Bundle(manifest, digest, f"torch {device.type}", note, graphs)
-    _probe_shapes(bundle)
-    return bundle
+    return _probed(Bundle(manifest, digest, f"torch {device.type}", note, graphs))
 
 
-def _probe_shapes(bundle: Bundle) -> None:
-    """Run every graph once on two rows of zeros: TorchScript declares no shapes."""
+def _probed(bundle: Bundle) -> Bundle:
+    """Run every graph once on two rows of zeros: what cannot run is refused here, not in the middle of work."""
     for name, entry in bundle.manifest.files.items():
-        given = np.zeros((2, *entry.inputs[0].shape[1:]), np.float32)
-        try:
-            found = tuple(output.shape for output in bundle.graphs[name](given))
-        except Exception as error:  # whatever the graph's code raises
-            reason = " ".join(str(error).split())[-160:]
-            raise BundleError(f"{entry.file} does not run: {reason}; export the bundle again") from error
-        if found != tuple((2, *output.shape[1:]) for output in entry.outputs):
-            raise BundleError(f"{entry.file} gives {found}, not what the manifest says; export the bundle again")
+        bundle._run(name, np.zeros((2, *entry.inputs[0].shape[1:]), np.float32))
+    return bundle

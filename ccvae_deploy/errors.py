@@ -79,3 +79,9 @@ def nearest(seen: str, known: Iterable[str]) -> str:
     chosen = [by_folded[name] for name in close] or names[:8]
     rest = "" if len(names) <= len(chosen) or close else ", …"
     return f"did you mean {' or '.join(chosen)}?" if close else f"known: {', '.join(chosen)}{rest}"
+
+
+def one_line(text: object, limit: int = 160) -> str:
+    """Text from elsewhere as part of a message: one line, nothing that moves a cursor, cut at `limit`."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"

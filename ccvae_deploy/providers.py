@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from .errors import BundleError, ProviderError, UsageError, nearest
+from .errors import BundleError, ProviderError, UsageError, nearest, one_line
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -90,6 +90,8 @@ def make_session(graph: bytes, choice: Choice, threads: int) -> "InferenceSessio
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # else onnxruntime takes bytes that begin like its own format for such, whatever was vetted
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     providers: list[Any] = [choice.name]
     on_gpu = choice.name != "CPUExecutionProvider"
     if on_gpu:
@@ -103,7 +105,7 @@ def make_session(graph: bytes, choice: Choice, threads: int) -> "InferenceSessio
                 onnxruntime.preload_dlls()
             session = onnxruntime.InferenceSession(graph, options, providers=providers, disable_fallback=True)
     except Exception as error:  # onnxruntime's errors share no base but Exception
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         if on_gpu:
             raise ProviderError(f"{choice.name} cannot be started: {reason}; use --provider cpu") from error
         raise BundleError(f"onnxruntime refuses the graph: {reason}; export the bundle again") from error

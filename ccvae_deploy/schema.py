@@ -5,9 +5,10 @@ in bundles and inside each exported graph, so a change of a field is a change of
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from .errors import LabelError, nearest
 
@@ -16,15 +17,49 @@ SCHEMA_VERSION: Literal[1] = 1
 GraphName = Literal["encoder", "decoder", "classifier", "conditional_prior"]
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "classifier", "conditional_prior")
 
-PlainName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Format = Literal["onnx", "torchscript", "pt2"]
+ENDINGS: dict[Format, str] = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
+
+# no control characters and nothing that turns the direction of a line
+PlainName = Annotated[
+    str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$")
+]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(ge=1, le=4096)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+WIDTH_LIMIT = 4096
+"""The most latents and the most columns of y that a model may have."""
+LABEL_LIMIT = 1024
+GRAPH_LIMIT = 1 << 28
+"""Bytes of one graph file; real ones have 12 million at most."""
+DEPTH_LIMIT = 16
+
+
+def _shallow(provenance: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [provenance]
+    for _ in range(DEPTH_LIMIT):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, dict | list)
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    if level:
+        raise ValueError(f"nested deeper than {DEPTH_LIMIT} levels")
+    return provenance
+
+
+def _unit(values: tuple[float, float]) -> tuple[float, float]:
+    if values != (0.0, 1.0):
+        raise ValueError("the range of an image is 0 to 1")
+    return values
 
 
 class Frozen(BaseModel):
     """A value object: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 def folded(name: str) -> str:
@@ -36,19 +71,22 @@ class Label(Frozen):
     """One named attribute of an image.
 
     A binary label takes one column of y (0 or 1), a categorical one a one-hot column per class.
-    `dims` is how many characteristic latents belong to it.
     """
 
     name: PlainName
+    """As spelled in the data."""
     kind: Literal["binary", "categorical"] = "binary"
-    classes: tuple[PlainName, ...] = ("0", "1")
+    """Bernoulli, or one of several classes."""
+    classes: Annotated[tuple[PlainName, ...], Field(min_length=2, max_length=WIDTH_LIMIT)] = ("0", "1")
+    """Names of the values; two for a binary label, that of 0 first."""
     dims: Positive = 1
+    """How many characteristic latents belong to the label."""
 
     @model_validator(mode="after")
     def _classes_agree(self) -> "Label":
         if self.kind == "binary" and len(self.classes) != 2:
             raise ValueError(f"binary label {self.name} has {len(self.classes)} classes, expected 2")
-        if len(self.classes) < 2 or len({folded(c) for c in self.classes}) != len(self.classes):
+        if len({folded(c) for c in self.classes}) != len(self.classes):
             raise ValueError(f"label {self.name} needs two or more distinct classes")
         return self
 
@@ -61,7 +99,8 @@ class Label(Frozen):
 class LabelSet(Frozen):
     """All labels of a model, in the order of their latents and of the columns of y."""
 
-    labels: tuple[Label, ...] = Field(min_length=1)
+    labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=LABEL_LIMIT)]
+    """In the order of their latents and of the columns of y."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "LabelSet":
@@ -70,6 +109,8 @@ class LabelSet(Frozen):
             twin = seen.setdefault(folded(label.name), label.name)
             if twin is not label.name:
                 raise ValueError(f"labels {twin} and {label.name} differ only in case, blanks, - or _")
+        if self.width > WIDTH_LIMIT:
+            raise ValueError(f"the labels take {self.width} columns, expected at most {WIDTH_LIMIT}")
         return self
 
     def __len__(self) -> int:
@@ -105,8 +146,16 @@ class LabelSet(Frozen):
 class LatentLayout(Frozen):
     """Which columns of z belong to which label: the characteristic blocks first, then the residual."""
 
-    blocks: tuple[Positive, ...] = Field(min_length=1)
-    residual: Annotated[int, Field(ge=0, le=4096)]
+    blocks: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=LABEL_LIMIT)]
+    """Latents of each label."""
+    residual: Annotated[int, Field(ge=0, le=WIDTH_LIMIT)]
+    """Latents of no label."""
+
+    @model_validator(mode="after")
+    def _size_is_bounded(self) -> "LatentLayout":
+        if self.size > WIDTH_LIMIT:
+            raise ValueError(f"{self.size} latents, expected at most {WIDTH_LIMIT}")
+        return self
 
     @property
     def z_c(self) -> int:
@@ -131,9 +180,13 @@ class ImageSpec(Frozen):
     """
 
     channels: Literal[1, 3] = 3
+    """1 is grey, 3 is RGB."""
     size: Literal[32, 64, 128] = 64
+    """Height and width in pixels."""
     resize: Literal["bilinear"] = "bilinear"
-    range: tuple[float, float] = (0.0, 1.0)
+    """The filter of a resize."""
+    range: Annotated[tuple[float, float], AfterValidator(_unit)] = (0.0, 1.0)
+    """Black and white, always 0 and 1."""
 
     @property
     def mode(self) -> Literal["L", "RGB"]:
@@ -145,50 +198,81 @@ class TensorSpec(Frozen):
     """Name, shape (the batch dimension is written -1) and type of one input or output of a graph."""
 
     name: PlainName
-    shape: tuple[int, ...]
+    """The name inside the graph."""
+    shape: Annotated[tuple[int, ...], Field(max_length=8)]
+    """Dimensions, the batch as -1."""
     dtype: Literal["float32"] = "float32"
+    """Inputs and outputs are float32 whatever the precision inside."""
 
 
 class GraphFile(Frozen):
     """One serialised graph of a bundle."""
 
     file: Annotated[str, Field(pattern=r"^[a-z_]{1,64}\.(onnx|pt|pt2)$")]
+    """The graph's name and the ending of its format; it stands beside the manifest."""
     sha256: Sha256
-    bytes: Annotated[int, Field(ge=1, le=1 << 30)]
-    format: Literal["onnx", "torchscript", "pt2"]
+    """The sha256 of the file, in hexadecimal digits."""
+    bytes: Annotated[int, Field(ge=1, le=GRAPH_LIMIT)]
+    """The length of the file in bytes."""
+    format: Format
+    """Which runtime reads it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    opset: int | None = None
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
+    """Of the weights and of the arithmetic inside."""
+    opset: Annotated[int, Field(ge=1, le=99)] | None = None
+    """Version of the ONNX operators; null for other formats."""
+    inputs: Annotated[tuple[TensorSpec, ...], Field(max_length=8)]
+    """What the graph is given."""
+    outputs: Annotated[tuple[TensorSpec, ...], Field(max_length=8)]
+    """What the graph gives."""
 
 
 class ModelSpec(Frozen):
     """The model family and the numbers that fix its networks."""
 
     family: Literal["ccvae", "vae-classifier", "diva"] = "ccvae"
+    """Which model the graphs belong to; a vae-classifier has no conditional prior."""
     likelihood: Literal["laplace"] = "laplace"
+    """The distribution p(x|z)."""
     likelihood_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Its scale, in units of the image's range."""
 
 
 class LatentRange(Frozen):
     """The 1st and 99th percentile of the posterior means of the validation images, per latent."""
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    low: Annotated[tuple[float, ...], Field(max_length=WIDTH_LIMIT)]
+    """The 1st percentile of every latent."""
+    high: Annotated[tuple[float, ...], Field(max_length=WIDTH_LIMIT)]
+    """The 99th percentile of every latent."""
+
+    @model_validator(mode="after")
+    def _low_is_below(self) -> "LatentRange":
+        if len(self.low) != len(self.high) or any(low > high for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError("latent range must have as many low as high values, none of them above its high one")
+        return self
 
 
 class Manifest(Frozen):
     """`manifest.json`: everything a bundle says of itself."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    """Of this form; a newer one is refused, an older one still opens."""
     model: ModelSpec
+    """The model family and its numbers."""
     labels: LabelSet
+    """What the model knows of an image."""
     layout: LatentLayout
+    """Which latents belong to which label."""
     image: ImageSpec
-    label_prior: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+    """What the encoder is given."""
+    label_prior: Annotated[tuple[Probability, ...], Field(max_length=WIDTH_LIMIT)]
+    """p(y), one value per column of y."""
     latent_range: LatentRange
+    """Where real images lie."""
     files: dict[GraphName, GraphFile]
-    provenance: dict[str, Any]
+    """The graphs by name."""
+    provenance: Annotated[dict[str, Any], AfterValidator(_shallow)]
+    """Where the training came from: data, settings, metrics, versions. For people; no code depends on it."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Manifest":
@@ -204,13 +288,15 @@ class Manifest(Frozen):
         if len({entry.format for entry in self.files.values()}) != 1:
             raise ValueError("graphs of several formats in one bundle")
         for name, entry in self.files.items():
+            if entry.file != f"{name}.{ENDINGS[entry.format]}":
+                raise ValueError(f"the file of {name} is called {entry.file}, expected {name}.{ENDINGS[entry.format]}")
             inputs, outputs = graph_signature(name, self.labels, self.layout, self.image)
             if entry.inputs != inputs or entry.outputs != outputs:
                 raise ValueError(f"inputs or outputs of {name} are not those of its labels and image spec")
         return self
 
     @property
-    def format(self) -> Literal["onnx", "torchscript", "pt2"]:
+    def format(self) -> Format:
         """The format that all graphs of the bundle share."""
         return self.files["encoder"].format
 
@@ -237,5 +323,4 @@ def graph_signature(
 
 
 def _slices(widths: Sequence[int]) -> tuple[slice, ...]:
-    ends = [sum(widths[: i + 1]) for i in range(len(widths))]
-    return tuple(slice(end - width, end) for width, end in zip(widths, ends, strict=True))
+    return tuple(slice(end - width, end) for width, end in zip(widths, accumulate(widths), strict=True))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import BundleError, ProviderError
+from .errors import BundleError, ProviderError, one_line
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +56,7 @@ def load_graph(data: bytes, name: str, device: "torch.device") -> Callable[[NDAr
         try:
             module = torch.jit.load(io.BytesIO(data), map_location=device).eval()  # type: ignore[no-untyped-call]
         except Exception as error:  # damaged archives raise RuntimeError and others
-            reason = " ".join(str(error).split())[:160]
-            raise BundleError(f"{name} is no TorchScript graph: {reason}; export the bundle again") from error
+            raise BundleError(f"{name} is no TorchScript graph: {one_line(error)}; export the bundle again") from error
 
     def run(array: NDArray[np.float32]) -> Arrays:
         with torch.inference_mode():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_manifest
-from ccvae_deploy.errors import BundleError, UsageError
+from ccvae_deploy.errors import BundleError, ParityError, UsageError
 from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import GRAPHS, GraphFile, GraphName, Manifest, graph_signature
 from ccvae_train.checkpoint import TrainedRun, load_run
@@ -138,7 +138,10 @@ def _build(
             trial = Path(trials, str(next(number)))
             trial.mkdir()
             _write_graphs(run, format, chosen, trial)
-            return open_written(trial)
+            try:
+                return open_written(trial)
+            except BundleError as error:
+                raise ParityError(f"{error}; no bundle was written") from error
 
         chosen, quality = choose(options, exact, assemble, gate)
     manifest = _write_graphs(run, format, chosen, folder)

@@ -16,7 +16,7 @@ RARE = 1e-3
 
 
 class Unfolded(nn.Module):
-    """ConvTranspose2d(k, stride 1, no padding) on a 1x1 input as a matrix product, (N, Cin, 1, 1) to (N, Cout, k, k)."""
+    """ConvTranspose2d(k, stride 1, no padding) on a 1x1 input, as one matrix product."""
 
     def __init__(self, layer: nn.ConvTranspose2d) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One network as a TorchScript graph. Writes nothing; gives bytes. The one file here that uses torch.jit, deprecated."""
+"""One network as a TorchScript graph. Writes nothing; gives bytes. The one file here that needs torch.jit."""
 
 import io
 import warnings
