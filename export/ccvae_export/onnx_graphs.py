@@ -58,9 +58,12 @@ def onnx_model(
 def in_float16(model: "ModelProto") -> "ModelProto":
     """The same graph with weights and arithmetic in float16; inputs and outputs stay float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     with quiet("onnxruntime.transformers.float16"):
         converted: ModelProto = convert_float_to_float16(model, keep_io_types=True)
+        # the converter appends the casts of the inputs, which must come first
+        OnnxModel(converted).topological_sort()
     return converted
 
 
