@@ -1,4 +1,4 @@
-"""What a run would do: every check of `edit_folder`, and the state of each source. Reads only, writes nothing at all."""
+"""What a run would do: every check of `edit_folder`, and the state of each source. Reads only, writes nothing."""
 
 import hashlib
 from collections import Counter

@@ -1,11 +1,11 @@
-"""One run over a folder, settled and checked before any work. Reads folders, the bundle and the ledger, writes nothing."""
+"""One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Required, TypedDict, Unpack, get_args
+from typing import Required, Unpack, get_args
 
 from .batch import Task, Wanted
 from .editor import Editor

@@ -1,21 +1,22 @@
 """The ledger: what of an output folder is done, made with which settings. It makes a run resumable.
 
 `receipts.jsonl` and `failures.jsonl` are in the order of the sources' paths, then edit, then sample, whatever the
-order of work was. While a run lasts, each finished source is one entry of `.journal.jsonl`; a run that was killed leaves
-the journal, and the next run goes on from it. At its end the journal is merged in. `settings.json` holds the settings
-that receipts refer to. Memory is one small index entry per source and edit, not the records themselves.
+order of work was. While a run lasts, each finished source is one entry of `.journal.jsonl`; a run that was killed
+leaves the journal, and the next run goes on from it. At its end the journal is merged in. `settings.json` holds the
+settings that receipts refer to. Memory is one small index entry per source and edit, not the records themselves.
 
 What a power cut takes from the journal is done again; what it takes from an output is seen by the output's size.
 """
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Self
 
-from .errors import UsageError, WriteError
+from .errors import WriteError
 from .lock import FolderLock, busy, lock_journal
 from .receipts import Failure, Receipt, Settings
 from .records import (
@@ -23,7 +24,6 @@ from .records import (
     Group,
     Key,
     Names,
-    group_of,
     order,
     read_failures,
     read_groups,
@@ -102,23 +102,24 @@ class Ledger:
         group = self.groups.get((source, settings.edit))
         return group is not None and group.settings != settings.id
 
-    def record(self, source: str, receipts: Iterable[Receipt]) -> None:
+    def record(self, source: str, receipts: Sequence[Receipt]) -> None:
         """Note a source as done; call it after its outputs are written.
 
         Samples beyond these that were recorded of the same source with the same settings stay recorded.
         """
         lines = [receipt.line().encode("ascii") for receipt in receipts]
-        first = json.loads(lines[0])
-        old = self.groups.get((source, self.all_settings[first["settings"]]["edit"]))
-        same = (first["settings"], first["source_sha256"], first["output"])
+        sizes = array("Q", [receipt.output_bytes for receipt in receipts])
+        first = receipts[0]
+        key = (source, self.all_settings[first.settings]["edit"])
+        old = self.groups.get(key)
+        same = (first.settings, first.source_sha256, first.output)
         if old is not None and (old.settings, old.source_sha256, old.output) == same:
             lines += self.lines(old)[len(lines) :]
+            sizes.extend(old.sizes[len(sizes) :])
         head = json.dumps({"source": source, "receipts": len(lines)}) + "\n"
         at = self._whole + len(head)
         self._append(head.encode("ascii") + b"".join(lines))
-        rows = [*map(json.loads, lines)]
-        key, group = group_of(rows, self.all_settings, self.names.journal, at, sum(map(len, lines)))
-        self.groups[key] = group
+        self.groups[key] = Group(*same, sizes, self.names.journal, at, sum(map(len, lines)))
 
     def forget(self, source: str, edit: str) -> None:
         """Take back what is recorded of a source under an edit; call it before its outputs are replaced."""
@@ -214,7 +215,8 @@ class Ledger:
                 self.groups[key] = group
             # failures of earlier runs are tried again, so they are not kept; but only our own file is replaced
             read_failures(self.out, self.names.failures)
-            for key, entry, self._whole in read_journal(self.out, self.names.journal, self.all_settings):
+            for key, entry, end in read_journal(self.out, self.names.journal, self.all_settings):
+                self._whole = end
                 if entry is None:
                     self.groups.pop(key, None)
                 else:

@@ -41,11 +41,8 @@ class Names:
     def of(cls, shard: tuple[int, int] | None) -> Self:
         """Plain names, or names with `-i-of-n`."""
         mark = f"-{shard[0]}-of-{shard[1]}" if shard else ""
-        return cls(*(name.replace(".", f"{mark}.") for name in (RECEIPTS, FAILURES, SETTINGS)), _hidden(mark), mark)
-
-
-def _hidden(mark: str) -> str:
-    return JOURNAL.replace(".jsonl", f"{mark}.jsonl")
+        receipts, failures, settings = (name.replace(".", f"{mark}.") for name in (RECEIPTS, FAILURES, SETTINGS))
+        return cls(receipts, failures, settings, JOURNAL.replace(".jsonl", f"{mark}.jsonl"), mark)
 
 
 class Group(NamedTuple):

@@ -115,7 +115,11 @@ def replace_file(path: Path, lines: Iterable[bytes]) -> None:
         sync_folder(path.parent)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise WriteError(f"cannot write {path}: {error.strerror}; make room and start the command again") from error
+        raise _full(path, error) from error
+
+
+def _full(path: Path, error: OSError) -> WriteError:
+    return WriteError(f"cannot write {path}: {error.strerror}; make room and start the command again")
 
 
 def sync_folder(folder: Path) -> None:

@@ -27,8 +27,8 @@ class Summary:
         sources: images found for this run or shard; `written` outputs, `skipped` sources that were done before,
             `failed` sources that could not be done, `ignored` files that are no images.
         asked: outputs of which a label was asked, by label; `reached` is the share of them that came out as asked.
-        drift: median absolute change of every label's probability over the outputs of which it was not asked, by label.
-        pixel_change: mean over outputs at their own size, in levels of 255; `control` is the model's own blur beside it.
+        drift: median absolute change of a label's probability over the outputs of which it was not asked, by label.
+        pixel_change: mean over outputs at their own size, in levels of 255; `control` is the model's own blur.
     """
 
     out: Path
