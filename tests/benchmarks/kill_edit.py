@@ -235,6 +235,7 @@ def main() -> None:
         landed = 0
         while landed < given.kills:
             landed += bench.attack(group=landed % 2 == 0)
+            print(f"{landed} of {given.kills} kills", end="\r", file=sys.stderr, flush=True)
             # now and then the run that goes on is killed in its turn
             if bench.out.exists() and (landed == given.kills or bench.random.random() < 0.5):
                 bench.go_on()
