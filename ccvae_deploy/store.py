@@ -93,7 +93,8 @@ class Store:
 
 def inside(path: Path, root: Path) -> bool:
     """Whether a path, all links followed, is a folder or lies below it."""
-    return path.resolve().is_relative_to(root.resolve())
+    # unlike Path.resolve, realpath gives a loop of links back
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def replace_file(path: Path, lines: Iterable[bytes]) -> None:
