@@ -209,3 +209,8 @@ def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
     assert (tmp_path / "receipts.jsonl").read_bytes().isascii()
     assert rows(tmp_path / "receipts.jsonl")[0]["source"] == source
     assert Ledger(tmp_path, [settings()]).group(source, "smiling=1").samples == 1
+
+
+def test_a_journal_that_promises_more_than_it_holds_ends_there(tmp_path: Path) -> None:
+    (tmp_path / ".journal.jsonl").write_text('{"source": "a", "receipts": 1000000000000}\n')
+    assert Ledger(tmp_path, [settings()]).groups == {}

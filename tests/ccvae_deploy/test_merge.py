@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,18 @@ def test_in_place_it_is_the_unsharded_folder(one, whole, run, tree) -> None:
     assert tree(one) == whole
     assert run(one).skipped == 9
     assert tree(one) == whole
+
+
+def test_shards_at_the_same_time_lose_nothing(tmp_path, whole, run, tree) -> None:
+    """Each with its own edit too, so that their settings differ."""
+    out = tmp_path / "one"
+    runs = [(f"{i}/3", "smiling=1") for i in range(3)] + [(f"{i}/4", "young=0") for i in range(4)]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        work = [pool.submit(run, out, shard=shard, set=[asked]) for shard, asked in runs]
+        assert sum(one.result().written for one in work) == 36
+    merge_folders([out])
+    run(tmp_path / "whole", set=["young=0"])
+    assert tree(out) == tree(tmp_path / "whole")
 
 
 def test_several_folders_into_one(several, tmp_path, whole, tree) -> None:
