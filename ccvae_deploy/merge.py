@@ -43,7 +43,7 @@ class Merged:
     """What a merge came to.
 
     Attributes:
-        sources: sources with records, once per edit; `receipts` are their outputs.
+        sources: sources with records; `receipts` are those of their outputs.
         absent: shards `I/N` of which there are no records, while there are records of other parts of N.
     """
 
@@ -99,11 +99,13 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
             raise UsageError(f"{folders[0]} holds no records; give output folders of `edit --shard`")
         settings, failures = _joined_settings(parts), _joined_failures(parts)
         # all records are compared before anything is written
-        receipts = sum(len(lines) for _, lines, _ in _joined(parts))
+        sources, receipts, last = 0, 0, ""
+        for (source, _), lines, _ in _joined(parts):
+            sources, receipts, last = sources + (source != last), receipts + len(lines), source
         if not target.exists():
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
-        sources = _write(target, parts, settings, failures)
+        _write(target, parts, settings, failures)
     return Merged(target, sources, receipts, _absent(parts))
 
 
@@ -165,16 +167,13 @@ def _joined(parts: Sequence[_Part]) -> Iterator[tuple[Key, list[bytes], Path]]:
         yield before
 
 
-def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure]) -> int:
+def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure]) -> None:
     """Settings before the receipts that name them, outputs too, and old records only go when the new ones are there."""
-    groups = 0
 
     def lines(store: Store) -> Iterator[bytes]:
-        nonlocal groups
         for _, some, folder in _joined(parts):
             if folder.resolve() != target.resolve():
                 _copy(store, some, folder)
-            groups += 1
             yield from some
 
     replace_file(target / SETTINGS, [settings_text(settings)])
@@ -186,7 +185,6 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
             # a shard is known by its settings, and its receipts need them, so they go last
             for name in (part.names.receipts, part.names.failures, part.names.settings):
                 (target / name).unlink(missing_ok=True)
-    return groups
 
 
 def _copy(store: Store, lines: Iterable[bytes], folder: Path) -> None:

@@ -62,7 +62,8 @@ def test_shards_at_the_same_time_lose_nothing(tmp_path, whole, run, tree) -> Non
     with ThreadPoolExecutor(len(runs)) as pool:
         work = [pool.submit(run, out, shard=shard, set=[asked]) for shard, asked in runs]
         assert sum(one.result().written for one in work) == 36
-    merge_folders([out])
+    merged = merge_folders([out])
+    assert (merged.sources, merged.receipts) == (9, 36)
     run(tmp_path / "whole", set=["young=0"])
     assert tree(out) == tree(tmp_path / "whole")
 
