@@ -116,7 +116,7 @@ def test_killed_anywhere_and_started_again(one, whole, monkeypatch, stage, after
 def test_results_that_contradict_each_other_are_refused(several, tmp_path, run, tree) -> None:
     run(tmp_path / "other", seed=1)
     before = tree(several[0])
-    with pytest.raises(UsageError, match=r"hold different results of .* for smiling=1; leave one of them out"):
+    with pytest.raises(UsageError, match=r"hold different results of .* for smiling=1; leave the older one out"):
         merge_folders([several[0], tmp_path / "other"], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
     assert tree(several[0]) == before
