@@ -80,13 +80,14 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
     a kill, or a second time, it ends the same.
 
     Raises:
-        UsageError: a folder without records, a shard that was cut off, records that contradict each other, or another
+        UsageError: an `out` that cannot be written, a folder without records, a shard that was cut off, records that contradict each other, or another
             run in one of the folders; nothing was changed.
         WriteError: the disk is full or refuses.
     """
     if out is None and len(folders) != 1:
         raise UsageError(f"{len(folders)} folders to merge: give a folder for all of them with --out")
     target = out or folders[0]
+    check_out(target, [])
     missing = next((folder for folder in folders if not folder.is_dir()), None)
     if missing is not None:
         raise UsageError(f"{missing} is no folder; give output folders of `edit --shard`")
@@ -104,7 +105,6 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
         for (source, _), lines, _ in _joined(parts):
             sources, receipts, last = sources + (source != last), receipts + len(lines), source
         if not target.exists():
-            check_out(target, [])
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
         _write(target, parts, settings, failures)
