@@ -80,8 +80,8 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
     a kill, or a second time, it ends the same.
 
     Raises:
-        UsageError: an `out` that cannot be written, a folder without records, a shard that was cut off, records that contradict each other, or another
-            run in one of the folders; nothing was changed.
+        UsageError: an `out` that cannot be written, a folder without records, a shard that was cut off, records that
+            contradict each other, or another run in one of the folders; nothing was changed.
         WriteError: the disk is full or refuses.
     """
     if out is None and len(folders) != 1:
