@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 
-.PHONY: install demo test lint picture measure
+.PHONY: install demo test lint picture measure web-test
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,11 @@ picture: install
 # The figures of the README, with the bundle that `make demo` left.
 measure: install
 	$(BIN)/python tests/benchmarks/measure.py demo/runs/latest/bundle-onnx
+
+# The graphs in onnxruntime-web under Node, which needs npm; `make test` passes this over where the package is missing.
+web-test: install
+	cd tests/web && npm install --no-package-lock --no-audit --no-fund
+	CCVAE_REPORT=1 $(BIN)/pytest -s tests/ccvae_export/test_runtimes.py
 
 lint: install
 	$(BIN)/ruff check .

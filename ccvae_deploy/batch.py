@@ -2,7 +2,7 @@
 
     read(task)              a source decoded, in any thread
     start(editor, reads)    encode, change, decode; hand the pictures to a pool that composites and encodes them
-    finish(editor, batch)   look again at what was rendered: files in memory and their receipts
+    finish(editor, batch, pool)   look again at what was rendered: files in memory and their receipts
 
 `Task` goes in, `Finished` or `Failure` comes out; both can be pickled, so a batch can be done anywhere.
 """
@@ -10,7 +10,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from .errors import ImageError
 from .folder import Source, output_name
 from .images import Format, Picture
 from .receipts import Failure, Receipt, Settings
+from .redraw import Place, keep_drawing
 from .request import EditRequest
 
 ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
@@ -99,7 +100,14 @@ class _Pending:
 
     row: int
     wanted: Wanted
-    rendered: list[Future[Rendered]]
+    read: Read
+    unedited: Array
+    rendered: list[Future[Rendered]] = field(default_factory=list)
+
+    def submit(self, editor: Editor, pool: Executor, image: Array) -> Future[Rendered]:
+        """Hand one decoded image to a pool."""
+        picture, format = self.read.picture, self.wanted.format(self.read.picture.format)
+        return pool.submit(write_out, picture, image, self.unedited, self.wanted.request, format, editor)
 
 
 @dataclass(frozen=True)
@@ -141,44 +149,55 @@ def start(editor: Editor, reads: Sequence[Read], pool: Executor) -> Batch:
     decoded = iter(editor.decode(np.concatenate([latents[row, wanted.settings.id] for row, wanted in units])))
     pending = []
     for row, wanted in units:
-        picture, request = reads[row].picture, wanted.request
-        format, unedited = wanted.format(picture.format), encoded.decoded[row]
-        futures = [
-            pool.submit(write_out, picture, next(decoded), unedited, request, format, editor)
-            for _ in range(request.samples)
-        ]
-        pending.append(_Pending(row, wanted, futures))
+        unit = _Pending(row, wanted, reads[row], encoded.decoded[row])
+        unit.rendered.extend(unit.submit(editor, pool, next(decoded)) for _ in range(wanted.request.samples))
+        pending.append(unit)
     return Batch(reads, encoded, pending)
 
 
-def finish(editor: Editor, batch: Batch) -> Iterator[Finished | Failure]:
-    """Classify what was rendered; gives the files of a source under an edit, or why there are none."""
-    done: list[tuple[_Pending, list[Rendered]]] = []
+def finish(editor: Editor, batch: Batch, pool: Executor) -> Iterator[Finished | Failure]:
+    """Classify what was rendered, redraw where that is asked; gives the files of a source under an edit, or why not."""
+    by_edit: dict[str, list[_Pending]] = {}
     for unit in batch.pending:
+        by_edit.setdefault(unit.wanted.settings.id, []).append(unit)
+    for units in by_edit.values():
+        yield from _finish_edit(editor, batch.encoded, units, pool)
+
+
+def _finish_edit(
+    editor: Editor, encoded: Encoded, units: Sequence[_Pending], pool: Executor
+) -> Iterator[Finished | Failure]:
+    """The sources of a batch under one edit."""
+    rows, wanted = [unit.row for unit in units], units[0].wanted
+    part = Encoded(encoded.z[rows], encoded.before[rows], encoded.decoded[rows], encoded.control[rows])
+    first: dict[Place, Rendered] = {}
+    for i, unit in enumerate(units):
         try:
-            done.append((unit, [future.result() for future in unit.rendered]))
+            first |= {(i, k): one for k, one in enumerate([future.result() for future in unit.rendered])}
         except ImageError as error:
-            yield failure(batch.reads[unit.row].task.source, error)
-    if not done:
+            yield failure(unit.read.task.source, error)
+    if not first:
         return
-    after = iter(editor.classify(np.stack([one.seen for _, rendered in done for one in rendered])))
-    for unit, rendered in done:
-        one = batch.reads[unit.row]
-        source, wanted = one.task.source.relative, unit.wanted
+
+    def again(places: Sequence[Place], decoded: Array) -> list[Rendered]:
+        futures = [units[i].submit(editor, pool, image) for (i, _), image in zip(places, decoded, strict=True)]
+        return [future.result() for future in futures]
+
+    names = [unit.read.task.source.relative for unit in units]
+    kept = keep_drawing(editor, wanted.request, part, names, first, again)
+    for i, unit in enumerate(units):
+        if (i, 0) not in kept:
+            continue
         outputs = []
-        for k, name in enumerate(wanted.outputs(one.task.stem, one.picture.format)):
+        for k, name in enumerate(wanted.outputs(unit.read.task.stem, unit.read.picture.format)):
+            one = kept[i, k]
             receipt = editor.receipt(
-                wanted.request,
-                batch.encoded,
-                unit.row,
-                k,
-                next(after),
-                rendered[k].pixel_change,
-                wanted.settings.id,
+                *(wanted.request, part, i, k, one.after, one.result.pixel_change, wanted.settings.id),
+                attempt=one.attempt,
             )
-            data = rendered[k].data
-            outputs.append(Output(name, data, receipt.placed(source, one.digest, name, data)))
-        yield Finished(source, one.digest, wanted, tuple(outputs))
+            data = one.result.data
+            outputs.append(Output(name, data, receipt.placed(names[i], unit.read.digest, name, data)))
+        yield Finished(names[i], unit.read.digest, wanted, tuple(outputs))
 
 
 def failure(source: Source, error: ImageError) -> Failure:

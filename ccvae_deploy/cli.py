@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from . import __version__
 from .errors import CCVAEError, UsageError
 from .latest import LATEST, follow
+from .terminal import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -150,13 +151,21 @@ def edit(
     plan: Annotated[
         Path | None, typer.Option(metavar="CSV", help="What to change, image by image: file,label,label,...")
     ] = None,
+    vary: Annotated[
+        list[str] | None, typer.Option(metavar="LABEL", help="Redraw a label within the state it has; repeat for more.")
+    ] = None,
+    until_reached: Annotated[
+        int, typer.Option(metavar="N", help="Draw up to N times until the written image classifies as asked.")
+    ] = 1,
     samples: Annotated[int, typer.Option(help="Draws per image.")] = 1,
     bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-edited]")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
     mode: Annotated[str, typer.Option(help="sample, mean or closest.")] = "sample",
     strength: Annotated[float, typer.Option(help="1 is the asked label, above 1 beyond it.")] = 1.0,
-    confidence: Annotated[float, typer.Option(help="What --mode closest must reach.")] = 0.9,
+    confidence: Annotated[
+        float, typer.Option(help="How sure the classifier must be: --mode closest, and bundles without a prior.")
+    ] = 0.9,
     compose: Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")] = (
         "residual"
     ),
@@ -176,6 +185,8 @@ def edit(
     options: JobOptions = {
         "bundle": bundle or follow(LATEST) / "bundle-onnx",
         "set": set_ or (),
+        "vary": vary or (),
+        "until_reached": until_reached,
         "plan": plan,
         "samples": samples,
         "out": out,
@@ -219,6 +230,75 @@ def merge(
     print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
 
 
+@app.command()
+def inspect(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[BUNDLE]",
+            help="A bundle, a run, or one .onnx, .pt, .pt2 or .safetensors file. [runs/latest/bundle-onnx]",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    allow_torchscript: Annotated[
+        bool,
+        typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source."),
+    ] = False,
+) -> None:
+    """Print what a bundle, or one exported file alone, says of itself, and whether it opens."""
+    from .inspection import inspect as inspect_path
+
+    report = inspect_path(bundle or follow(LATEST) / "bundle-onnx", allow_torchscript=allow_torchscript)
+    if json:
+        print(_json(report.to_json()))
+    else:
+        _console().print(report.table())
+    if report.problem:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what is wrong with this machine: versions, onnxruntime, GPU, threads, folders; with the remedy."""
+    from .doctor import diagnose
+
+    diagnosis = diagnose()
+    print(_json(diagnosis.to_json()) if json else diagnosis.text())
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
+
+
+@app.command()
+def variance(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")],
+    out: Annotated[Path, typer.Option(help="Where the maps go: .png, .npy or .safetensors.")],
+    labels: Annotated[str | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
+    samples: Annotated[int, typer.Option(help="Draws per label, 2 to 100.")] = 64,
+    bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
+    provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    allow_torchscript: Annotated[
+        bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
+    ] = False,
+) -> None:
+    """Show where draws of each label differ: green overlays, or the maps as arrays."""
+    from .variance import variance as write_variance
+
+    found = write_variance(
+        image,
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        out=out,
+        labels=[name for name in (labels or "").split(",") if name.strip()],
+        samples=samples,
+        seed=seed,
+        provider=provider,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    print(f"{out} shows where {samples} draws of {', '.join(found.labels)} differ")
+
+
 @data_app.command()
 def portraits(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
@@ -243,9 +323,16 @@ def _misused(error: typer.TyperException) -> typer.Exit:
 
 
 def _failed(message: str, code: int) -> typer.Exit:
-    # a file name may hold line breaks
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+    # a message may carry names from a stranger's file
+    print(f"error: {printable(message)}", file=sys.stderr)
     return typer.Exit(code)
+
+
+def _json(content: object) -> str:
+    """JSON that a terminal may show: ASCII, and no control character."""
+    from json import dumps
+
+    return dumps(content, indent=2).replace("\x7f", "\\u007f")
 
 
 def _needs_train_extra(command: str) -> None:

@@ -13,7 +13,7 @@ from .batch import Task, Wanted
 from .errors import ImageError
 from .images import Format
 from .job import Job, JobOptions, settle
-from .summary import shown
+from .terminal import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -132,6 +132,6 @@ def forecast_table(forecast: Forecast) -> "Table":
     rough = f", about {forecast.bytes / 1e6:,.1f} MB if each is as large as its source" if forecast.outputs else ""
     table.add_row("would write", f"{forecast.outputs:,} images{rough}")
     for number, name in enumerate(forecast.examples):
-        table.add_row("" if number else "such as", shown(name))
-    table.add_row("into", shown(str(forecast.out)))
+        table.add_row("" if number else "such as", printable(name))
+    table.add_row("into", printable(str(forecast.out)))
     return table

@@ -9,21 +9,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import images, interventions
+from . import images
 from .bundle import Bundle, open_bundle
 from .errors import ImageError
 from .images import Format, Picture
-from .interventions import Block
-from .noise import latent_noise
+from .latents import Latents
+from .outcome import outcomes
 from .receipts import Receipt, Settings
-from .request import EditRequest, Value, make_request
+from .redraw import Place, keep_drawing
+from .request import EditRequest, RequestOptions, Value, make_request
 from .schema import LabelSet
+from .variance import Variance, variance_maps
 
 Array = NDArray[np.float32]
 
@@ -63,6 +65,14 @@ class Rendered:
 
 
 @dataclass(frozen=True)
+class Look:
+    """One output in memory, and what the encoder sees of it, (C, S, S)."""
+
+    picture: Picture
+    seen: Array
+
+
+@dataclass(frozen=True)
 class Edit:
     """The results of one image: pictures and their receipts, one per sample."""
 
@@ -81,7 +91,7 @@ class Editor:
     def __init__(self, bundle: Bundle, batch_size: int = BATCH) -> None:
         self.bundle = bundle
         self.batch_size = batch_size
-        self._head: tuple[Array, Array] | None = None
+        self.latents = Latents(bundle, self._batched)
 
     @classmethod
     def open(
@@ -112,6 +122,8 @@ class Editor:
         strength: float = 1.0,
         confidence: float = 0.9,
         compose: str = "residual",
+        until_reached: int = 1,
+        vary: Sequence[str] = (),
         set: Mapping[str, Value] | None = None,
         **labels: Value,
     ) -> Edit:
@@ -119,6 +131,8 @@ class Editor:
 
         Args:
             image: a path, a Pillow image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
+            samples, seed, mode, strength, confidence, compose, until_reached: as in `EditRequest`.
+            vary: labels to redraw within the state they have.
             set: labels by name, for names that are no Python names or are taken by other arguments.
             labels: labels as keywords, such as `smiling=1`.
 
@@ -127,30 +141,66 @@ class Editor:
             LabelError: an unknown label or a value outside its range.
             UsageError: another argument outside its range.
         """
-        request = make_request(
-            self.labels,
+        request = self.request(
             {**(set or {}), **labels},
+            vary=vary,
             samples=samples,
             seed=seed,
             mode=mode,
             strength=strength,
             confidence=confidence,
             compose=compose,
+            until_reached=until_reached,
         )
         picture, name, digest = _open(image)
         encoded = self.encode(images.network_input(picture, self.bundle.manifest.image)[None])
-        changed = self.changed(request, encoded, [name])[0]
-        pictures = [render(picture, changed[k], encoded.decoded[0], request) for k in range(samples)]
-        seen = np.stack([images.network_input(result, self.bundle.manifest.image) for result in pictures])
-        after = self.classify(seen)
+
+        def look(_: Sequence[Place], decoded: Array) -> list[Look]:
+            results = [render(picture, image, encoded.decoded[0], request) for image in decoded]
+            return [Look(result, images.network_input(result, self.bundle.manifest.image)) for result in results]
+
+        places = [(0, k) for k in range(samples)]
+        first = look(places, self.changed(request, encoded, [name])[0])
+        kept = keep_drawing(self, request, encoded, [name], dict(zip(places, first, strict=True)), look)
         settings = self.settings(request, "png").id
-        receipts = [
-            self.receipt(request, encoded, 0, k, after[k], images.pixel_change(picture, result), settings).placed(
-                name, digest, ""
-            )
-            for k, result in enumerate(pictures)
-        ]
-        return Edit([images.to_pil(result) for result in pictures], receipts)
+        receipts = []
+        for (_, k), one in kept.items():
+            change = images.pixel_change(picture, one.result.picture)
+            receipt = self.receipt(request, encoded, 0, k, one.after, change, settings, one.attempt)
+            receipts.append(receipt.placed(name, digest, ""))
+        return Edit([images.to_pil(one.result.picture) for one in kept.values()], receipts)
+
+    def variance(
+        self,
+        image: str | PathLike[str] | Image.Image | NDArray[np.uint8],
+        *,
+        labels: Sequence[str] = (),
+        samples: int = 64,
+        seed: int = 0,
+    ) -> Variance:
+        """Where draws of each label differ while it keeps its state, and everything else stays.
+
+        Args:
+            labels: which labels, in this order; none means all.
+            samples: draws per label, 2 to 100.
+
+        Raises:
+            ImageError: the image cannot be read.
+            LabelError: an unknown label.
+            UsageError: `samples` or `seed` outside its range.
+        """
+        picture, name, _ = _open(image)
+        return variance_maps(self, picture, name, labels, samples, seed)
+
+    def request(self, asked: Mapping[str, Value] | Sequence[str], **options: Unpack[RequestOptions]) -> EditRequest:
+        """A request that this bundle can do; see `make_request` for arguments and errors.
+
+        Raises:
+            BundleError: the classifier is not of the form that `closest` and `vary` need.
+        """
+        request = make_request(self.labels, asked, **options)
+        self.latents.check(request)
+        return request
 
     def encode(self, seen: Array) -> Encoded:
         """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
@@ -163,43 +213,21 @@ class Editor:
         """Label probabilities at the posterior mean of network inputs (N, C, S, S): (N, Y)."""
         return self._probabilities(self._batched(lambda part: self.bundle.encode(part)[0], seen))
 
-    def edited_latents(self, request: EditRequest, z: Array, before: Array, names: Sequence[str]) -> Array:
+    def decode(self, z: Array) -> Array:
+        """Decoder output of latents (N, Z): (N, C, S, S) in [0, 1]."""
+        return self._batched(self.bundle.decode, z)
+
+    def edited_latents(
+        self, request: EditRequest, z: Array, before: Array, names: Sequence[str], attempt: int = 0
+    ) -> Array:
         """z with the asked blocks replaced, (N, K, Z); `names` are the relative paths that key the noise."""
-        layout = self.bundle.manifest.layout
-        noise = np.stack([latent_noise(request.seed, name, request.samples, layout.z_c) for name in names])
-        target = (before > 0.5).astype(np.float32)
-        replaced: dict[int, Array] = {}
-        for asked in request.asked:
-            columns = layout.slices[asked.label]
-            block = self._block(target, asked.label, asked.value, request.strength)
-            if request.mode == "closest":
-                weight, bias = self._classifier_head()
-                moved = interventions.closest(
-                    z[:, columns],
-                    weight[columns, asked.label],
-                    float(bias[asked.label]),
-                    block.scale,
-                    int(asked.value),
-                    request.confidence,
-                )
-                replaced[asked.label] = moved[:, None]
-            elif request.mode == "mean":
-                replaced[asked.label] = block.loc[:, None]
-            else:
-                spread = Block(block.loc[:, None], block.scale[:, None])
-                replaced[asked.label] = interventions.draw(spread, noise[:, :, columns])
-        copies = np.repeat(z[:, None], request.samples, axis=1)
-        return interventions.intervene(copies, replaced, layout.slices)
+        return self.latents.edited(request, z, before, names, attempt)
 
     def changed(self, request: EditRequest, encoded: Encoded, names: Sequence[str]) -> Array:
         """Decoder output of the edited latents, (N, K, C, S, S)."""
         latents = self.edited_latents(request, encoded.z, encoded.before, names)
         flat = self.decode(latents.reshape(-1, latents.shape[-1]))
         return flat.reshape(*latents.shape[:2], *flat.shape[1:])
-
-    def decode(self, z: Array) -> Array:
-        """Decoder output of latents (M, Z): (M, C, S, S) in [0, 1]."""
-        return self._batched(self.bundle.decode, z)
 
     def settings(self, request: EditRequest, format: str) -> Settings:
         """What decides the bytes of an output."""
@@ -213,31 +241,36 @@ class Editor:
             confidence=request.confidence,
             compose=request.compose,
             format=format,
+            until_reached=request.until_reached,
         )
 
     def receipt(
-        self, request: EditRequest, encoded: Encoded, row: int, sample: int, after: Array, change: float, settings: str
+        self,
+        request: EditRequest,
+        encoded: Encoded,
+        row: int,
+        sample: int,
+        after: Array,
+        change: float,
+        settings: str,
+        attempt: int = 0,
     ) -> Receipt:
         """The record of one output, its place yet to be filled in."""
         before = encoded.before[row]
+        found = outcomes(self.labels, request.asked, before, after)
         kept = np.ones(len(after), bool)
-        reached = True
-        for asked in request.asked:
-            columns = self.labels.columns[asked.label]
-            kept[columns] = False
-            if self.labels.labels[asked.label].kind == "binary":
-                reached &= bool((after[columns][0] > 0.5) == (asked.value >= 0.5))
-            else:
-                reached &= int(after[columns].argmax()) == int(asked.value)
+        for label in found:
+            kept[self.labels.columns[label]] = False
         drift = float(np.abs(after - before)[kept].mean()) if kept.any() else 0.0
         return Receipt(
             sample=sample,
+            attempt=attempt,
             seed=request.seed,
             mode=request.mode,
             asked=request.values,
             before=self._named(before),
             after=self._named(after),
-            reached=reached,
+            reached=all(one.reached for one in found.values()),
             drift=drift,
             pixel_change=change,
             control=float(encoded.control[row]),
@@ -261,29 +294,6 @@ class Editor:
                 odds = np.exp(part - part.max(axis=1, keepdims=True))
                 probabilities[:, columns] = odds / odds.sum(axis=1, keepdims=True)
         return probabilities
-
-    def _block(self, target: Array, label: int, value: float, strength: float) -> Block:
-        """p(z_i|y_i) at the asked value for every source, from the conditional prior graph, (N, d)."""
-        columns, block = self.labels.columns[label], self.bundle.manifest.layout.slices[label]
-
-        def at(state: Array | float) -> Block:
-            y = target.copy()
-            y[:, columns] = state
-            both = self._batched(lambda part: np.stack(self.bundle.conditional_prior(part), axis=1), y)
-            return Block(both[:, 0, block], both[:, 1, block])
-
-        if self.labels.labels[label].kind == "categorical":
-            return at(np.eye(columns.stop - columns.start, dtype=np.float32)[int(value)])
-        return interventions.between(at(0), at(1), interventions.position(value, strength))
-
-    def _classifier_head(self) -> tuple[Array, Array]:
-        """Weights (Zc, Y) and bias (Y,) of the linear classifier, read from its graph at 0 and at unit vectors."""
-        if self._head is None:
-            width = self.bundle.manifest.layout.z_c
-            probes = np.concatenate([np.zeros((1, width), np.float32), np.eye(width, dtype=np.float32)])
-            logits = self._batched(self.bundle.classify, probes)
-            self._head = logits[1:] - logits[0], logits[0]
-        return self._head
 
     def _batched(self, graph: Callable[[Array], Array], rows: Array) -> Array:
         """Run a graph on batches of one size; the last is padded with copies of its first row."""

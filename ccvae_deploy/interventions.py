@@ -46,19 +46,23 @@ def draw(block: Block, noise: Array) -> Array:
     return drawn
 
 
-def closest(z_i: Array, weight: Array, bias: float, scale: Array, value: int, confidence: float) -> Array:
+def closest(z_i: Array, weight: Array, bias: float, scale: Array, value: float, confidence: float) -> Array:
     """The smallest move of a binary label's block after which q(y_i = value|z_i) is at least `confidence`.
 
     Minimise |S^-1 (z' - z)|^2 subject to s (w . z' + b) >= logit(confidence), with s = 2 value - 1 and S the
     conditional prior's scale: z' = z + S^2 w s max(0, gap) / (w . S^2 w), gap = logit(confidence) - s (w . z + b)
-    (appendix A's intervention, in closed form).
+    (appendix A's intervention, in closed form). A soft value v is met exactly instead, q(y_i = 1|z'_i) = v:
+    s = 1, and gap = logit(v) - (w . z + b) of either sign.
 
     Args:
         z_i: (N, d). weight: (d,). scale: (d,) or (N, d).
     """
-    sign = np.float32(2 * value - 1)
-    target = np.float32(np.log(confidence / (1 - confidence)))
-    gap = np.maximum(target - sign * (z_i @ weight + np.float32(bias)), np.float32(0))
+    soft = value not in (0, 1)
+    sign = np.float32(1 if soft else 2 * value - 1)
+    sure = value if soft else confidence
+    gap = np.float32(np.log(sure / (1 - sure))) - sign * (z_i @ weight + np.float32(bias))
+    if not soft:
+        gap = np.maximum(gap, np.float32(0))
     direction = np.square(scale) * weight
     length = np.maximum((direction * weight).sum(axis=-1), np.finfo(np.float32).tiny)
     moved: Array = z_i + direction * (sign * gap / length)[..., None]

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Required, Unpack, get_args
 
@@ -15,7 +15,7 @@ from .images import Format
 from .ledger import Ledger
 from .plan import read_plan
 from .records import Group
-from .request import EditRequest, RequestOptions, Value, make_request
+from .request import EditRequest, RequestOptions, Value
 from .store import Store
 
 OUTPUTS = 64
@@ -92,18 +92,19 @@ def settle(
     **options: Unpack[RequestOptions],
 ) -> Job:
     """Check everything that can be checked before work; see `edit_folder` for arguments and errors."""
-    _refuse_options(format, batch_size, set, plan)
+    _refuse_options(format, batch_size, set, options.get("vary", ()), plan)
     part = parse_shard(shard) if shard else None
     target = out or default_out(inputs)
     found = scan(inputs)
     check_out(target, inputs)
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
     if plan is None:
-        request = make_request(editor.labels, set, **options)
+        request = editor.request(set, **options)
         asked = {source.relative: [request] for source in found.sources}
         title = f"{request.name}, {request.samples} samples each"
     else:
-        asked = read_plan(plan, editor.labels, found.sources, **options)
+        options.pop("vary", None)
+        asked = read_plan(plan, editor.labels, found.sources, partial(editor.request, **options))
         title = f"by plan, {next(iter(asked.values()))[0].samples} samples each"
     wanted: dict[str, Wanted] = {}
     for requests in asked.values():
@@ -132,15 +133,15 @@ def _tasks(
     return tuple(tasks)
 
 
-def _refuse_options(format: str, batch_size: int, set: Sequence[str] | Mapping[str, Value], plan: Path | None) -> None:
+def _refuse_options(
+    format: str, batch_size: int, set: Sequence[str] | Mapping[str, Value], vary: Sequence[str], plan: Path | None
+) -> None:
     if format != "same" and format not in get_args(Format):
         raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
     if not 1 <= batch_size <= 4096:
         raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
-    if plan is not None and set:
-        raise UsageError("--set and --plan both say what to change; give one of them")
-    if plan is None and not set:
-        raise UsageError("nothing to change: give at least one --set LABEL=VALUE, or --plan PLAN.csv")
+    if plan is not None and (set or vary):
+        raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
 
 
 def _refuse_conflicts(job: Job) -> None:

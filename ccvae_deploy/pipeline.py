@@ -61,7 +61,7 @@ def edit_folder(
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
         allow_torchscript: open a TorchScript bundle, which is code.
-        samples, seed, mode, strength, confidence, compose: as in `EditRequest`.
+        vary, samples, seed, mode, strength, confidence, compose, until_reached: as in `make_request`.
 
     Raises:
         CCVAEError: refused, and nothing was written.
@@ -96,9 +96,9 @@ def _run(job: Job, threads: int) -> Tally:
             for reads in _batches(job, pool, bar):
                 waiting.append(_start(job, pool, reads))
                 if len(waiting) == IN_FLIGHT:
-                    _finish(job, waiting.popleft(), tally, bar)
+                    _finish(job, pool, waiting.popleft(), tally, bar)
             while waiting:
-                _finish(job, waiting.popleft(), tally, bar)
+                _finish(job, pool, waiting.popleft(), tally, bar)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -159,9 +159,9 @@ def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
     return batch.start(job.editor, reads, pool)
 
 
-def _finish(job: Job, begun: Batch, tally: Tally, bar: Reporter) -> None:
+def _finish(job: Job, pool: ThreadPoolExecutor, begun: Batch, tally: Tally, bar: Reporter) -> None:
     """Write what a batch has become, then note it."""
-    for result in batch.finish(job.editor, begun):
+    for result in batch.finish(job.editor, begun, pool):
         try:
             if isinstance(result, Finished):
                 _write(job, result)

@@ -4,13 +4,13 @@ import csv
 import os
 import posixpath
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO, Unpack
+from typing import Protocol, TextIO
 
 from .errors import CCVAEError, UsageError, nearest
 from .folder import UNSAFE, Source
-from .request import EditRequest, RequestOptions, make_request
+from .request import VARY, EditRequest, Value
 from .schema import LabelSet, folded
 
 FILE = "file"
@@ -20,14 +20,19 @@ MAX_BYTES, MAX_ROWS = 1 << 28, 2_000_000
 """Larger plans are to be split; each edit that differs from all others takes memory."""
 
 
-def read_plan(
-    path: Path, labels: LabelSet, sources: Sequence[Source], **options: Unpack[RequestOptions]
-) -> dict[str, list[EditRequest]]:
+class Maker(Protocol):
+    """Checks what is asked of an image, as `Editor.request` does with the other options filled in."""
+
+    def __call__(self, asked: Mapping[str, Value], *, vary: Sequence[str]) -> EditRequest:
+        """The request, or a CCVAEError."""
+
+
+def read_plan(path: Path, labels: LabelSet, sources: Sequence[Source], make: Maker) -> dict[str, list[EditRequest]]:
     """The edits of every source that a plan names, by the source's relative path, in the order of their names.
 
     One row per image and edit: column `file` holds the path relative to the input folder (or the path as it was
-    given), every other column is a label, and a blank cell leaves that label alone. UTF-8, with or without a byte order
-    mark. Rows are counted as a spreadsheet does: the header is row 1.
+    given), every other column is a label. A cell holds a value or `vary`; a blank one leaves the label alone. UTF-8,
+    with or without a byte order mark. Rows are counted as a spreadsheet does: the header is row 1.
 
     Raises:
         UsageError: no readable CSV, an unknown file, a row that says nothing, or two rows that say the same.
@@ -51,7 +56,9 @@ def read_plan(
             key = tuple(f"{name}={value}" for name, value in values.items())
             if key not in requests:
                 try:
-                    requests[key] = make_request(labels, values, **options)
+                    varied = [name for name, cell in values.items() if folded(cell) == VARY]
+                    rest = {name: cell for name, cell in values.items() if name not in varied}
+                    requests[key] = make(rest, vary=varied)
                 except CCVAEError as error:
                     raise type(error)(f"{where} ({relative}): {error}") from error
             request = requests[key]

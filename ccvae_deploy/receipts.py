@@ -22,22 +22,27 @@ class Settings(Frozen):
     Attributes:
         bundle: sha256 of the bundle's manifest.
         edit: how output names call the edit.
+        asked: the value of each label, or `vary`.
+        until_reached: draws an output may take. At its default it is left out of the id, so that folders that were
+            written before it existed stay valid.
     """
 
     bundle: str
     edit: str
-    asked: dict[str, float]
+    asked: dict[str, float | str]
     seed: int
     mode: str
     strength: float
     confidence: float
     compose: str
     format: str
+    until_reached: int = 1
 
     @property
     def id(self) -> str:
         """16 hex digits that name these settings in receipts."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+        text = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Receipt(Frozen):
@@ -47,11 +52,13 @@ class Receipt(Frozen):
         source, output: paths relative to the input and output folder; `source_sha256` is that of the source's bytes.
         output_bytes, output_sha256: size and hash of the written file.
         before, after: label probabilities of the source, and of the written pixels.
-        reached: every asked label is on the asked side of 0.5, or is the most probable class.
+        reached: every asked label is on the asked side of 0.5, or is the most probable class; a varied one kept its
+            side or class.
         drift: mean |after - before| over the labels that were not asked.
         pixel_change: mean absolute difference to the source, in levels of 255.
         control: the same between the network's input and its plain reconstruction: the model's own blur.
         settings: names an entry of settings.json.
+        attempt: which draw of the sample was kept, counted from 0; above 0 only with `until_reached`.
     """
 
     source: str = ""
@@ -62,7 +69,7 @@ class Receipt(Frozen):
     sample: int
     seed: int
     mode: str
-    asked: dict[str, float]
+    asked: dict[str, float | str]
     before: dict[str, Figure]
     after: dict[str, Figure]
     reached: bool
@@ -70,6 +77,7 @@ class Receipt(Frozen):
     pixel_change: Figure
     control: Figure
     settings: str
+    attempt: int = 0
 
     def placed(self, source: str, digest: str, output: str, data: bytes = b"") -> "Receipt":
         """The same record with its source, and the name and bytes of its output, filled in."""

@@ -12,8 +12,10 @@ Mode = Literal["sample", "mean", "closest"]
 Compose = Literal["residual", "decode"]
 Value = float | str
 
+VARY = "vary"
 MAX_SAMPLES = 100
 """File names number samples with two digits."""
+MAX_ATTEMPTS = 100
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,13 @@ class Asked:
 
     Attributes:
         label: its position in the bundle.
-        value: in [0, 1] for a binary label, the class index for a categorical one.
-        spelled: `label=value` as file names carry it.
+        value: in [0, 1] for a binary label, the class index for a categorical one; None varies the label within the
+            state it has.
+        spelled: `label=value` as file names carry it, or `label=vary`.
     """
 
     label: int
-    value: float
+    value: float | None
     spelled: str
 
 
@@ -36,9 +39,11 @@ class EditRequest:
     """A checked request; `asked` is in the bundle's label order.
 
     Attributes:
-        mode: `sample` draws the block from p(z_i|y_i), `mean` takes its mean, `closest` makes the smallest move that
-            reaches `confidence`.
+        mode: how labels get their value: `sample` draws the block from p(z_i|y_i), `mean` takes its mean, `closest`
+            makes the smallest move that reaches `confidence`. Varied labels are always drawn.
         strength: 1 is the asked label, 0 its opposite, above 1 beyond it.
+        confidence: what `closest` reaches, and what a draw without a conditional prior must have.
+        until_reached: how many draws an output may take until it classifies as asked.
         compose: `residual` adds the change to the original, `decode` gives the decoder's image.
     """
 
@@ -49,6 +54,7 @@ class EditRequest:
     strength: float
     confidence: float
     compose: Compose
+    until_reached: int = 1
 
     @property
     def name(self) -> str:
@@ -56,43 +62,53 @@ class EditRequest:
         return ",".join(asked.spelled for asked in self.asked)
 
     @property
-    def values(self) -> dict[str, float]:
-        """What was asked, by the spelling of the label."""
-        return {asked.spelled.rpartition("=")[0]: asked.value for asked in self.asked}
+    def values(self) -> dict[str, float | str]:
+        """What was asked, by the spelling of the label; `vary` for a varied one."""
+        return {one.spelled.rpartition("=")[0]: VARY if one.value is None else one.value for one in self.asked}
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn, so that samples and attempts differ."""
+        return any(one.value is None or self.mode == "sample" for one in self.asked)
 
 
 class RequestOptions(TypedDict, total=False):
     """How an edit is done; every key has a default, see `EditRequest`."""
 
+    vary: Sequence[str]
     samples: int
     seed: int
     mode: str
     strength: float
     confidence: float
     compose: str
+    until_reached: int
 
 
 def make_request(
     labels: LabelSet,
     asked: Mapping[str, Value] | Sequence[str],
     *,
+    vary: Sequence[str] = (),
     samples: int = 1,
     seed: int = 0,
     mode: str = "sample",
     strength: float = 1.0,
     confidence: float = 0.9,
     compose: str = "residual",
+    until_reached: int = 1,
 ) -> EditRequest:
-    """Check everything a user can ask.
+    """Check everything a user can ask that does not depend on the model.
 
     Args:
         asked: label to value, or `LABEL=VALUE` strings. A value is 0, 1, a number between, or a class name.
+        vary: labels to redraw within the state they have.
 
     Raises:
         LabelError: an unknown label or a value outside its range.
         UsageError: another argument outside its range, or a combination that cannot work.
     """
-    parsed = _parse(labels, asked)
+    parsed = _parse(labels, asked, [vary] if isinstance(vary, str) else vary)
     if not 1 <= samples <= MAX_SAMPLES:
         raise UsageError(f"--samples {samples}: expected 1 to {MAX_SAMPLES}")
     if not 0 <= seed < 2**63:
@@ -105,32 +121,47 @@ def make_request(
         raise UsageError(f"--strength {strength:g}: expected 0 to 10; 1 is the asked label")
     if not 0.5 < confidence < 1:
         raise UsageError(f"--confidence {confidence:g}: expected above 0.5 and below 1")
-    if mode != "sample" and samples > 1:
-        raise UsageError(
-            f"--samples {samples} with --mode {mode}: all would be equal; use --mode sample, or --samples 1"
-        )
-    for one in parsed:
-        label = labels.labels[one.label]
-        if mode == "closest" and (label.kind != "binary" or one.value not in (0, 1)):
-            raise UsageError(f"--mode closest with {one.spelled}: it takes binary labels and the values 0 and 1")
-        if label.kind == "categorical" and strength != 1:
+    if not 1 <= until_reached <= MAX_ATTEMPTS:
+        raise UsageError(f"--until-reached {until_reached}: expected 1 to {MAX_ATTEMPTS} draws")
+    request = EditRequest(parsed, samples, seed, mode, strength, confidence, compose, until_reached)  # type: ignore[arg-type]
+    _refuse_combinations(request, labels)
+    return request
+
+
+def _refuse_combinations(request: EditRequest, labels: LabelSet) -> None:
+    """Options that would change nothing, or that contradict each other."""
+    mode, strength = request.mode, request.strength
+    for option, count in (("--samples", request.samples), ("--until-reached", request.until_reached)):
+        if count > 1 and not request.draws:
+            raise UsageError(
+                f"{option} {count} with --mode {mode}: all would be equal; use --mode sample, or leave {option} out"
+            )
+    if all(one.value is None for one in request.asked) and (mode != "sample" or strength != 1):
+        raise UsageError("--mode and --strength are about --set, and --vary always draws; leave them out")
+    if mode == "closest" and strength != 1:
+        raise UsageError(f"--strength {strength:g} with --mode closest: how far it goes is --confidence")
+    for one in request.asked:
+        if one.value is not None and labels.labels[one.label].kind == "categorical" and strength != 1:
             raise UsageError(f"--strength {strength:g} with {one.spelled}: a categorical label has no opposite")
-    return EditRequest(parsed, samples, seed, mode, strength, confidence, compose)  # type: ignore[arg-type]
 
 
-def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str]) -> tuple[Asked, ...]:
-    pairs: list[tuple[str, Value]] = []
+def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str], vary: Sequence[str]) -> tuple[Asked, ...]:
+    pairs: list[tuple[str, Value | None]] = []
     pairs += asked.items() if isinstance(asked, Mapping) else map(_split, asked)
+    pairs += [(name, None) for name in vary]
     if not pairs:
-        raise UsageError("nothing to change: give at least one --set LABEL=VALUE")
+        raise UsageError("nothing to change: give at least one --set LABEL=VALUE or --vary LABEL")
     found: dict[int, Asked] = {}
     for name, value in pairs:
         position = labels.index(name)
         label = labels.labels[position]
         if position in found:
             raise LabelError(f"label {label.name} is set twice; give it one value")
-        spelled = f"{'_'.join(name.strip().lower().split())}={str(value).strip()}"
-        found[position] = Asked(position, _value(label, value), spelled)
+        spelled = "_".join(name.strip().lower().split())
+        if value is None:
+            found[position] = Asked(position, None, f"{spelled}={VARY}")
+        else:
+            found[position] = Asked(position, _value(label, value), f"{spelled}={str(value).strip()}")
     return tuple(found[position] for position in sorted(found))
 
 

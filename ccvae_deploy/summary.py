@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from .editor import Editor
 from .ledger import Ledger
-from .schema import Label, LabelSet
+from .outcome import outcomes
+from .request import VARY, Asked
+from .schema import LabelSet
+from .terminal import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -99,7 +102,7 @@ class _Figures:
         self.asked: dict[str, int] = {}
         self.hits: dict[str, int] = {}
         self.moves: dict[str, NDArray[np.int64]] = {}
-        self._named: dict[str, Label] = {}
+        self._by_settings: dict[str, dict[str, Asked]] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
         """One receipt: a label counts as reached where it was asked, and as drifting where it was not."""
@@ -107,26 +110,25 @@ class _Figures:
         self.every += row["reached"]
         self.change += row["pixel_change"]
         self.control += row["control"]
-        asked = {self._label(spelled).name: value for spelled, value in row["asked"].items()}
-        for name, value in asked.items():
+        asked = self._asked_of(row)
+        before, now = (np.array(list(row[key].values())) for key in ("before", "after"))
+        for name, outcome in zip(asked, outcomes(self.labels, list(asked.values()), before, now).values(), strict=True):
             self.asked[name] = self.asked.get(name, 0) + 1
-            self.hits[name] = self.hits.get(name, 0) + self._hit(name, value, row["after"])
+            self.hits[name] = self.hits.get(name, 0) + outcome.reached
         for name, after in row["after"].items():
             if name.partition("=")[0] not in asked:
                 histogram = self.moves.setdefault(name, np.zeros(BINS + 1, np.int64))
                 histogram[round(abs(after - row["before"][name]) * BINS)] += 1
 
-    def _hit(self, name: str, value: float, after: Mapping[str, float]) -> bool:
-        label = self._label(name)
-        if label.kind == "binary":
-            return (after[name] > 0.5) == (value >= 0.5)
-        chances = [after[f"{name}={one}"] for one in label.classes]
-        return chances.index(max(chances)) == int(value)
-
-    def _label(self, spelled: str) -> Label:
-        if spelled not in self._named:
-            self._named[spelled] = self.labels.labels[self.labels.index(spelled)]
-        return self._named[spelled]
+    def _asked_of(self, row: Mapping[str, Any]) -> Mapping[str, Asked]:
+        """What was asked, by the name of the label; the same for all receipts of one edit."""
+        if row["settings"] not in self._by_settings:
+            found: dict[str, Asked] = {}
+            for spelled, value in row["asked"].items():
+                position = self.labels.index(spelled)
+                found[self.labels.names[position]] = Asked(position, None if value == VARY else value, spelled)
+            self._by_settings[row["settings"]] = found
+        return self._by_settings[row["settings"]]
 
 
 def _median(histogram: NDArray[np.int64]) -> float:
@@ -156,12 +158,7 @@ def summary_table(summary: Summary) -> "Table":
     table.add_row("drift", f"median change of other labels: {largest}" if drift else "no other label")
     table.add_row("pixels", f"changed by {summary.pixel_change:.2f} of 255 on average")
     table.add_row("control", f"reconstruction alone differs by {summary.control:.2f} of 255 at the model's size")
-    table.add_row("results", shown(str(summary.out)))
+    table.add_row("results", printable(str(summary.out)))
     if summary.sheet:
-        table.add_row("sheet", shown(str(summary.sheet)))
+        table.add_row("sheet", printable(str(summary.sheet)))
     return table
-
-
-def shown(name: str) -> str:
-    """A file name as one line that any terminal takes: what does not print is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in name)

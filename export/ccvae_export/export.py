@@ -17,7 +17,7 @@ from ccvae_deploy.schema import GRAPHS, GraphFile, GraphName, Manifest, graph_si
 from ccvae_train.checkpoint import TrainedRun, load_run
 
 from .metadata import graph_metadata
-from .model_card import model_card
+from .model_card import write_card
 from .onnx_graphs import OPSET, onnx_graph
 from .parity import ParityReport, measure_parity
 from .torchscript_graphs import torchscript_graph
@@ -70,7 +70,7 @@ def export_run(run: Path, format: str = "onnx", out: Path | None = None) -> Expo
         parity = measure_parity(trained, open_bundle(beside, provider="cpu", allow_torchscript=True))
         parity.require()
         (beside / "parity.json").write_text(json.dumps(parity.to_json(), indent=2) + "\n", "utf-8")
-        (beside / "README.md").write_text(model_card(manifest, parity), "utf-8")
+        write_card(beside, manifest, parity)
         _swap(beside, target)
     except OSError as error:
         raise BundleError(f"cannot write {target}: {error.strerror or error}; give another --out") from error

@@ -1,58 +1,164 @@
-"""The README.md of a bundle: what the model is, what it knows, how it was checked, where its limits are."""
+"""The README.md of a bundle and its picture: what the model is, knows and may be used for, how it was checked.
 
+Writes two files into the bundle's folder. Nothing in them depends on when or where they were written.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ccvae_deploy.bundle import Bundle, open_bundle
 from ccvae_deploy.schema import Manifest
+from ccvae_deploy.terminal import printable
 
+from .card_sheet import edited_portraits, generated_pairs
+from .data_terms import DataTerms, data_terms
+from .front_matter import Value, front_matter
 from .parity import ParityReport
 
-LICENCES = {
-    "portraits": "The training images are drawn by ccvae-deploy itself and free of any third party's rights.",
-    "celeba": (
-        "Trained on CelebA, which is for non-commercial research only; the same holds for what is derived from it. "
-        "Cite Liu, Luo, Wang and Tang, Deep Learning Face Attributes in the Wild, ICCV 2015."
-    ),
+CARD, SHEET = "README.md", "sheet.png"
+
+METRICS = {
+    "accuracy": "accuracy of the classifier, mean over labels",
+    "balanced_accuracy": "balanced accuracy, mean over labels",
+    "floor": "accuracy of always saying the more frequent value",
+    "l1": "mean absolute difference of image and reconstruction, in [0, 1]",
 }
+"""Validation figures that the card's front matter carries, and what they are."""
+
+CITATION = """@inproceedings{joy2021capturing,
+  title     = {Capturing Label Characteristics in {VAE}s},
+  author    = {Joy, Tom and Schmon, Sebastian M. and Torr, Philip H. S. and Siddharth, N. and Rainforth, Tom},
+  booktitle = {International Conference on Learning Representations (ICLR)},
+  year      = {2021}
+}"""
 
 
-def model_card(manifest: Manifest, parity: ParityReport) -> str:
-    """The card as Markdown."""
-    provenance = manifest.provenance
-    kind = str(provenance.get("data", "")).partition(":")[0]
-    parts = (
-        "---\ntags:\n- ccvae\n- vae\n- image-editing\n- counterfactual\n---\n",
-        f"# CCVAE bundle ({manifest.format}), {len(manifest.labels)} labels\n",
-        "Four graphs of a Characteristic Capturing VAE (Joy et al., ICLR 2021): encoder, decoder, classifier and "
-        "conditional prior. They edit labelled attributes of images and leave the rest in place.\n",
-        "## Use\n\n    ccvae-deploy edit imgs/ --bundle THIS_FOLDER --set LABEL=VALUE --samples 8\n",
-        "## Training\n\n" + _training(manifest),
-        "## Labels\n\n" + _labels(manifest),
-        "## Graphs\n\n" + _graphs(manifest),
-        "## Parity with the trained model\n\n" + _parity(parity),
-        "## Limits\n\nThe model knows images like those it was trained on: aligned, of the same framing, at "
-        f"{manifest.image.size}x{manifest.image.size}. An edit moves what the labels meant in the training data, their "
-        "correlations included. Labels are the annotators' judgement, not facts about people; do not use the "
-        "classifier to decide anything about anyone.\n",
-        "## Licence of the training data\n\n"
-        + LICENCES.get(kind, "Whoever trained the model knows the terms of its images; they hold for the model too.")
-        + "\n",
+def write_card(folder: Path, manifest: Manifest, parity: ParityReport, bundle: Bundle | None = None) -> None:
+    """Write the card and its picture beside the graphs.
+
+    Args:
+        bundle: the opened bundle, if the caller has it; .pt2 graphs, which the runtime does not open, get no picture
+            without it.
+    """
+    if bundle is None and manifest.format != "pt2":
+        bundle = open_bundle(folder, provider="cpu", allow_torchscript=True, threads=1)
+    terms = data_terms(manifest.provenance.get("data"))
+    sheet = None if bundle is None else edited_portraits(bundle) if terms.shows_images else generated_pairs(bundle)
+    if sheet is not None:
+        buffer = io.BytesIO()
+        sheet.save(buffer, "PNG", optimize=True)
+        (folder / SHEET).write_bytes(buffer.getvalue())
+    (folder / CARD).write_text(model_card(manifest, parity, pictured=sheet is not None), "utf-8")
+
+
+def model_card(manifest: Manifest, parity: ParityReport, *, pictured: bool) -> str:
+    """The card as Markdown; `pictured` tells whether `sheet.png` stands beside it."""
+    terms = data_terms(manifest.provenance.get("data"))
+    sections = {
+        "How to use it": _use(manifest),
+        "Intended use": (
+            "Controlled edits of labelled attributes in images like those of the training data: studying a labelled "
+            "image set, augmenting it, probing another model with counterfactual pairs, generating by label."
+        ),
+        "Out of scope": (
+            "Deciding anything about anyone: labels are the annotators' judgement, not facts about people, and the "
+            "classifier repeats it. Editing a person's picture to deceive, or without their consent. Images of another "
+            "framing or kind than the training data. Medical or forensic conclusions."
+        ),
+        "Training data": _training(manifest, terms),
+        "Licence of the training data": terms.statement,
+        "Labels": _labels(manifest),
+        "Graphs": _graphs(manifest),
+        "Parity with the trained model": _parity(parity),
+        "Limits": _limits(manifest),
+        "Citation": "\n\n".join(
+            f"```bibtex\n{entry}\n```" for entry in (CITATION, terms.citation) if entry is not None
+        ),
+    }
+    head = [_front_matter(manifest, terms), f"# CCVAE on {terms.title}: {len(manifest.labels.labels)} labels\n"]
+    if pictured:
+        head.append(_picture(terms))
+    head.append(
+        f"Four graphs ({manifest.format}) of a Characteristic Capturing VAE (Joy et al., ICLR 2021): encoder, decoder, "
+        "classifier and conditional prior. They edit labelled attributes of images and leave the rest in place. "
+        "`ccvae-deploy inspect` prints all that is known of them.\n"
     )
-    return "\n".join(parts)
+    return "\n".join([*head, *(f"## {title}\n\n{text}\n" for title, text in sections.items())])
 
 
-def _training(manifest: Manifest) -> str:
+def _front_matter(manifest: Manifest, terms: DataTerms) -> str:
+    content: dict[str, Value] = {
+        **terms.licence,
+        "library_name": "ccvae-deploy",
+        "pipeline_tag": "image-to-image",
+        "tags": ["ccvae", "vae", "image-editing", "counterfactual", manifest.format],
+    }
+    if terms.dataset:
+        content["datasets"] = [terms.dataset]
+    figures = {name: value for name, value in _validation(manifest).items() if isinstance(value, int | float)}
+    metrics: list[Value] = [
+        {"type": name, "name": title, "value": round(figures[name], 6)}
+        for name, title in METRICS.items()
+        if name in figures
+    ]
+    if metrics:
+        result: dict[str, Value] = {
+            "task": {"type": "image-classification", "name": "labels at the posterior mean, and reconstruction"},
+            "dataset": {"type": terms.dataset or "unknown", "name": terms.title, "split": "validation"},
+            "metrics": metrics,
+        }
+        content["metrics"] = [name for name in METRICS if name in figures]
+        content["model-index"] = [{"name": f"ccvae-{terms.dataset or 'model'}", "results": [result]}]
+    return front_matter(content)
+
+
+def _picture(terms: DataTerms) -> str:
+    if terms.shows_images:
+        return (
+            f"![made portraits and their edits]({SHEET})\n\nLeft: portraits drawn anew, none of them trained on. Then "
+            "each with one label moved to the mean of its other value, the change added to the original.\n"
+        )
+    text = (
+        f"![images that the model generated]({SHEET})\n\nNo image of the training data is shown. These are generated "
+        "by the model itself: residual latents from N(0, 1), labels from their prior; side by side one image with a "
+        "label at its two values, all else equal."
+    )
+    if terms.licence.get("license_name") == "celeba-non-commercial-research":
+        text += " They are for non-commercial research only, as is all that is derived from CelebA."
+    return text + "\n"
+
+
+def _use(manifest: Manifest) -> str:
+    if manifest.format == "pt2":
+        return "    graph = torch.export.load('decoder.pt2').module()\n\n`ccvae-deploy edit` runs ONNX bundles."
+    label = _plain(manifest.labels.names[0])
+    trust = ("allow_torchscript=True", "--allow-torchscript") if manifest.format == "torchscript" else ("", "")
+    command = f"    ccvae-deploy edit imgs/ --bundle THIS_FOLDER --set '{label}=1' --samples 8 {trust[1]}"
+    python = (
+        "from ccvae_deploy import Editor",
+        f'editor = Editor.open("THIS_FOLDER"{", " * bool(trust[0])}{trust[0]})',
+        f'edit = editor.edit("face.jpg", set={{"{label}": 1}}, samples=8)',
+        'edit.images[0].save("face-edited.png")',
+        "print(edit.receipts[0].reached, edit.receipts[0].after)",
+    )
+    return "\n".join([command.rstrip(), "", "or", "", *(f"    {line}" for line in python)])
+
+
+def _training(manifest: Manifest, terms: DataTerms) -> str:
     provenance = manifest.provenance
-    validation = provenance.get("validation", {})
-    lines = [f"- data: `{provenance.get('data')}`, fingerprint `{str(provenance.get('fingerprint'))[:16]}`"]
+    lines = [f"- data: {terms.title}, fingerprint `{_plain(str(provenance.get('fingerprint'))[:16])}`"]
     for name in ("training_images", "labelled_images", "validation_images", "epochs_done", "estimator", "device"):
         if name in provenance:
-            lines.append(f"- {name.replace('_', ' ')}: {provenance[name]}")
-    for name, value in validation.items():
+            lines.append(f"- {name.replace('_', ' ')}: {_plain(str(provenance[name]))}")
+    for name, value in _validation(manifest).items():
         if isinstance(value, float):
-            lines.append(f"- validation {name.replace('_', ' ')}: {value:.4f}")
-    return "\n".join(lines) + "\n"
+            lines.append(f"- validation {_plain(name.replace('_', ' '))}: {value:.4f}")
+    return "\n".join(lines)
 
 
 def _labels(manifest: Manifest) -> str:
-    by_label = manifest.provenance.get("validation", {}).get("by_label", {})
+    by_label = _validation(manifest).get("by_label", {})
     rows = ["| label | frequency | accuracy | floor | balanced accuracy | latents |", "|---|---|---|---|---|---|"]
     for label, columns, block in zip(
         manifest.labels.labels, manifest.labels.columns, manifest.layout.slices, strict=True
@@ -60,19 +166,46 @@ def _labels(manifest: Manifest) -> str:
         figures = by_label.get(label.name, {})
         shown = (f"{figures[k]:.3f}" if k in figures else "" for k in ("accuracy", "floor", "balanced_accuracy"))
         frequency = ", ".join(f"{p:.3f}" for p in manifest.label_prior[columns])
-        rows.append(f"| {label.name} | {frequency} | {' | '.join(shown)} | {block.start}..{block.stop - 1} |")
-    return "\n".join(rows) + "\n"
+        if label.kind == "categorical":
+            frequency = ", ".join(f"{_plain(c)} {p}" for c, p in zip(label.classes, frequency.split(", "), strict=True))
+        latents = f"{block.start}" if block.stop - block.start == 1 else f"{block.start}..{block.stop - 1}"
+        rows.append(f"| {_plain(label.name)} | {frequency} | {' | '.join(shown)} | {latents} |")
+    rest = f"Latents {manifest.layout.z_c}..{manifest.layout.size - 1} are residual: they belong to no label."
+    return "\n".join([*rows, "", rest]) if manifest.layout.residual else "\n".join(rows)
 
 
 def _graphs(manifest: Manifest) -> str:
-    rows = ["| file | precision | KiB | sha256 |", "|---|---|---|---|"]
+    rows = ["| file | precision | opset | KiB | sha256 |", "|---|---|---|---|---|"]
     for entry in manifest.files.values():
-        rows.append(f"| {entry.file} | {entry.precision} | {entry.bytes / 1024:,.0f} | `{entry.sha256[:16]}` |")
-    return "\n".join(rows) + "\n"
+        size = f"{entry.bytes / 1024:,.0f}"
+        rows.append(f"| {entry.file} | {entry.precision} | {entry.opset or ''} | {size} | `{entry.sha256[:16]}` |")
+    return "\n".join([*rows, "", "Inputs and outputs are float32 whatever the precision inside; any batch size."])
 
 
 def _parity(parity: ParityReport) -> str:
-    rows = ["| graph | batch | max difference | allowed | unit |", "|---|---|---|---|---|"]
-    for row in parity.rows:
-        rows.append(f"| {row.graph} | {row.batch} | {row.max_abs:.2g} | {row.tolerance:.2g} | {row.unit} |")
-    return "\n".join(rows) + "\n"
+    rows = ["| graph | runtime | batches | max difference | allowed | unit |", "|---|---|---|---|---|---|"]
+    for graph, backend in dict.fromkeys((row.graph, row.backend) for row in parity.rows):
+        group = [row for row in parity.rows if (row.graph, row.backend) == (graph, backend)]
+        worst = max(group, key=lambda row: row.max_abs / row.tolerance)
+        batches = ", ".join(str(row.batch) for row in group)
+        rows.append(f"| {graph} | {backend} | {batches} | {worst.max_abs:.2g} | {worst.tolerance:.2g} | {worst.unit} |")
+    return "\n".join(["Against eager torch, float32, on the CPU; the worst batch of each. All held.", "", *rows])
+
+
+def _limits(manifest: Manifest) -> str:
+    size = manifest.image.size
+    return (
+        f"The model knows images like those it was trained on: aligned, of the same framing, at {size}x{size}. What it "
+        "adds to a larger picture is as soft as that. An edit moves what the labels meant in the training data, their "
+        "correlations included; receipts tell whether the label was reached and which others drifted."
+    )
+
+
+def _validation(manifest: Manifest) -> dict[str, Any]:
+    found = manifest.provenance.get("validation")
+    return found if isinstance(found, dict) else {}
+
+
+def _plain(text: str) -> str:
+    """A name inside Markdown: no control characters, nothing that ends a table cell or opens a tag."""
+    return printable(text).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

@@ -143,6 +143,18 @@ def own_bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def priorless_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without a conditional prior, of the family vae-classifier; do not change it."""
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("priorless") / "bundle-onnx"))
+    (folder / "conditional_prior.onnx").unlink()
+    manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+    del manifest["files"]["conditional_prior"]
+    manifest["model"]["family"] = "vae-classifier"
+    (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def editor(tiny_bundle: Path) -> Editor:
     """An editor over the valid bundle."""
     return Editor.open(tiny_bundle, provider="cpu")

@@ -25,7 +25,7 @@ def tasks(pictures, tiny_bundle, tmp_path) -> tuple[Task, ...]:
 
 def done(editor, reads: list[Read]) -> list[Finished | Failure]:
     with ThreadPoolExecutor(2) as pool:
-        return list(batch.finish(editor, batch.start(editor, reads, pool)))
+        return list(batch.finish(editor, batch.start(editor, reads, pool), pool))
 
 
 def test_what_comes_out_is_what_the_command_writes(tasks, editor, tmp_path, run, tree) -> None:
@@ -48,8 +48,9 @@ def test_edits_of_one_source_share_its_encode(tasks, editor) -> None:
     assert [one.name for one in first.wanted] == ["smiling=0", "smiling=1", "smiling=1,young=1"]
     with ThreadPoolExecutor(1) as pool:
         begun = batch.start(editor, [batch.read(first, editor)], pool)
+        finished = list(batch.finish(editor, begun, pool))
     assert len(begun.encoded.z) == 1
-    assert [one.wanted.name for one in batch.finish(editor, begun)] == [one.name for one in first.wanted]
+    assert [one.wanted.name for one in finished] == [one.name for one in first.wanted]
 
 
 def test_a_picture_that_cannot_be_written_is_a_failure_beside_the_others(tasks, editor, monkeypatch) -> None:

@@ -25,6 +25,26 @@ def test_edit_prints_a_summary_and_ends_with_0(pictures: Path, tiny_bundle: Path
     assert (out / "sheet.png").exists()
 
 
+def test_vary_and_until_reached(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    options = ["--vary", "smiling", "--vary", "Young", "--until-reached", 3, "--samples", 2]
+    result = invoke("edit", pictures, "--set", "wearing_hat=1", *options, "--bundle", tiny_bundle, "--out", out)
+    assert result.exit_code == 0, result.output
+    assert "Smiling: " in result.stdout
+    assert (out / "a__smiling=vary,wearing_hat=1,young=vary__01.png").exists()
+
+
+def test_variance_writes_one_file(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    options = ["--bundle", tiny_bundle, "--labels", "young,smiling", "--samples", 3]
+    result = invoke("variance", pictures / "a.png", *options, "--out", tmp_path / "maps.png")
+    assert result.exit_code == 0, result.output
+    assert "3 draws of Young, Smiling" in result.stdout
+    assert (tmp_path / "maps.png").exists()
+    again = invoke("variance", pictures / "a.png", *options, "--out", tmp_path / "maps.png")
+    assert again.exit_code == 2
+    assert "is there already" in again.stderr
+
+
 def test_a_bad_file_ends_with_1(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     (pictures / "bad.png").write_text("no image")
     result = invoke(
@@ -75,18 +95,20 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["edit"], "Missing argument"),
-        (["edit", "imgs"], "nothing to change: give at least one --set LABEL=VALUE, or --plan"),
         (["edit", "imgs", "--set", "smiling=1", "--plan", "p.csv"], "--set and --plan both say what to change"),
         (["edit", "imgs", "--set", "smiling=1", "--workers", "0"], "--workers 0"),
         (["merge"], "Missing argument"),
         (["merge", "absent"], "absent is no folder"),
         (["merge", "a", "b"], "2 folders to merge: give a folder for all of them with --out"),
+        (["edit", "imgs"], "imgs does not exist"),
         (["edti"], "Did you mean 'edit'"),
         (["--verson"], "No such option: --verson"),
         (["edit", "imgs", "--set", "smiling=1", "--smaples", "8"], "No such option"),
         (["edit", "imgs", "--set", "smiling=1", "--samples", "many"], "--samples"),
         (["edit", "absent", "--set", "smiling=1"], "absent does not exist"),
         (["export", "absent"], "no run at absent"),
+        (["inspect", "absent"], "no bundle at absent"),
+        (["inspect", "absent.onnx"], "no bundle at absent.onnx"),
         (["train", "--epochs", "0"], "--epochs 0"),
         (["train", "--data", "celebba:x"], "did you mean celeba:DIR"),
         (["train", "--data", "celeba:absent"], "absent is no folder"),
@@ -170,7 +192,9 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert min(used) < 0.4
 
 
-@pytest.mark.parametrize("command", [["train"], ["export"], ["edit"], ["merge"], ["data"], ["data", "portraits"]])
+@pytest.mark.parametrize(
+    "command", [["train"], ["export"], ["edit"], ["inspect"], ["doctor"], ["merge"], ["data"], ["data", "portraits"]]
+)
 def test_every_command_has_help_within_80_columns(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"], terminal_width=80)
     assert result.exit_code == 0

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ccvae_deploy import Editor
 from ccvae_deploy.editor import Encoded
-from ccvae_deploy.errors import ImageError, LabelError
+from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.images import from_pil, network_input
 from ccvae_deploy.request import make_request
 from ccvae_deploy.schema import ImageSpec
@@ -91,6 +91,20 @@ def test_closest_reaches_the_confidence_with_the_classifier_it_reads(editor: Edi
     logits = editor.bundle.classify(np.ascontiguousarray(edited[:, :3]))
     assert 1 / (1 + np.exp(-logits[0, 0])) == pytest.approx(0.8, abs=1e-5)
     assert edited[1, 0] == 5
+
+
+def test_without_a_conditional_prior_every_mode_works(priorless_bundle: Path, picture: Image.Image) -> None:
+    """Brightness of region i is latent i, and the classifier's weight on it is 2, 1.5 or 1."""
+    editor = Editor.open(priorless_bundle, provider="cpu")
+    for options in ({}, {"mode": "mean"}, {"mode": "closest"}, {"vary": ["young"], "until_reached": 4}):
+        receipt = editor.edit(picture, smiling=1, **options).receipts[0]
+        assert receipt.after["Smiling"] > 0.7
+        assert receipt.reached
+    drawn = editor.edit(picture, smiling=1, samples=8, confidence=0.8)
+    assert len({image.tobytes() for image in drawn.images}) == 8
+    with pytest.raises(UsageError, match="no two modes"):
+        editor.edit(picture, smiling=0.3)
+    assert editor.variance(picture, samples=4).maps.max() == 1
 
 
 def test_decode_mode_shows_the_decoders_image(editor: Editor, picture: Image.Image) -> None:

@@ -6,9 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccvae_deploy.interventions import Block, between, closest, draw, intervene, position
-from ccvae_deploy.noise import latent_noise
+from ccvae_deploy.noise import Noise, latent_noise
 
 RNG = np.random.default_rng(0)
+GOLDEN = np.float32(
+    [
+        [0.3062206506729126, 0.8603076934814453, 0.8106840252876282],
+        [1.6207704544067383, -0.14249545335769653, 1.1464871168136597],
+    ]
+)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +70,20 @@ def test_closest_against_brute_force(value: int, dims: int) -> None:
         assert (probability(nearer) < confidence).all()
 
 
+@pytest.mark.parametrize("value", [0.3, 0.8])
+def test_closest_meets_a_soft_value_by_the_smallest_move(value: float) -> None:
+    weight, scale = np.float32([0.5, -1.5]), np.float32([1.0, 0.7])
+    z, bias = RNG.normal(size=(20, 2)).astype(np.float32), 0.3
+    moved = closest(z, weight, bias, scale, value, 0.9)
+    assert 1 / (1 + np.exp(-(moved @ weight + bias))) == pytest.approx(value, abs=1e-5)
+    side = np.sign(z @ weight + bias - np.log(value / (1 - value)))
+    angles = np.linspace(0, 2 * np.pi, 2000)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for row, length in enumerate(np.linalg.norm((moved - z) / scale, axis=1)):
+        nearer = z[row] + circle * scale * (0.98 * length)
+        assert (np.sign(nearer @ weight + bias - np.log(value / (1 - value))) == side[row]).all()
+
+
 def test_noise_is_standard_normal() -> None:
     noise = latent_noise(0, "a.png", 100, 500)
     assert noise.shape == (100, 500)
@@ -79,3 +99,22 @@ def test_noise_of_a_sample_depends_on_nothing_else(seed: int, name: str, samples
     assert (latent_noise(seed, name, 1, 9)[:, :4] == latent_noise(seed, name, 1, 4)).all()
     assert (latent_noise(seed, name + "x", 1, 4) != latent_noise(seed, name, 1, 4)).any()
     assert (latent_noise(seed + 1, name, 1, 4) != latent_noise(seed, name, 1, 4)).any()
+    assert (latent_noise(seed, name, 1, 4, attempt=1) != latent_noise(seed, name, 1, 4)).any()
+    assert (latent_noise(seed, name, 1, 4, attempt=1) != latent_noise(seed, name, 2, 4)[1:]).any()
+
+
+def test_noise_of_the_first_attempt_never_changes() -> None:
+    """Results of earlier versions are made again with these."""
+    assert latent_noise(7, "deep/a.png", 2, 3) == pytest.approx(GOLDEN, abs=1e-7)
+    assert (latent_noise(7, "deep/a.png", 2, 3, attempt=0) == latent_noise(7, "deep/a.png", 2, 3)).all()
+
+
+def test_further_tries_are_keyed_by_output_and_label() -> None:
+    noise = Noise(0, ["a", "b"], 2, 3)
+    assert noise.first.shape == (2, 2, 3)
+    assert (noise.first[1] == latent_noise(0, "b", 2, 3)).all()
+    streams = {tuple(noise.further(row, k, label).standard_normal(3)) for row, k, label in np.ndindex(2, 2, 3)}
+    streams |= {tuple(Noise(0, ["a"], 1, 3, attempt=1).further(0, 0, label).standard_normal(3)) for label in range(3)}
+    assert len(streams) == 15
+    alone = Noise(0, ["b"], 2, 3).further(0, 1, 2).standard_normal(3)
+    assert (alone == noise.further(1, 1, 2).standard_normal(3)).all()

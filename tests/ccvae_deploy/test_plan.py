@@ -1,6 +1,7 @@
 """Plans: what a row says is what is done, and a file that cannot be followed is refused before any work."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ccvae_deploy import plan as plans
 from ccvae_deploy.errors import CCVAEError
 from ccvae_deploy.folder import Source
 from ccvae_deploy.plan import read_plan
+from ccvae_deploy.request import make_request
 from ccvae_deploy.schema import Label, LabelSet
 
 LABELS = LabelSet(
@@ -27,7 +29,7 @@ SOURCES = [Source(Path("imgs", name), name) for name in NAMES]
 
 def asked(path: Path, text: str | bytes, **options) -> dict[str, list[str]]:
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
-    found = read_plan(path, LABELS, SOURCES, **options)
+    found = read_plan(path, LABELS, SOURCES, partial(make_request, LABELS, **options))
     return {relative: [one.name for one in edits] for relative, edits in found.items()}
 
 
@@ -41,6 +43,12 @@ def test_rows_cells_and_several_rows_of_one_source(path: Path) -> None:
     assert asked(path, text) == {
         "a.png": ["smiling=0,hair=BLACK", "smiling=1"],
         "deep/b.png": ["smiling=0.3,wearing_hat=0,hair=blond"],
+    }
+
+
+def test_a_cell_may_vary_a_label(path: Path) -> None:
+    assert asked(path, "file,smiling,wearing hat\na.png,Vary,1\na.png,vary,\n") == {
+        "a.png": ["smiling=vary", "smiling=vary,wearing_hat=1"]
     }
 
 
@@ -97,7 +105,7 @@ def test_refused_with_the_row_and_the_remedy(path: Path, text: str, message: str
 def test_a_plan_that_is_no_file_or_too_long(path: Path, tmp_path: Path, monkeypatch) -> None:
     for place, message in ((tmp_path, "no regular file"), (tmp_path / "absent", "cannot be read: No such file")):
         with pytest.raises(CCVAEError, match=message):
-            read_plan(place, LABELS, SOURCES)
+            read_plan(place, LABELS, SOURCES, partial(make_request, LABELS))
     monkeypatch.setattr(plans, "MAX_ROWS", 2)
     with pytest.raises(CCVAEError, match="more than 2 rows"):
         asked(path, "file,smiling\na.png,1\ndeep/b.png,1\n")

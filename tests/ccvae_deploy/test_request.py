@@ -72,12 +72,38 @@ def test_options_that_are_refused(options, message) -> None:
         make_request(LABELS, ["smiling=1"], **options)
 
 
-def test_combinations_that_are_refused() -> None:
-    with pytest.raises(UsageError, match="no opposite"):
-        make_request(LABELS, ["hair=red"], strength=2.0)
-    for asked in ("hair=red", "smiling=0.4"):
-        with pytest.raises(UsageError, match="takes binary labels"):
-            make_request(LABELS, [asked], mode="closest")
+@pytest.mark.parametrize(
+    ("asked", "options", "message"),
+    [
+        (["hair=red"], {"strength": 2.0}, "no opposite"),
+        (["smiling=1"], {"mode": "closest", "strength": 2.0}, "how far it goes is --confidence"),
+        (["smiling=1"], {"mode": "mean", "until_reached": 3}, "leave --until-reached out"),
+        (["smiling=1"], {"until_reached": 0}, "--until-reached 0"),
+        (["smiling=1"], {"until_reached": 101}, "--until-reached 101"),
+        ([], {"vary": ["smiling"], "mode": "mean"}, "--vary always draws"),
+        ([], {"vary": ["smiling"], "strength": 2.0}, "--vary always draws"),
+    ],
+)
+def test_combinations_that_are_refused(asked, options, message) -> None:
+    with pytest.raises(UsageError, match=message):
+        make_request(LABELS, asked, **options)
+
+
+def test_closest_takes_classes_and_soft_values() -> None:
+    request = make_request(LABELS, ["hair=red", "smiling=0.4"], mode="closest")
+    assert [asked.value for asked in request.asked] == [0.4, 2.0]
+
+
+def test_vary_stands_beside_set() -> None:
+    request = make_request(LABELS, ["Hair=red"], vary=["Wearing Hat"], samples=4, mode="mean", until_reached=9)
+    assert request.name == "wearing_hat=vary,hair=red"
+    assert request.values == {"wearing_hat": "vary", "hair": 2.0}
+    assert [asked.value for asked in request.asked] == [None, 2.0]
+    assert make_request(LABELS, (), vary="smiling").name == "smiling=vary"
+    with pytest.raises(LabelError, match="set twice"):
+        make_request(LABELS, ["smiling=1"], vary=["SMILING"])
+    with pytest.raises(LabelError, match="did you mean Smiling"):
+        make_request(LABELS, (), vary=["smilling"])
 
 
 @given(st.lists(st.text(max_size=20), max_size=3))

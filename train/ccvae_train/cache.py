@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.errors import DataError, ImageError
 from ccvae_deploy.images import decode, network_input, read_file
+from ccvae_deploy.places import cache_root
 from ccvae_deploy.progress import progress
 from ccvae_deploy.schema import ImageSpec
 
@@ -24,14 +25,6 @@ Images = NDArray[np.uint8]
 
 LAYOUT_VERSION = 1
 IMAGES = "images.npy"
-
-
-def cache_root() -> Path:
-    """Where caches lie."""
-    if named := os.environ.get("CCVAE_CACHE"):
-        return Path(named)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ccvae-deploy"
 
 
 def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Images], None]) -> Images:

@@ -1,0 +1,154 @@
+"""Variance maps: where do draws of one label differ (the paper's figure 5). Writes one file, in `variance`.
+
+    v_i(p) = mean over channels of Var over S draws z_i ~ p(z_i|y_i) of the decoded pixel p,   map_i = v_i / max v_i
+
+y_i is the state the image has, and every other latent stays.
+"""
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from . import images
+from .errors import UsageError
+from .images import Picture
+from .outcome import decided
+from .store import replace_file
+
+if TYPE_CHECKING:
+    from .editor import Editor
+
+Array = NDArray[np.float32]
+
+GREEN = np.array([0, 255, 0], np.float32)
+ENDINGS = (".png", ".npy", ".safetensors")
+CELL, GAP, CAPTION, COLUMNS = 192, 6, 20, 6
+PAPER, INK = (255, 255, 255), (40, 40, 40)
+
+
+@dataclass(frozen=True)
+class Variance:
+    """The variance maps of one image.
+
+    Attributes:
+        picture: the image itself.
+        labels: the labels of the maps, in order.
+        maps: (L, S, S) at the model's size, each from 0 to 1; all 0 where nothing differs.
+        peak: what 1 stands for, the largest variance of each map, (L,).
+    """
+
+    picture: Picture
+    labels: tuple[str, ...]
+    maps: Array
+    peak: Array
+
+
+def pixel_variance(decoded: Array) -> NDArray[np.float64]:
+    """The variance of each pixel over K images (K, C, S, S), mean over channels: (S, S)."""
+    spread: NDArray[np.float64] = decoded.astype(np.float64).var(axis=0).mean(axis=0)
+    return spread
+
+
+def variance_maps(
+    editor: "Editor", picture: Picture, name: str, labels: Sequence[str], samples: int, seed: int
+) -> Variance:
+    """The maps of a picture; `name` keys the noise. See `Editor.variance` for the other arguments and errors."""
+    if samples < 2:
+        raise UsageError(f"--samples {samples}: a variance needs at least 2")
+    asked = [editor.labels.index(label) for label in labels] or list(range(len(editor.labels)))
+    encoded = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None])
+    state = decided(editor.labels, encoded.before)[0]
+    raw = []
+    for position in asked:
+        label, columns = editor.labels.labels[position], editor.labels.columns[position]
+        chosen = int(state[columns][0]) if label.kind == "binary" else int(state[columns].argmax())
+        request = editor.request({label.name: label.classes[chosen]}, samples=samples, seed=seed)
+        raw.append(pixel_variance(editor.changed(request, encoded, [name])[0]))
+    peak = np.max(raw, axis=(1, 2))
+    maps = np.stack(raw) / np.where(peak > 0, peak, 1)[:, None, None]
+    names = tuple(editor.labels.names[position] for position in asked)
+    return Variance(picture, names, maps.astype(np.float32), peak.astype(np.float32))
+
+
+def overlay(picture: Picture, shown: Array) -> Picture:
+    """A picture with a map (S, S) in green over it, at the picture's own size: pixel + map (green - pixel)."""
+    grey = picture.pixels.ndim == 2
+    pixels = np.repeat(picture.pixels[..., None], 3, axis=2) if grey else picture.pixels
+    weight = np.asarray(Image.fromarray(shown).resize(picture.size, Image.Resampling.BILINEAR))[..., None]
+    mixed = pixels + np.clip(weight, 0, 1) * (GREEN - pixels)
+    return replace(picture, pixels=np.rint(mixed).astype(np.uint8))
+
+
+def strip(found: Variance) -> Image.Image:
+    """The picture and its overlays with their labels below, up to six in a row."""
+    shown = [("original", found.picture)]
+    shown += [(name, overlay(found.picture, one)) for name, one in zip(found.labels, found.maps, strict=True)]
+    columns, rows = min(len(shown), COLUMNS), -(-len(shown) // COLUMNS)
+    size = (GAP + columns * (CELL + GAP), GAP + rows * (CELL + CAPTION + GAP))
+    sheet = Image.new("RGB", size, PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+    for i, (name, picture) in enumerate(shown):
+        left, top = GAP + i % COLUMNS * (CELL + GAP), GAP + i // COLUMNS * (CELL + CAPTION + GAP)
+        image = images.to_pil(picture).convert("RGBA")
+        factor = CELL / max(image.size)
+        fitting = max(1, round(image.width * factor)), max(1, round(image.height * factor))
+        small = image.resize(fitting, Image.Resampling.LANCZOS)
+        sheet.paste(small, (left + (CELL - small.width) // 2, top + (CELL - small.height) // 2), small)
+        draw.text((left + CELL / 2, top + CELL + CAPTION / 2), name[:28], fill=INK, font=font, anchor="mm")
+    return sheet
+
+
+def encoded_file(found: Variance, ending: str) -> bytes:
+    """The bytes of a result: `.png` the strip, `.npy` the maps, `.safetensors` maps and peaks by label."""
+    if ending == ".png":
+        return images.encode(images.from_pil(strip(found)), "png")
+    if ending == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, found.maps, allow_pickle=False)
+        return buffer.getvalue()
+    from safetensors.numpy import save
+
+    return save({"maps": found.maps, "peak": found.peak}, metadata={"labels": json.dumps(found.labels)})
+
+
+def variance(
+    image: Path,
+    *,
+    bundle: Path,
+    out: Path,
+    labels: Sequence[str] = (),
+    samples: int = 64,
+    seed: int = 0,
+    provider: str = "auto",
+    overwrite: bool = False,
+    allow_torchscript: bool = False,
+) -> Variance:
+    """Write the variance maps of an image; see `Editor.variance`.
+
+    Args:
+        out: the file; its ending chooses what is written, see `encoded_file`.
+        overwrite: replace a file that is there.
+
+    Raises:
+        CCVAEError: refused, and nothing was written.
+    """
+    from .editor import Editor
+
+    if out.suffix.lower() not in ENDINGS:
+        raise UsageError(f"--out {out}: expected a name that ends in {', '.join(ENDINGS)}")
+    if out.exists() and (not overwrite or not out.is_file()):
+        raise UsageError(f"{out} is there already; add --overwrite to replace a file, or give another --out")
+    if out.exists() and image.exists() and out.samefile(image):
+        raise UsageError(f"--out {out} is the image itself; give another --out")
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript)
+    found = editor.variance(image, labels=labels, samples=samples, seed=seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(out, [encoded_file(found, out.suffix.lower())])
+    return found

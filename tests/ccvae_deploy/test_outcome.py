@@ -1,0 +1,38 @@
+"""Sides and classes, asked and reached."""
+
+import numpy as np
+
+from ccvae_deploy.outcome import decided, outcomes
+from ccvae_deploy.request import make_request
+from ccvae_deploy.schema import Label, LabelSet
+
+LABELS = LabelSet(labels=(Label(name="a"), Label(name="hair", kind="categorical", classes=("x", "y", "z"))))
+BEFORE = np.float32([0.8, 0.4, 0.3, 0.3])
+
+
+def found(after: list[float], *asked: str, vary: tuple[str, ...] = ()):
+    request = make_request(LABELS, asked, vary=vary)
+    return outcomes(LABELS, request.asked, BEFORE, np.float32(after))
+
+
+def test_decided_is_a_side_or_the_most_probable_class() -> None:
+    rows = np.float32([[0.5, 0.4, 0.3, 0.3], [0.51, 0.1, 0.2, 0.7]])
+    assert decided(LABELS, rows).tolist() == [[0, 1, 0, 0], [1, 0, 0, 1]]
+
+
+def test_asked_values() -> None:
+    after = [0.3, 0.2, 0.45, 0.35]
+    one = found(after, "a=0", "hair=y")
+    assert (one[0].reached, round(one[0].probability, 4)) == (True, 0.7)
+    assert (one[1].reached, round(one[1].probability, 4)) == (True, 0.45)
+    other = found(after, "a=0.7", "hair=z")
+    assert (other[0].reached, round(other[0].probability, 4)) == (False, 0.3)
+    assert (other[1].reached, round(other[1].probability, 4)) == (False, 0.35)
+
+
+def test_a_varied_label_reaches_by_staying() -> None:
+    stayed = found([0.6, 0.5, 0.2, 0.3], vary=("a", "hair"))
+    left = found([0.4, 0.2, 0.5, 0.3], vary=("a", "hair"))
+    assert [one.reached for one in stayed.values()] == [True, True]
+    assert [one.reached for one in left.values()] == [False, False]
+    assert [round(one.probability, 4) for one in left.values()] == [0.4, 0.2]
