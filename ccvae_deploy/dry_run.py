@@ -22,11 +22,11 @@ State = Literal["new", "done", "changed", "incomplete", "replaced", "unreadable"
 
 MEANING: dict[State, str] = {
     "new": "edits of a source of which nothing is recorded",
-    "done": "done before, to be passed over",
-    "changed": "to be done again: the source has changed",
-    "incomplete": "to be done again: samples or files are missing, or a file is not as long as it was",
-    "replaced": "made with other settings, to be replaced",
-    "unreadable": "done before, but the source cannot be read now",
+    "done": "edits to be passed over",
+    "changed": "edits to be done again: the source has changed",
+    "incomplete": "edits to be done again: files are missing, or not as long as they were",
+    "replaced": "edits made with other settings, to be replaced",
+    "unreadable": "edits done before, whose source cannot be read now",
 }
 
 EXAMPLES = 5

@@ -64,7 +64,7 @@ def test_a_dry_run_writes_nothing(pictures: Path, tiny_bundle: Path, tmp_path: P
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert not (tmp_path / "o").exists()
     assert invoke(*line).exit_code == 0
-    assert "9 done before" in " ".join(invoke(*line, "--dry-run").stdout.split())
+    assert "done 9 edits to be passed over" in " ".join(invoke(*line, "--dry-run").stdout.split())
     assert invoke(*line, "--dry-run", "--seed", 1).exit_code == 2
 
 
