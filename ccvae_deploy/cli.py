@@ -21,6 +21,8 @@ from .terminal import printable
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from .job import JobOptions
+
 
 class Commands(TyperGroup):
     """All commands, with one place that turns an error into one line and an exit code."""
@@ -153,6 +155,9 @@ def edit(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")
     ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="What to change, image by image: file,label,label,...")
+    ] = None,
     vary: Annotated[
         list[str] | None, typer.Option(metavar="LABEL", help="Redraw a label within the state it has; repeat for more.")
     ] = None,
@@ -177,40 +182,59 @@ def edit(
     workers: Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")] = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
     no_sheet: Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")] = False,
     allow_torchscript: Annotated[
         bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
     ] = False,
 ) -> None:
     """Edit images and folders of images: K draws per image, each with a receipt."""
+    options: JobOptions = {
+        "bundle": bundle or follow(LATEST) / "bundle-onnx",
+        "set": set_ or (),
+        "vary": vary or (),
+        "until_reached": until_reached,
+        "plan": plan,
+        "samples": samples,
+        "out": out,
+        "seed": seed,
+        "mode": mode,
+        "strength": strength,
+        "confidence": confidence,
+        "compose": compose,
+        "format": format,
+        "provider": provider,
+        "batch_size": batch_size,
+        "shard": shard,
+        "overwrite": overwrite,
+        "allow_torchscript": allow_torchscript,
+    }
+    if dry_run:
+        from .dry_run import dry_run as forecast
+        from .dry_run import forecast_table
+
+        _console().print(forecast_table(forecast(images, **options)))
+        return
     from .pipeline import edit_folder
     from .summary import summary_table
 
-    summary = edit_folder(
-        images,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
-        set=set_ or (),
-        vary=vary or (),
-        until_reached=until_reached,
-        samples=samples,
-        out=out,
-        seed=seed,
-        mode=mode,
-        strength=strength,
-        confidence=confidence,
-        compose=compose,
-        format=format,
-        provider=provider,
-        batch_size=batch_size,
-        workers=workers,
-        shard=shard,
-        overwrite=overwrite,
-        sheet=not no_sheet,
-        allow_torchscript=allow_torchscript,
-    )
+    summary = edit_folder(images, workers=workers, sheet=not no_sheet, **options)
     _console().print(summary_table(summary))
     if summary.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Output folders of `edit --shard`.")],
+    out: Annotated[Path | None, typer.Option(help="A folder for all of them. [OUT itself, when there is one]")] = None,
+) -> None:
+    """Join what shards have left: their outputs in one folder, their records in one ledger."""
+    from .merge import merge_folders
+
+    merged = merge_folders(folders, out)
+    absent = f"; still without records: {', '.join(merged.absent)}" if merged.absent else ""
+    print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
 
 
 @app.command()

@@ -1,16 +1,13 @@
-"""Scan folders for images, plan where results go, write them so that none is ever half there.
-
-`scan` reads directory listings; `write_atomic` writes below one root and nowhere else.
-"""
+"""Scan folders for images, name what becomes of them, choose a shard. Reads directory listings, writes nothing."""
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UsageError, WriteError
+from .errors import UsageError
 from .images import ENDINGS
 
 NAME_LIMIT = 255
@@ -19,7 +16,7 @@ NAME_LIMIT = 255
 UNSAFE = {ord(c): "-" for c in '/\\:*?"<>|'} | dict.fromkeys([*range(32), 127], "-")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """An input image: where it lies, and its place in the mirrored tree in posix form."""
 
@@ -97,8 +94,10 @@ def check_out(out: Path, inputs: Sequence[Path]) -> None:
     """Refuse an output folder that cannot work.
 
     Raises:
-        UsageError: it lies inside an input folder, is a file, or cannot be written.
+        UsageError: it lies inside an input folder, is a file or a link to nothing, or cannot be written.
     """
+    if out.is_symlink() and not out.exists():
+        raise UsageError(f"{out} is a link that leads nowhere; remove it or give another --out")
     resolved = out.resolve()
     for given in inputs:
         if given.is_dir() and resolved.is_relative_to(given.resolve()):
@@ -162,39 +161,6 @@ def parse_shard(text: str) -> tuple[int, int]:
 def in_shard(relative: str, index: int, count: int) -> bool:
     """Whether a source belongs to part `index` of `count`; a function of its relative path alone."""
     return int.from_bytes(hashlib.sha256(os.fsencode(relative)).digest()[:8], "big") % count == index
-
-
-def write_atomic(root: Path, relative: str, data: bytes) -> None:
-    """Write a file below a root so that it is whole or absent.
-
-    Raises:
-        UsageError: the path leaves the root.
-        WriteError: the disk is full or refuses.
-    """
-    target = root / relative
-    beside = root / f".tmp-{os.getpid()}" / hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.parent.resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"{target.parent} leads outside {root}; remove the link or give another --out")
-        beside.parent.mkdir(exist_ok=True)
-        beside.write_bytes(data)
-        beside.replace(target)
-    except OSError as error:
-        raise WriteError(f"cannot write {target}: {error.strerror}; make room and start the command again") from error
-
-
-def clean_temporaries(root: Path, *, own_only: bool = False) -> None:
-    """Remove what writes that were cut off have left in `.tmp-*` below a root."""
-    pattern = f".tmp-{os.getpid()}" if own_only else ".tmp-*"
-    for folder in root.glob(pattern):
-        for file in _files(folder):
-            file.unlink(missing_ok=True)
-        folder.rmdir()
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _without_ending(relative: str) -> str:

@@ -50,6 +50,7 @@ class Receipt(Frozen):
 
     Attributes:
         source, output: paths relative to the input and output folder; `source_sha256` is that of the source's bytes.
+        output_bytes, output_sha256: size and hash of the written file.
         before, after: label probabilities of the source, and of the written pixels.
         reached: every asked label is on the asked side of 0.5, or is the most probable class; a varied one kept its
             side or class.
@@ -63,6 +64,8 @@ class Receipt(Frozen):
     source: str = ""
     source_sha256: str = ""
     output: str = ""
+    output_bytes: int = 0
+    output_sha256: str = ""
     sample: int
     seed: int
     mode: str
@@ -76,9 +79,12 @@ class Receipt(Frozen):
     settings: str
     attempt: int = 0
 
-    def placed(self, source: str, digest: str, output: str) -> "Receipt":
-        """The same record with its source and output filled in."""
-        return self.model_copy(update={"source": source, "source_sha256": digest, "output": output})
+    def placed(self, source: str, digest: str, output: str, data: bytes = b"") -> "Receipt":
+        """The same record with its source, and the name and bytes of its output, filled in."""
+        place: dict[str, str | int] = {"source": source, "source_sha256": digest, "output": output}
+        if data:
+            place |= {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest()}
+        return self.model_copy(update=place)
 
     def line(self) -> str:
         """One line of receipts.jsonl, ASCII only; a name that is not UTF-8 survives as surrogate escapes."""

@@ -18,9 +18,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from . import images
 from .errors import UsageError
-from .folder import clean_temporaries, write_atomic
 from .images import Picture
 from .outcome import decided
+from .store import replace_file
 
 if TYPE_CHECKING:
     from .editor import Editor
@@ -149,6 +149,6 @@ def variance(
         raise UsageError(f"--out {out} is the image itself; give another --out")
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript)
     found = editor.variance(image, labels=labels, samples=samples, seed=seed)
-    write_atomic(out.parent, out.name, encoded_file(found, out.suffix.lower()))
-    clean_temporaries(out.parent, own_only=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(out, [encoded_file(found, out.suffix.lower())])
     return found

@@ -1,0 +1,210 @@
+"""One batch of sources through the graphs: read, start, finish. Reads sources, writes nothing.
+
+    read(task)              a source decoded, in any thread
+    start(editor, reads)    encode, change, decode; hand the pictures to a pool that composites and encodes them
+    finish(editor, batch, pool)   look again at what was rendered: files in memory and their receipts
+
+`Task` goes in, `Finished` or `Failure` comes out; both can be pickled, so a batch can be done anywhere.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from . import images
+from .editor import Array, Editor, Encoded, Rendered, write_out
+from .errors import ImageError
+from .folder import Source, output_name
+from .images import Format, Picture
+from .receipts import Failure, Receipt, Settings
+from .redraw import Place, keep_drawing
+from .request import EditRequest
+
+ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One edit that is asked of sources, and the settings its receipts refer to."""
+
+    request: EditRequest
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """How output names call it."""
+        return self.settings.edit
+
+    def format(self, kept: Format) -> Format:
+        """The format of the outputs of a source whose own counts where `same` was asked for."""
+        return kept if self.settings.format == "same" else self.settings.format  # type: ignore[return-value]
+
+    def outputs(self, stem: str, kept: Format) -> list[str]:
+        """The output names of a source."""
+        return self.names(stem, ENDING[self.format(kept)])
+
+    def names(self, stem: str, ending: str) -> list[str]:
+        """The output names of a source with this ending."""
+        return [output_name(stem, self.request.name, k, ending) for k in range(self.request.samples)]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A source, the head of its output names, and the edits to make of it; they share one read and one encode."""
+
+    source: Source
+    stem: str
+    wanted: tuple[Wanted, ...]
+
+    @property
+    def outputs(self) -> int:
+        """How many files it gives."""
+        return sum(one.request.samples for one in self.wanted)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A source in memory."""
+
+    task: Task
+    digest: str
+    picture: Picture
+    seen: Array
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file to write, and its record."""
+
+    name: str
+    data: bytes
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All outputs of one source under one edit."""
+
+    source: str
+    source_sha256: str
+    wanted: Wanted
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """The outputs of one source under one edit, on their way."""
+
+    row: int
+    wanted: Wanted
+    read: Read
+    unedited: Array
+    rendered: list[Future[Rendered]] = field(default_factory=list)
+
+    def submit(self, editor: Editor, pool: Executor, image: Array) -> Future[Rendered]:
+        """Hand one decoded image to a pool."""
+        picture, format = self.read.picture, self.wanted.format(self.read.picture.format)
+        return pool.submit(write_out, picture, image, self.unedited, self.wanted.request, format, editor)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sources on their way through, with what has been computed of them."""
+
+    reads: Sequence[Read]
+    encoded: Encoded
+    pending: list[_Pending]
+
+
+def read(task: Task, editor: Editor, data: bytes | None = None) -> Read:
+    """A source decoded; `data` are its bytes where they have been read already.
+
+    Raises:
+        ImageError: it cannot be done.
+    """
+    data = images.read_file(task.source.path) if data is None else data
+    picture = images.decode(data)
+    seen = images.network_input(picture, editor.bundle.manifest.image)
+    return Read(task, hashlib.sha256(data).hexdigest(), picture, seen)
+
+
+def start(editor: Editor, reads: Sequence[Read], pool: Executor) -> Batch:
+    """Run the graphs on a batch and hand its pictures to the pool."""
+    encoded = editor.encode(np.stack([one.seen for one in reads]))
+    by_edit: dict[str, list[tuple[int, Wanted]]] = {}
+    for row, one in enumerate(reads):
+        for wanted in one.task.wanted:
+            by_edit.setdefault(wanted.settings.id, []).append((row, wanted))
+    latents: dict[tuple[int, str], Array] = {}
+    for settings_id, rows in by_edit.items():
+        some = [row for row, _ in rows]
+        names = [reads[row].task.source.relative for row in some]
+        edited = editor.edited_latents(rows[0][1].request, encoded.z[some], encoded.before[some], names)
+        latents |= zip(((row, settings_id) for row in some), edited, strict=True)
+    # one decode for all edits: graphs run on full batches
+    units = [(row, wanted) for row, one in enumerate(reads) for wanted in one.task.wanted]
+    decoded = iter(editor.decode(np.concatenate([latents[row, wanted.settings.id] for row, wanted in units])))
+    pending = []
+    for row, wanted in units:
+        unit = _Pending(row, wanted, reads[row], encoded.decoded[row])
+        unit.rendered.extend(unit.submit(editor, pool, next(decoded)) for _ in range(wanted.request.samples))
+        pending.append(unit)
+    return Batch(reads, encoded, pending)
+
+
+def finish(editor: Editor, batch: Batch, pool: Executor) -> Iterator[Finished | Failure]:
+    """Classify what was rendered, redraw where that is asked; gives the files of a source under an edit, or why not."""
+    by_edit: dict[str, list[_Pending]] = {}
+    for unit in batch.pending:
+        by_edit.setdefault(unit.wanted.settings.id, []).append(unit)
+    for units in by_edit.values():
+        yield from _finish_edit(editor, batch.encoded, units, pool)
+
+
+def _finish_edit(
+    editor: Editor, encoded: Encoded, units: Sequence[_Pending], pool: Executor
+) -> Iterator[Finished | Failure]:
+    """The sources of a batch under one edit."""
+    rows, wanted = [unit.row for unit in units], units[0].wanted
+    part = Encoded(encoded.z[rows], encoded.before[rows], encoded.decoded[rows], encoded.control[rows])
+    first: dict[Place, Rendered] = {}
+    for i, unit in enumerate(units):
+        try:
+            first |= {(i, k): one for k, one in enumerate([future.result() for future in unit.rendered])}
+        except ImageError as error:
+            yield failure(unit.read.task.source, error)
+    if not first:
+        return
+
+    def again(places: Sequence[Place], decoded: Array) -> list[Rendered]:
+        futures = [units[i].submit(editor, pool, image) for (i, _), image in zip(places, decoded, strict=True)]
+        return [future.result() for future in futures]
+
+    names = [unit.read.task.source.relative for unit in units]
+    kept = keep_drawing(editor, wanted.request, part, names, first, again)
+    for i, unit in enumerate(units):
+        if (i, 0) not in kept:
+            continue
+        outputs = []
+        for k, name in enumerate(wanted.outputs(unit.read.task.stem, unit.read.picture.format)):
+            one = kept[i, k]
+            receipt = editor.receipt(
+                *(wanted.request, part, i, k, one.after, one.result.pixel_change, wanted.settings.id),
+                attempt=one.attempt,
+            )
+            data = one.result.data
+            outputs.append(Output(name, data, receipt.placed(names[i], unit.read.digest, name, data)))
+        yield Finished(names[i], unit.read.digest, wanted, tuple(outputs))
+
+
+def failure(source: Source, error: ImageError) -> Failure:
+    """The record of a source that could not be done."""
+    return Failure(source=source.relative, error="ImageError", reason=str(error))
+
+
+def only(task: Task, wanted: Sequence[Wanted]) -> Task:
+    """The task with these edits alone."""
+    return replace(task, wanted=tuple(wanted))
