@@ -62,9 +62,10 @@ def quantise(
 
 
 def store_weights(model: "ModelProto", large: int = LARGE) -> None:
-    """Keep the large float32 matrices and kernels of a graph as int8 with one scale per output channel, in place.
+    """Keep the large float32 weights of a graph in fewer bits, in place: what is computed in float stays so.
 
-    Cast and Mul bring them back when a session is made, once: both are folded, which DequantizeLinear is not.
+    Matrices become int8 with one scale per output channel; kernels, on which pixels hang more, float16. Cast and Mul
+    bring them back when a session is made, once: both are folded, which DequantizeLinear is not.
 
     Args:
         large: how many numbers a weight must have.
@@ -73,20 +74,21 @@ def store_weights(model: "ModelProto", large: int = LARGE) -> None:
 
     graph = model.graph
     axes = {node.input[1]: _output_axis(node) for node in graph.node if node.op_type in OUTPUT_AXIS}
-    stored = [
-        one for one in graph.initializer if one.name in axes and one.data_type == 1 and np.prod(one.dims) >= large
-    ]
+    stored = [one for one in graph.initializer if one.name in axes and one.data_type == 1 and np.prod(one.dims) >= large]
     for initializer in stored:
         name, weight = initializer.name, numpy_helper.to_array(initializer)
-        others = tuple(axis for axis in range(weight.ndim) if axis != axes[name])
-        scale = np.maximum(np.abs(weight).max(axis=others, keepdims=True), np.finfo(np.float32).tiny) / np.float32(127)
-        narrow = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
         graph.initializer.remove(initializer)
+        if weight.ndim > 2:
+            graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_float16"))
+            graph.node.insert(0, helper.make_node("Cast", [f"{name}_float16"], [name], to=1))
+            continue
+        peak = np.abs(weight).max(axis=1 - axes[name], keepdims=True)
+        scale = np.maximum(peak, np.finfo(np.float32).tiny) / np.float32(127)
+        narrow = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
         graph.initializer.append(numpy_helper.from_array(narrow, f"{name}_int8"))
         graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
         graph.node.insert(0, helper.make_node("Mul", [f"{name}_float", f"{name}_scale"], [name]))
-        cast = helper.make_node("Cast", [f"{name}_int8"], [f"{name}_float"], to=1)
-        graph.node.insert(0, cast)
+        graph.node.insert(0, helper.make_node("Cast", [f"{name}_int8"], [f"{name}_float"], to=1))
 
 
 def _output_axis(node: "NodeProto") -> int:
