@@ -1,6 +1,6 @@
 """One batch of sources through the graphs: read, start, finish. Reads sources, writes nothing.
 
-    read(task)              a source decoded, in any thread
+    read(task)              a source decoded, in any thread; `due` leaves out what is done
     start(editor, reads)    encode, change, decode; hand the pictures to a pool that composites and encodes them
     finish(editor, batch, pool)   look again at what was rendered: files in memory and their receipts
 
@@ -129,6 +129,21 @@ def read(task: Task, editor: Editor, data: bytes | None = None) -> Read:
     picture = images.decode(data)
     seen = images.network_input(picture, editor.bundle.manifest.image)
     return Read(task, hashlib.sha256(data).hexdigest(), picture, seen)
+
+
+def due(task: Task, done: Sequence[str], editor: Editor) -> Read | None:
+    """A source decoded, with the edits that are yet to be made of it; None when there are none.
+
+    Args:
+        done: for each edit of the task, the hash of the source of which it is done, or nothing.
+
+    Raises:
+        ImageError: it cannot be done.
+    """
+    data = images.read_file(task.source.path)
+    digest = hashlib.sha256(data).hexdigest()
+    todo = [wanted for wanted, known in zip(task.wanted, done, strict=True) if known != digest]
+    return read(only(task, todo), editor, data) if todo else None
 
 
 def start(editor: Editor, reads: Sequence[Read], pool: Executor) -> Batch:

@@ -180,6 +180,7 @@ def edit(
     provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Images per graph run; changes no result.")] = 16,
     workers: Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")] = None,
+    engine: Annotated[str, typer.Option(help="local, or ray: on the machines of a Ray cluster.")] = "local",
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
@@ -218,7 +219,7 @@ def edit(
     from .pipeline import edit_folder
     from .summary import summary_table
 
-    summary = edit_folder(images, workers=workers, sheet=not no_sheet, **options)
+    summary = edit_folder(images, workers=workers, engine=engine, sheet=not no_sheet, **options)
     _console().print(summary_table(summary))
     if summary.failed:
         raise typer.Exit(1)

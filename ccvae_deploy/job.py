@@ -42,11 +42,13 @@ class Job:
     """One run over a folder.
 
     Attributes:
+        open_editor: opens the same editor again, in another process too.
         tasks: what this run or shard has to see to, in the order of the sources' paths.
         title: what the contact sheet says of it.
     """
 
     editor: Editor
+    open_editor: Callable[..., Editor]
     out: Path
     ledger: Ledger
     store: Store
@@ -64,6 +66,19 @@ class Job:
     def sources(self) -> int:
         """How many sources are in it."""
         return len({task.source.relative for task in self.tasks})
+
+    @property
+    def per_batch(self) -> int:
+        """How many tasks are done at once, so that their outputs stay few."""
+        return max(1, min(self.editor.batch_size, OUTPUTS // self.tasks[0].outputs)) if self.tasks else 1
+
+    def done_of(self, task: Task) -> tuple[str, ...]:
+        """For each edit of a task, the hash of the source of which it is done, or nothing."""
+        groups = [self.ledger.group(task.source.relative, wanted.name) for wanted in task.wanted]
+        return tuple(
+            group.source_sha256 if group is not None and self.done(task, wanted, group) else ""
+            for wanted, group in zip(task.wanted, groups, strict=True)
+        )
 
     def done(self, task: Task, wanted: Wanted, group: Group | None) -> bool:
         """Whether these outputs are recorded with these settings and lie there as they were written.
@@ -97,7 +112,9 @@ def settle(
     target = out or default_out(inputs)
     found = scan(inputs)
     check_out(target, inputs)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    opening = {"provider": provider, "allow_torchscript": allow_torchscript, "batch_size": batch_size}
+    open_editor = partial(Editor.open, bundle.resolve(), **opening)
+    editor = open_editor()
     if plan is None:
         request = editor.request(set, **options)
         asked = {source.relative: [request] for source in found.sources}
@@ -113,7 +130,7 @@ def settle(
                 wanted[one.name] = Wanted(one, editor.settings(one, format))
     tasks = _tasks(found, asked, wanted, part)
     ledger = Ledger(target, [one.settings for one in wanted.values()], part)
-    job = Job(editor, target, ledger, Store(target, ledger.names.mark), tasks, part, found.ignored, title)
+    job = Job(editor, open_editor, target, ledger, Store(target, ledger.names.mark), tasks, part, found.ignored, title)
     if not overwrite:
         _refuse_conflicts(job)
     return job

@@ -6,26 +6,28 @@
 Sources go through in batches of a few; at most `IN_FLIGHT` batches exist at once. Writes below `out` only.
 """
 
-import hashlib
 import json
 import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Unpack
+from typing import Literal, Unpack, get_args
 
-from . import batch, images
+from . import batch, images, ray_engine
 from .batch import Batch, Finished, Read, Task
-from .errors import ImageError, UsageError
+from .errors import ImageError, UsageError, nearest
 from .images import Picture
 from .job import OUTPUTS, Job, JobOptions, settle
 from .progress import Reporter, progress
 from .receipts import Failure
 from .sheet import ROWS, contact_sheet
 from .summary import Summary, summarise
+
+Engine = Literal["local", "ray"]
 
 IN_FLIGHT = 3
 PIXELS_IN_FLIGHT = 24_000_000
@@ -40,7 +42,12 @@ class Tally:
 
 
 def edit_folder(
-    inputs: Sequence[Path], *, workers: int | None = None, sheet: bool = True, **options: Unpack[JobOptions]
+    inputs: Sequence[Path],
+    *,
+    workers: int | None = None,
+    engine: str = "local",
+    sheet: bool = True,
+    **options: Unpack[JobOptions],
 ) -> Summary:
     """Edit images and folders of images.
 
@@ -49,7 +56,8 @@ def edit_folder(
     no batch size, worker count, order or shard.
 
     Args:
-        workers: threads that read and write; None takes one per core.
+        workers: threads that read and write, None takes one per core; with Ray, actors, see `ray_engine`.
+        engine: `local`, or `ray` for the machines of a Ray cluster.
         sheet: write a contact sheet.
         bundle: the bundle folder.
         set: `LABEL=VALUE` strings, or labels to values.
@@ -69,10 +77,14 @@ def edit_folder(
     """
     if workers is not None and not 1 <= workers <= 256:
         raise UsageError(f"--workers {workers}: expected 1 to 256")
+    if engine not in get_args(Engine):
+        raise UsageError(f"--engine {engine!r}: {nearest(engine, get_args(Engine))}")
+    if engine == "ray":
+        ray_engine.check_installed()
     job = settle(inputs, **options)
     began = time.monotonic()
     with job.ledger, job.store:
-        tally = _run(job, workers or os.cpu_count() or 1)
+        tally = _run_on_ray(job, workers) if engine == "ray" else _run(job, workers or os.cpu_count() or 1)
         job.ledger.finish()
         sheet_path = _write_sheet(job) if sheet else None
     return summarise(
@@ -105,14 +117,24 @@ def _run(job: Job, threads: int) -> Tally:
     return tally
 
 
+def _run_on_ray(job: Job, actors: int | None) -> Tally:
+    """The same on a Ray cluster: its actors read and edit, this process writes and notes."""
+    tally = Tally()
+    # closed at once when this process is interrupted or cannot write, so that the actors end
+    with progress("edit", job.outputs, "images") as bar, closing(ray_engine.results(job, actors)) as outcomes:
+        for result, outputs in outcomes:
+            if result is not None:
+                _settle(job, result, tally)
+            bar.advance(outputs)
+    return tally
+
+
 def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list[Read]]:
     """Read ahead, in order; a batch closes when it is full or its pictures or outputs add up."""
     ahead: deque[tuple[Task, Future[Read | None]]] = deque()
     todo = iter(job.tasks)
     reads: list[Read] = []
-    outputs, pixels, largest, size = 0, 0, 1_000_000, job.editor.batch_size
-    if job.tasks:
-        size = max(1, min(size, OUTPUTS // job.tasks[0].outputs))
+    outputs, pixels, largest, size = 0, 0, 1_000_000, job.per_batch
     while True:
         # large pictures are read ahead one or two at a time, small ones by the batch
         room = max(2, min(2 * size, PIXELS_IN_FLIGHT // largest))
@@ -144,14 +166,7 @@ def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list
 
 def _read(job: Job, task: Task) -> Read | None:
     """A source decoded, with the edits that are yet to be made of it; None when there are none."""
-    data = images.read_file(task.source.path)
-    digest = hashlib.sha256(data).hexdigest()
-    todo = []
-    for wanted in task.wanted:
-        group = job.ledger.group(task.source.relative, wanted.name)
-        if group is None or group.source_sha256 != digest or not job.done(task, wanted, group):
-            todo.append(wanted)
-    return batch.read(batch.only(task, todo), job.editor, data) if todo else None
+    return batch.due(task, job.done_of(task), job.editor)
 
 
 def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
@@ -162,16 +177,21 @@ def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
 def _finish(job: Job, pool: ThreadPoolExecutor, begun: Batch, tally: Tally, bar: Reporter) -> None:
     """Write what a batch has become, then note it."""
     for result in batch.finish(job.editor, begun, pool):
-        try:
-            if isinstance(result, Finished):
-                _write(job, result)
-                tally.written += len(result.outputs)
-                tally.worked.add(result.source)
-            else:
-                job.ledger.fail(result)
-        except ImageError as error:
-            job.ledger.fail(Failure(source=result.source, error="ImageError", reason=str(error)))
+        _settle(job, result, tally)
     bar.advance(sum(read.task.outputs for read in begun.reads))
+
+
+def _settle(job: Job, result: Finished | Failure, tally: Tally) -> None:
+    """Write and note what has become of a source under an edit."""
+    try:
+        if isinstance(result, Finished):
+            _write(job, result)
+            tally.written += len(result.outputs)
+            tally.worked.add(result.source)
+        else:
+            job.ledger.fail(result)
+    except ImageError as error:
+        job.ledger.fail(Failure(source=result.source, error="ImageError", reason=str(error)))
 
 
 def _write(job: Job, done: Finished) -> None:
