@@ -151,7 +151,9 @@ def export(
 
 @app.command()
 def edit(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGES...", help="Images and folders of images, or URLs of such.")
+    ],
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")
     ] = None,
@@ -166,7 +168,9 @@ def edit(
     ] = 1,
     samples: Annotated[int, typer.Option(help="Draws per image.")] = 1,
     bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-edited]")] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where results go, or a URL. [<folder>-edited]")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
     mode: Annotated[str, typer.Option(help="sample, mean or closest.")] = "sample",
     strength: Annotated[float, typer.Option(help="1 is the asked label, above 1 beyond it.")] = 1.0,

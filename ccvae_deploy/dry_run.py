@@ -13,6 +13,7 @@ from .batch import Task, Wanted
 from .errors import ImageError
 from .images import Format
 from .job import Job, JobOptions, settle
+from .remote import Place, Remote
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Forecast:
         bytes: their sum, if each is as large as its source.
     """
 
-    out: Path
+    out: Place
     sources: int
     ignored: int
     units: Mapping[State, int]
@@ -52,7 +53,7 @@ class Forecast:
     bytes: int
 
 
-def dry_run(inputs: Sequence[Path], **options: Unpack[JobOptions]) -> Forecast:
+def dry_run(inputs: Sequence[Path | str], **options: Unpack[JobOptions]) -> Forecast:
     """Say what `edit_folder` with the same arguments would do.
 
     Sources with records are read to see whether they have changed; of all others only the first are.
@@ -78,7 +79,7 @@ def dry_run(inputs: Sequence[Path], **options: Unpack[JobOptions]) -> Forecast:
     return Forecast(job.out, job.sources, job.ignored, counts, outputs, tuple(examples), size)
 
 
-def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Path], str]) -> State:
+def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Place], str]) -> State:
     group = job.ledger.group(task.source.relative, wanted.name)
     if group is None:
         return "new"
@@ -92,7 +93,7 @@ def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Path], str]) 
     return "done" if job.done(task, wanted, group) else "incomplete"
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Place) -> str:
     try:
         return hashlib.sha256(images.read_file(path)).hexdigest()
     except ImageError:
@@ -100,8 +101,9 @@ def _digest(path: Path) -> str:
 
 
 def _size(task: Task) -> int:
+    path = task.source.path
     try:
-        return task.source.path.stat().st_size
+        return path.size if isinstance(path, Remote) else path.stat().st_size
     except OSError:
         return 0
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .errors import UsageError
 from .images import ENDINGS
+from .remote import Place, Remote
 
 NAME_LIMIT = 255
 """Bytes of a file name on ordinary file systems."""
@@ -20,7 +21,7 @@ UNSAFE = {ord(c): "-" for c in '/\\:*?"<>|'} | dict.fromkeys([*range(32), 127], 
 class Source:
     """An input image: where it lies, and its place in the mirrored tree in posix form."""
 
-    path: Path
+    path: Place
     relative: str
 
 
@@ -32,8 +33,8 @@ class Scan:
     ignored: int
 
 
-def scan(inputs: Sequence[Path]) -> Scan:
-    """Find the images of files and folders.
+def scan(inputs: Sequence[Place]) -> Scan:
+    """Find the images of files and folders, of this machine or behind URLs.
 
     One folder is mirrored as it is; of several inputs each folder is mirrored under its own name, and single files
     lie at the top. Symlinked folders are not followed. Hidden files and files without an image's ending are passed
@@ -42,21 +43,21 @@ def scan(inputs: Sequence[Path]) -> Scan:
     Raises:
         UsageError: an input is missing or unreadable, no image is found, or two sources would take one place.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Place] = {}
     ignored = 0
     for given in inputs:
         if given.is_dir():
-            prefix = f"{given.resolve().name}/" if len(inputs) > 1 else ""
-            below, passed = _walk(given)
+            prefix = f"{_name(given)}/" if len(inputs) > 1 else ""
+            below, passed = _walk_remote(given) if isinstance(given, Remote) else _walk(given)
             ignored += passed
-            placed = [(prefix + path.relative_to(given).as_posix(), path) for path in below]
+            placed = [(prefix + relative, path) for relative, path in below]
         elif given.exists():
             placed = [(given.name, given)]
         else:
             raise UsageError(f"{given} does not exist; give images or folders of images")
         for relative, path in placed:
             twin = found.setdefault(relative, path)
-            if twin is not path and not twin.samefile(path):
+            if twin != path and not (isinstance(twin, Path) and isinstance(path, Path) and twin.samefile(path)):
                 raise UsageError(f"{twin} and {path} would both become {relative}; edit them in two runs")
     if not found:
         names = ", ".join(str(given) for given in inputs)
@@ -65,9 +66,13 @@ def scan(inputs: Sequence[Path]) -> Scan:
     return Scan(tuple(Source(found[relative], relative) for relative in order), ignored)
 
 
-def _walk(folder: Path) -> tuple[list[Path], int]:
-    """Images below a folder, and the number of other files."""
-    found: list[Path] = []
+def _name(folder: Place) -> str:
+    return folder.name if isinstance(folder, Remote) else folder.resolve().name
+
+
+def _walk(folder: Path) -> tuple[list[tuple[str, Place]], int]:
+    """Images below a folder with their paths from there, and the number of other files."""
+    found: list[tuple[str, Place]] = []
     ignored = 0
 
     def refuse(error: OSError) -> None:
@@ -79,28 +84,50 @@ def _walk(folder: Path) -> tuple[list[Path], int]:
             if name.startswith(".") or os.path.splitext(name)[1].lower() not in ENDINGS:  # noqa: PTH122  (hot path)
                 ignored += 1
             else:
-                found.append(Path(parent, name))
+                path = Path(parent, name)
+                found.append((path.relative_to(folder).as_posix(), path))
     return found, ignored
 
 
-def default_out(inputs: Sequence[Path]) -> Path:
+def _walk_remote(folder: Remote) -> tuple[list[tuple[str, Place]], int]:
+    """The same behind a URL, where a name may be any text."""
+    found: list[tuple[str, Place]] = []
+    ignored = 0
+    for file in folder.walk():
+        *folders, name = file.relative.split("/")
+        if name.startswith(".") or os.path.splitext(name)[1].lower() not in ENDINGS:  # noqa: PTH122  (hot path)
+            ignored += not any(part.startswith(".") for part in folders)
+        elif "" in folders or not {".", ".."}.isdisjoint(folders) or "\0" in file.relative:
+            raise UsageError(f"{file} is no name that a folder could hold; rename it, or name the others one by one")
+        elif not any(part.startswith(".") for part in folders):
+            found.append((file.relative, file))
+    return found, ignored
+
+
+def default_out(inputs: Sequence[Place]) -> Path:
     """`<folder>-edited` in the current folder for one folder, else `edited`."""
     if len(inputs) == 1 and inputs[0].is_dir():
-        return Path(f"{inputs[0].resolve().name}-edited")
+        return Path(f"{_name(inputs[0])}-edited")
     return Path("edited")
 
 
-def check_out(out: Path, inputs: Sequence[Path]) -> None:
+def check_out(out: Place, inputs: Sequence[Place]) -> None:
     """Refuse an output folder that cannot work.
 
     Raises:
         UsageError: it lies inside an input folder, is a file or a link to nothing, or cannot be written.
     """
+    if isinstance(out, Remote):
+        if any(isinstance(given, Remote) and f"{out}/".startswith(f"{given}/") for given in inputs):
+            raise UsageError(
+                f"the output {out} lies inside the input, so results would be taken for inputs; give another"
+            )
+        return
     if out.is_symlink() and not out.exists():
         raise UsageError(f"{out} is a link that leads nowhere; remove it or give another --out")
     resolved = out.resolve()
     for given in inputs:
-        if given.is_dir() and resolved.is_relative_to(given.resolve()):
+        if isinstance(given, Path) and given.is_dir() and resolved.is_relative_to(given.resolve()):
             raise UsageError(
                 f"the output folder {out} lies inside the input folder {given}, so results would be taken for inputs; "
                 "give another --out"

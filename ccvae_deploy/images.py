@@ -20,7 +20,6 @@ import os
 import stat
 import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError
+from .remote import Place, Remote
 from .schema import ImageSpec
 
 Format = Literal["jpeg", "png", "webp"]
@@ -69,12 +69,14 @@ class Picture:
         return self.pixels.shape[1], self.pixels.shape[0]
 
 
-def read_file(path: Path) -> bytes:
-    """The bytes of a regular file of at most 512 MiB.
+def read_file(path: Place) -> bytes:
+    """The bytes of a regular file, or of one behind a URL, of at most 512 MiB.
 
     Raises:
         ImageError: it cannot be read, is no regular file, is empty or is longer.
     """
+    if isinstance(path, Remote):
+        return path.read(MAX_BYTES)
     try:
         # a fifo would block for ever without O_NONBLOCK
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:

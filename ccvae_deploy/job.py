@@ -1,6 +1,5 @@
 """One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -14,7 +13,11 @@ from .folder import Scan, check_out, default_out, in_shard, output_stems, parse_
 from .images import Format
 from .ledger import Ledger
 from .plan import read_plan
+from .receipts import Settings
 from .records import Group
+from .remote import Place, Remote, location
+from .remote_ledger import RemoteLedger
+from .remote_store import RemoteStore
 from .request import EditRequest, RequestOptions, Value
 from .store import Store
 
@@ -28,7 +31,7 @@ class JobOptions(RequestOptions, total=False):
     bundle: Required[Path]
     set: Sequence[str] | Mapping[str, Value]
     plan: Path | None
-    out: Path | None
+    out: Path | str | None
     format: str
     provider: str
     batch_size: int
@@ -49,9 +52,9 @@ class Job:
 
     editor: Editor
     open_editor: Callable[..., Editor]
-    out: Path
+    out: Place
     ledger: Ledger
-    store: Store
+    store: Store | RemoteStore
     tasks: tuple[Task, ...]
     part: tuple[int, int] | None
     ignored: int
@@ -92,12 +95,12 @@ class Job:
 
 
 def settle(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     *,
     bundle: Path,
     set: Sequence[str] | Mapping[str, Value] = (),
     plan: Path | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     format: str = "same",
     provider: str = "auto",
     batch_size: int = 16,
@@ -109,12 +112,12 @@ def settle(
     """Check everything that can be checked before work; see `edit_folder` for arguments and errors."""
     _refuse_options(format, batch_size, set, options.get("vary", ()), plan)
     part = parse_shard(shard) if shard else None
-    target = out or default_out(inputs)
-    found = scan(inputs)
-    check_out(target, inputs)
-    opening = {"provider": provider, "allow_torchscript": allow_torchscript, "batch_size": batch_size}
-    open_editor = partial(Editor.open, bundle.resolve(), **opening)
-    editor = open_editor()
+    places = [location(given) for given in inputs]
+    target = location(out) if out else default_out(places)
+    found = scan(places)
+    check_out(target, places)
+    open_editor = partial(Editor.open, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    editor = open_editor(bundle)
     if plan is None:
         request = editor.request(set, **options)
         asked = {source.relative: [request] for source in found.sources}
@@ -129,11 +132,22 @@ def settle(
             if one.name not in wanted:
                 wanted[one.name] = Wanted(one, editor.settings(one, format))
     tasks = _tasks(found, asked, wanted, part)
-    ledger = Ledger(target, [one.settings for one in wanted.values()], part)
-    job = Job(editor, open_editor, target, ledger, Store(target, ledger.names.mark), tasks, part, found.ignored, title)
+    ledger, store = _records(target, [one.settings for one in wanted.values()], part)
+    job = Job(editor, partial(open_editor, bundle.resolve()), target, ledger, store, tasks, part, found.ignored, title)
     if not overwrite:
         _refuse_conflicts(job)
     return job
+
+
+def _records(
+    target: Place, settings: Sequence[Settings], part: tuple[int, int] | None
+) -> tuple[Ledger, Store | RemoteStore]:
+    """What keeps the records, and what the outputs."""
+    if isinstance(target, Remote):
+        ledger: Ledger = RemoteLedger(target, settings, part)
+        return ledger, RemoteStore(target, ledger.names.mark)
+    ledger = Ledger(target, settings, part)
+    return ledger, Store(target, ledger.names.mark)
 
 
 def _tasks(
@@ -166,7 +180,7 @@ def _refuse_conflicts(job: Job) -> None:
     if not job.out.exists():
         return
     others, unknown = [], []
-    listing = _listing(job.out)
+    listing = lru_cache(maxsize=4)(lambda folder: frozenset(job.store.names(folder)))
     for task in job.tasks:
         for wanted in task.wanted:
             if job.ledger.made_with_others(task.source.relative, wanted.settings):
@@ -180,7 +194,8 @@ def _refuse_conflicts(job: Job) -> None:
             f"{others[0]}; add --overwrite to replace them, or give another --out"
         )
     if unknown:
-        shards = "" if job.part or not next(job.out.glob("settings-*-of-*.json"), None) else "merge the shards first, "
+        sharded = any(name.startswith("settings-") for name in listing(""))
+        shards = "merge the shards first, " if sharded and not job.part else ""
         raise UsageError(
             f"{job.out} has files for {len(unknown):,} of these sources that no record here explains, such as "
             f"{unknown[0]}; {shards}add --overwrite to replace them, or give another --out"
@@ -190,16 +205,3 @@ def _refuse_conflicts(job: Job) -> None:
 def _there(name: str, listing: Callable[[str], frozenset[str]]) -> bool:
     folder, _, file = name.rpartition("/")
     return file in listing(folder)
-
-
-def _listing(root: Path) -> Callable[[str], frozenset[str]]:
-    """The names in a folder below a root; one look for all files of a folder."""
-
-    @lru_cache(maxsize=4)
-    def names(folder: str) -> frozenset[str]:
-        try:
-            return frozenset(os.listdir(root / folder))  # noqa: PTH208  (names are all that is wanted)
-        except OSError:
-            return frozenset()
-
-    return names

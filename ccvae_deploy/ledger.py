@@ -32,6 +32,7 @@ from .records import (
     reading,
     settings_text,
 )
+from .remote import Place
 from .store import replace_file
 
 
@@ -48,6 +49,7 @@ class Ledger:
 
     def __init__(self, out: Path, settings: Iterable[Settings], shard: tuple[int, int] | None = None) -> None:
         self.out, self.names = out, Names.of(shard)
+        self.place: Place = out
         self.settings = {one.id: one for one in settings}
         self.all_settings: AllSettings = {}
         self.groups: dict[Key, Group] = {}

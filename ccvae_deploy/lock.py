@@ -14,11 +14,15 @@ from .errors import UsageError
 class FolderLock:
     """A lock on an existing folder, until `release` or the end of the process.
 
+    Args:
+        shared: others may hold it so too.
+        shown: how people call the folder.
+
     Raises:
         UsageError: another run holds it.
     """
 
-    def __init__(self, folder: Path, *, shared: bool) -> None:
+    def __init__(self, folder: Path, *, shared: bool, shown: object = None) -> None:
         self._handle: int | None = None
         try:
             import fcntl
@@ -29,7 +33,7 @@ class FolderLock:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(handle)
-            raise busy(folder) from error
+            raise busy(shown or folder) from error
         except OSError:
             # some network file systems lock files only
             os.close(handle)
@@ -68,6 +72,6 @@ def lock_journal(handle: int, folder: Path) -> None:
         return
 
 
-def busy(folder: Path) -> UsageError:
+def busy(folder: object) -> UsageError:
     """The refusal."""
     return UsageError(f"another run writes to {folder}; wait for it, or give another --out")

@@ -42,14 +42,14 @@ class Tally:
 
 
 def edit_folder(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     *,
     workers: int | None = None,
     engine: str = "local",
     sheet: bool = True,
     **options: Unpack[JobOptions],
 ) -> Summary:
-    """Edit images and folders of images.
+    """Edit images and folders of images, of this machine or behind URLs such as `s3://bucket/imgs`.
 
     A source that cannot be done is recorded in failures.jsonl and passed over. What an earlier run with the same
     settings has done is skipped; what it has done of a source that has changed since is done again. Results depend on
@@ -62,7 +62,7 @@ def edit_folder(
         bundle: the bundle folder.
         set: `LABEL=VALUE` strings, or labels to values.
         plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
-        out: None takes `<folder>-edited`.
+        out: a folder or a URL; None takes `<folder>-edited` here.
         format: `same`, `png`, `jpeg` or `webp`.
         provider: `auto`, `cpu`, `cuda` or `tensorrt`.
         batch_size: images per graph run.
@@ -209,12 +209,11 @@ def _write(job: Job, done: Finished) -> None:
             if row["output"] not in names:
                 job.store.remove(row["output"], row["output_sha256"])
         job.ledger.forget(done.source, done.wanted.name)
-    for output in done.outputs:
-        job.store.write(output.name, output.data)
+    job.store.write_all({output.name: output.data for output in done.outputs})
     job.ledger.record(done.source, [output.receipt for output in done.outputs])
 
 
-def _write_sheet(job: Job) -> Path | None:
+def _write_sheet(job: Job) -> Path | str | None:
     """The first sources in plan order beside what lies on disk for them."""
     rows: list[tuple[Picture, list[Picture]]] = []
     for task in job.tasks:
@@ -224,11 +223,11 @@ def _write_sheet(job: Job) -> Path | None:
             original = images.decode(images.read_file(task.source.path))
             for wanted in task.wanted:
                 names = wanted.outputs(task.stem, original.format)[:8]
-                rows.append((original, [images.decode(images.read_file(job.out / name)) for name in names]))
+                rows.append((original, [images.decode(job.store.read(name)) for name in names]))
         except ImageError:
             continue
     if not rows:
         return None
     name = f"sheet{job.ledger.names.mark}.png"
     job.store.write(name, images.encode(images.from_pil(contact_sheet(rows, job.title)), "png"))
-    return job.out / name
+    return job.store.path(name)

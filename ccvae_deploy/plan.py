@@ -1,7 +1,6 @@
 """Plans: a CSV file that says, row by row, which labels which image is to take. Reads that file, writes nothing."""
 
 import csv
-import os
 import posixpath
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +37,7 @@ def read_plan(path: Path, labels: LabelSet, sources: Sequence[Source], make: Mak
         UsageError: no readable CSV, an unknown file, a row that says nothing, or two rows that say the same.
         LabelError: an unknown label or a value outside its range.
     """
-    by_path = {os.fspath(source.path): source.relative for source in sources}
+    by_path = {str(source.path): source.relative for source in sources}
     by_path |= {source.relative: source.relative for source in sources}
     requests: dict[tuple[str, ...], EditRequest] = {}
     found: dict[str, dict[str, EditRequest]] = {}

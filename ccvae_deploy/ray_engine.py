@@ -9,7 +9,7 @@ whose actor has died is done again elsewhere: an edit is a function of its task,
 import contextlib
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -125,7 +125,7 @@ def check_installed() -> None:
         raise UsageError("`--engine ray` needs Ray Data, which is not installed: pip install 'ccvae-deploy[ray]'")
 
 
-def results(job: "Job", actors: int | None = None) -> Iterator[Outcome]:
+def results(job: "Job", actors: int | None = None) -> Generator[Outcome, None, None]:
     """Everything that becomes of a job's tasks, in the order in which it is done.
 
     Args:

@@ -3,11 +3,12 @@
 import errno
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
 from .errors import ImageError, UsageError, WriteError
+from .images import read_file
 
 UNNAMEABLE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
@@ -50,6 +51,11 @@ class Store:
                 raise ImageError(f"its results cannot be named: {(error.strerror or str(error)).lower()}") from error
             raise _full(target, error) from error
 
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Write files one after the other; see `write`."""
+        for relative, data in files.items():
+            self.write(relative, data)
+
     def remove(self, relative: str, sha256: str) -> None:
         """Remove an output of ours that has become stale; a file of other bytes is someone else's and stays."""
         target = self.root / relative
@@ -68,6 +74,25 @@ class Store:
             return all(os.stat(self.root / name).st_size == size for name, size in zip(names, sizes, strict=False))  # noqa: PTH116
         except OSError:
             return False
+
+    def names(self, folder: str) -> Iterable[str]:
+        """The names in a folder, which may be absent."""
+        try:
+            return os.listdir(self.root / folder)  # noqa: PTH208  (names are all that is wanted)
+        except OSError:
+            return ()
+
+    def read(self, relative: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            ImageError: as `read_file`.
+        """
+        return read_file(self.root / relative)
+
+    def path(self, relative: str) -> Path:
+        """Where a file lies."""
+        return self.root / relative
 
     def _make_folder(self, folder: Path) -> None:
         if folder in self._inside:

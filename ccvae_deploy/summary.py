@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .editor import Editor
 from .ledger import Ledger
 from .outcome import outcomes
+from .remote import Place
 from .request import VARY, Asked
 from .schema import LabelSet
 from .terminal import printable
@@ -34,8 +35,8 @@ class Summary:
         pixel_change: mean over outputs at their own size, in levels of 255; `control` is the model's own blur.
     """
 
-    out: Path
-    sheet: Path | None
+    out: Place
+    sheet: Path | str | None
     provider: str
     sources: int
     written: int
@@ -66,7 +67,7 @@ def summarise(
     skipped: int,
     ignored: int,
     seconds: float,
-    sheet: Path | None,
+    sheet: Path | str | None,
 ) -> Summary:
     """Go through the receipts once."""
     figures = _Figures(editor.labels)
@@ -74,7 +75,7 @@ def summarise(
         figures.add(row)
     some = max(figures.count, 1)
     return Summary(
-        out=ledger.out,
+        out=ledger.place,
         sheet=sheet,
         provider=f"{editor.bundle.provider}: {editor.bundle.provider_note}",
         sources=sources,
