@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
-from .errors import WriteError, one_line
+from .errors import WriteError
 from .ledger import Ledger
 from .lock import FolderLock
 from .places import cache_root
 from .receipts import Settings
 from .records import Names, read_settings, reading, settings_text
-from .remote import Remote, unreadable
+from .remote import Remote
+from .remote_store import RemoteStore
 from .store import replace_file
 
 BEGUN = ".begun"
@@ -36,7 +37,7 @@ class RemoteLedger(Ledger):
     def __init__(self, place: Remote, settings: Iterable[Settings], shard: tuple[int, int] | None = None) -> None:
         names = Names.of(shard)
         folder = cache_root() / "outputs" / f"{hashlib.sha256(place.root.encode()).hexdigest()[:32]}{names.mark}"
-        self._remote = place
+        self._files = RemoteStore(place, names.mark)
         self._seen = self._fetch(folder, names)
         super().__init__(folder, settings, shard)
         self.place = place
@@ -61,22 +62,15 @@ class RemoteLedger(Ledger):
         names = [self.names.settings, self.names.failures]
         if _digest(self.out / self.names.receipts) != self._seen:
             names.insert(1, self.names.receipts)
-        files, base = self._remote.file_system()
         for name in names:
-            try:
-                files.makedirs(base, exist_ok=True)
-                files.put_file(str(self.out / name), f"{base.rstrip('/')}/{name}")
-            except Exception as error:
-                raise WriteError(
-                    f"cannot write {self.place}/{name}: {one_line(error)}; start the command again, nothing is lost"
-                ) from error
+            self._files.put(name, self.out / name)
         (self.out / BEGUN).unlink()
 
     def _fetch(self, folder: Path, names: Names) -> str:
         """Bring the work folder up to the records at the URL; gives the hash of the receipts there."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with FolderLock(folder, shared=False, shown=self._remote), reading(folder):
+            with FolderLock(folder, shared=False, shown=self._files.root), reading(folder):
                 return self._take_over(folder, names)
         except OSError as error:
             raise WriteError(
@@ -87,8 +81,8 @@ class RemoteLedger(Ledger):
         begun = (folder / BEGUN).read_text("ascii") if (folder / BEGUN).exists() else None
         ours = read_settings(folder, names.settings) if begun else {}
         receipts, settings = folder / ".fetched.jsonl", folder / ".fetched.json"
-        self._get(names.receipts, receipts)
-        self._get(names.settings, settings)
+        self._files.get(names.receipts, receipts)
+        self._files.get(names.settings, settings)
         seen = _digest(receipts)
         if begun == seen:
             # a run that was cut off here, and is ahead of the URL by its journal, or by records it has yet to put
@@ -96,7 +90,7 @@ class RemoteLedger(Ledger):
         else:
             (folder / names.journal).unlink(missing_ok=True)
             (folder / names.receipts).unlink(missing_ok=True)
-            self._get(names.failures, folder / names.failures)
+            self._files.get(names.failures, folder / names.failures)
             if seen != NONE:
                 receipts.replace(folder / names.receipts)
         # the journal's receipts name settings that the URL may not have yet
@@ -107,21 +101,6 @@ class RemoteLedger(Ledger):
         else:
             (folder / names.settings).unlink(missing_ok=True)
         return seen
-
-    def _get(self, name: str, target: Path) -> None:
-        """A file of the URL in the work folder, or none there if there is none."""
-        files, base = self._remote.file_system()
-        beside = target.with_name(".part")
-        beside.unlink(missing_ok=True)
-        try:
-            files.get_file(f"{base.rstrip('/')}/{name}", str(beside))
-        except FileNotFoundError:
-            beside.unlink(missing_ok=True)
-            target.unlink(missing_ok=True)
-            return
-        except Exception as error:
-            raise unreadable(self._remote, error) from error
-        beside.replace(target)
 
 
 def _digest(path: Path) -> str:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Self
 
 from .errors import ImageError, UsageError, WriteError, one_line
@@ -56,11 +57,35 @@ class RemoteStore:
                 self._files.pipe(paths)
                 return
             for path, data in paths.items():
-                beside = self._path(f"{self._temporaries}/{hashlib.sha256(path.encode()).hexdigest()[:32]}")
-                for folder in (beside, path):
-                    self._files.makedirs(folder.rpartition("/")[0], exist_ok=True)
-                self._files.pipe_file(beside, data)
-                self._files.mv(beside, path)
+                with self._beside(path) as beside:
+                    self._files.pipe_file(beside, data)
+
+    def put(self, relative: str, file: Path) -> None:
+        """Write a local file so that it is whole or absent.
+
+        Raises:
+            WriteError: the store refuses.
+        """
+        path = self._path(relative)
+        with self._writing(relative), self._beside(path) as beside:
+            self._files.put_file(str(file), beside)
+
+    def get(self, relative: str, file: Path) -> None:
+        """Replace a local file by one of the store, or remove it where the store has none.
+
+        Raises:
+            UsageError: it cannot be read.
+        """
+        beside = file.with_name(f".{file.name}.part")
+        try:
+            self._files.get_file(self._path(relative), str(beside))
+        except FileNotFoundError:
+            beside.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
+        except Exception as error:
+            raise unreadable(Remote(self.root.root, relative), error) from error
+        else:
+            beside.replace(file)
 
     def remove(self, relative: str, sha256: str) -> None:
         """Remove an output of ours that has become stale; a file of other bytes is someone else's and stays."""
@@ -106,6 +131,18 @@ class RemoteStore:
         if any(part in ("", ".", "..") for part in relative.split("/")):
             raise UsageError(f"{relative} leads outside {self.root}; give another --out")
         return f"{self._base}/{relative}"
+
+    @contextmanager
+    def _beside(self, path: str) -> Iterator[str]:
+        """Where to write what is to become a file."""
+        if self._whole:
+            yield path
+            return
+        beside = self._path(f"{self._temporaries}/{hashlib.sha256(path.encode()).hexdigest()[:32]}")
+        for one in (beside, path):
+            self._files.makedirs(one.rpartition("/")[0], exist_ok=True)
+        yield beside
+        self._files.mv(beside, path)
 
     def _list(self, folder: str) -> dict[str, int]:
         path = f"{self._base}/{folder}".rstrip("/")
