@@ -137,18 +137,19 @@ def _build(
         def assemble(chosen: Chosen) -> Bundle:
             trial = Path(trials, str(next(number)))
             trial.mkdir()
-            _write_graphs(run, format, chosen, trial)
+            write_graphs(run, format, chosen, trial)
             return open_written(trial)
 
         try:
             chosen, quality = choose(options, exact, assemble, gate)
         except BundleError as error:
             raise ParityError(f"{error}; no bundle was written") from error
-    manifest = _write_graphs(run, format, chosen, folder)
+    manifest = write_graphs(run, format, chosen, folder)
     return Exported(target, manifest, quality, {graph: one.form for graph, one in chosen.items() if one.form})
 
 
-def _write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) -> Manifest:
+def write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) -> Manifest:
+    """Write graphs and manifest into an empty folder: all that `open_written` needs."""
     files: dict[GraphName, GraphFile] = {}
     for graph, one in chosen.items():
         inputs, outputs = graph_signature(graph, run.labels, run.layout, run.image)
