@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import images, interventions
+from . import compositing, images, interventions
 from .bundle import Bundle, open_bundle
 from .errors import ImageError
 from .images import Format, Picture
@@ -145,7 +145,7 @@ class Editor:
         after = self.classify(seen)
         settings = self.settings(request, "png").id
         receipts = [
-            self.receipt(request, encoded, 0, k, after[k], images.pixel_change(picture, result), settings).placed(
+            self.receipt(request, encoded, 0, k, after[k], compositing.pixel_change(picture, result), settings).placed(
                 name, digest, ""
             )
             for k, result in enumerate(pictures)
@@ -296,8 +296,8 @@ class Editor:
 def render(picture: Picture, edited: Array, unedited: Array, request: EditRequest) -> Picture:
     """The result at the picture's own size: residual compositing, or the decoder's image."""
     if request.compose == "decode":
-        return images.enlarge(edited, picture)
-    return images.composite(picture, edited - unedited)
+        return compositing.enlarge(edited, picture)
+    return compositing.composite(picture, edited - unedited)
 
 
 def write_out(
@@ -308,7 +308,7 @@ def write_out(
     data = images.encode(result, format)
     written = result if format == "png" else images.decode(data)
     seen = images.network_input(written, editor.bundle.manifest.image)
-    return Rendered(data, seen, images.pixel_change(picture, written))
+    return Rendered(data, seen, compositing.pixel_change(picture, written))
 
 
 def _open(image: Any) -> tuple[Picture, str, str]:
