@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from .canvas import blank, leave
+from .canvas import blank, is_large, leave
 from .images import Picture, Pixels
 
 Array = NDArray[np.float32]
@@ -59,8 +59,8 @@ def pixel_change(source: Picture, result: Picture) -> float:
     rows = max(1, (1 << 20) // first[0].size)
     for top in range(0, len(first), rows):
         a, b = first[top : top + rows], second[top : top + rows]
-        # |a - b| without leaving uint8; a band's sum fits 32 bits unless a row has more than 16 million values
-        total += int((np.maximum(a, b) - np.minimum(a, b)).sum(dtype=np.uint32))
+        # |a - b| without leaving uint8
+        total += int((np.maximum(a, b) - np.minimum(a, b)).sum(dtype=np.uint32 if a.size < 1 << 24 else np.uint64))
         leave(source.pixels, result.pixels)
     return total / first.size
 
@@ -71,7 +71,7 @@ def _added(pixels: Pixels | None, image: Array, shape: tuple[int, ...] = ()) -> 
     height, width, channels = *shape[:2], 1 if len(shape) == 2 else 3
     if channels == 1 and len(image) == 3:
         image = np.tensordot(LUMA, image, axes=1)[None].astype(np.float32)
-    result = blank(shape)
+    result, large = blank(shape), is_large((width, height))
     flat = result.reshape(height, -1)
     for band, levels in _enlarged(image, width, height):
         rows = slice(band.first, band.last)
@@ -80,9 +80,12 @@ def _added(pixels: Pixels | None, image: Array, shape: tuple[int, ...] = ()) -> 
         if pixels is not None:
             levels += pixels[rows].reshape(levels.shape)
         np.rint(levels, out=levels)
-        np.clip(levels, 0, 255, out=levels)
+        # two calls are quicker than np.clip on small bands
+        np.maximum(levels, 0, out=levels)
+        np.minimum(levels, 255, out=levels)
         flat[rows] = levels
-        leave(pixels, result)
+        if large:
+            leave(pixels, result)
     return result
 
 
@@ -105,7 +108,7 @@ def _bands(given: int, wanted: int, columns: int) -> tuple[Band, ...]:
     weights = _bicubic(given, wanted)
     # rows are few where they are long, so that one product stays small
     height = BAND
-    while height > 1 and height * columns * min(given, 5 + height * given // wanted) > ONE_THREAD:
+    while height > 1 and height * columns * min(given, (height + 4) * given // wanted + 5) > ONE_THREAD:
         height //= 2
     bands = []
     for first in range(0, wanted, height):

@@ -78,9 +78,10 @@ class Editor:
     >>> edit.images[0].save("anna-smiling.png")                 # doctest: +SKIP
     """
 
-    def __init__(self, bundle: Bundle, batch_size: int = BATCH) -> None:
+    def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = images.MAX_PIXELS) -> None:
         self.bundle = bundle
         self.batch_size = batch_size
+        self.max_pixels = max_pixels
         self._head: tuple[Array, Array] | None = None
 
     @classmethod
@@ -92,10 +93,16 @@ class Editor:
         allow_torchscript: bool = False,
         threads: int = 0,
         batch_size: int = BATCH,
+        max_pixels: int = images.MAX_PIXELS,
     ) -> Self:
-        """Open and verify a bundle folder; see `open_bundle` for arguments and errors."""
+        """Open and verify a bundle folder; see `open_bundle` for arguments and errors.
+
+        Args:
+            batch_size: images per graph run; changes no result.
+            max_pixels: larger images are refused.
+        """
         opened = open_bundle(Path(bundle), provider=provider, allow_torchscript=allow_torchscript, threads=threads)
-        return cls(opened, batch_size)
+        return cls(opened, batch_size, max_pixels)
 
     @property
     def labels(self) -> LabelSet:
@@ -137,7 +144,7 @@ class Editor:
             confidence=confidence,
             compose=compose,
         )
-        picture, name, digest = _open(image)
+        picture, name, digest = _open(image, self.max_pixels)
         encoded = self.encode(images.network_input(picture, self.bundle.manifest.image)[None])
         changed = self.changed(request, encoded, [name])[0]
         pictures = [render(picture, changed[k], encoded.decoded[0], request) for k in range(samples)]
@@ -306,17 +313,17 @@ def write_out(
     """Render, encode, and look again at what was written: lossy files are decoded from their bytes."""
     result = render(picture, edited, unedited, request)
     data = images.encode(result, format)
-    written = result if format == "png" else images.decode(data)
+    written = result if format == "png" else images.decode(data, max_pixels=images.MOST_PIXELS)
     seen = images.network_input(written, editor.bundle.manifest.image)
     return Rendered(data, seen, compositing.pixel_change(picture, written))
 
 
-def _open(image: Any) -> tuple[Picture, str, str]:
+def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:
     """Picture, name for the noise, and sha256 of the source's bytes."""
     if isinstance(image, str | PathLike):
         path = Path(image)
         data = images.read_file(path)
-        return images.decode(data), path.name, hashlib.sha256(data).hexdigest()
+        return images.decode(data, max_pixels=max_pixels), path.name, hashlib.sha256(data).hexdigest()
     if isinstance(image, Image.Image):
         picture = images.from_pil(image)
     elif isinstance(image, np.ndarray):

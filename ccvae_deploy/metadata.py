@@ -18,12 +18,10 @@ from typing import Any
 from PIL import ExifTags, Image
 
 Base = ExifTags.Base
-KEPT = (
-    *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist, Base.Copyright),
-    *(ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo),
-)
+KEPT = (Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist, Base.Copyright)
 """Of the first directory; the others of it describe how pixels were stored."""
 
+KEPT_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 DROPPED = (Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight)
 """Of the EXIF directory."""
 
@@ -89,13 +87,16 @@ def _dpi(image: Image.Image, turned: int) -> tuple[float, float] | None:
 def _exif(image: Image.Image) -> bytes | None:
     with contextlib.suppress(Exception):  # as above
         found = image.getexif()
+        if not found:
+            return None
         kept = Image.Exif()
+        for directory in KEPT_DIRECTORIES:
+            inner = {tag: value for tag, value in found.get_ifd(directory).items() if tag not in DROPPED}
+            if inner:
+                kept[directory] = inner
         for tag in KEPT:
-            value = dict(found.get_ifd(tag)) if tag in tuple(ExifTags.IFD) else found.get(tag)
-            if isinstance(value, dict):
-                value = {key: inner for key, inner in value.items() if key not in DROPPED}
-            if value:
-                kept[tag] = value
+            if tag in found:
+                kept[tag] = found[tag]
         block = kept.tobytes() if len(kept) else b""
         return block if 0 < len(block) <= EXIF_LIMIT else None
     return None

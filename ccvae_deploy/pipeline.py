@@ -33,7 +33,7 @@ from .folder import (
     scan,
     write_atomic,
 )
-from .images import Format, Picture
+from .images import ENDING, Format, Picture
 from .ledger import Ledger
 from .progress import Reporter, progress
 from .receipts import Failure
@@ -43,7 +43,6 @@ from .summary import Summary, summarise
 
 IN_FLIGHT = 3
 PIXELS_IN_FLIGHT = 24_000_000
-ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ def edit_folder(
     provider: str = "auto",
     batch_size: int = 16,
     workers: int | None = None,
+    max_pixels: int = images.MAX_PIXELS,
     shard: str | None = None,
     overwrite: bool = False,
     sheet: bool = True,
@@ -112,7 +112,8 @@ def edit_folder(
     Args:
         set: `LABEL=VALUE` strings.
         out: None takes `<folder>-edited`.
-        format: `same`, `png`, `jpeg` or `webp`.
+        format: `same`, `png`, `jpeg`, `webp` or `avif`.
+        max_pixels: larger images are recorded as failures; at most 178,956,970.
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
         options: samples, seed, mode, strength, confidence, compose, as in `EditRequest`.
@@ -121,12 +122,18 @@ def edit_folder(
         CCVAEError: refused, and nothing was written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    _refuse_options(format, batch_size, workers)
+    _refuse_options(format, batch_size, workers, max_pixels)
     part = parse_shard(shard) if shard else None
     target = out or default_out(inputs)
     found = scan(inputs)
     check_out(target, inputs)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    editor = Editor.open(
+        bundle,
+        provider=provider,
+        allow_torchscript=allow_torchscript,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+    )
     request = make_request(editor.labels, set, **options)
     plan = zip(found.sources, output_stems(found.sources), strict=True)
     mine = tuple(entry for entry in plan if part is None or in_shard(entry[0].relative, *part))
@@ -155,13 +162,15 @@ def edit_folder(
     )
 
 
-def _refuse_options(format: str, batch_size: int, workers: int | None) -> None:
+def _refuse_options(format: str, batch_size: int, workers: int | None, max_pixels: int) -> None:
     if format != "same" and format not in get_args(Format):
         raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
     if not 1 <= batch_size <= 4096:
         raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
     if workers is not None and not 1 <= workers <= 256:
         raise UsageError(f"--workers {workers}: expected 1 to 256")
+    if not 1 <= max_pixels <= images.MOST_PIXELS:
+        raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
 
 
 def _refuse_conflicts(job: Job) -> None:
@@ -252,7 +261,7 @@ def _read(job: Job, source: Source, stem: str, overwrite: bool) -> Read | None:
         return None
     if recorded is not None and not overwrite:
         raise ImageError("the source has changed since its results were made; add --overwrite or give another --out")
-    picture = images.decode(data)
+    picture = images.decode(data, max_pixels=job.editor.max_pixels)
     return Read(source, stem, digest, picture, images.network_input(picture, job.editor.bundle.manifest.image))
 
 
@@ -308,9 +317,17 @@ def _write_sheet(job: Job, part: tuple[int, int] | None) -> Path | None:
         if len(rows) == ROWS:
             break
         try:
-            original = images.decode(images.read_file(source.path))
+            original = images.decode(images.read_file(source.path), max_pixels=job.editor.max_pixels)
             names = job.outputs(stem, original.format)
-            rows.append((original, [images.decode(images.read_file(job.out / name)) for name in names[:8]]))
+            rows.append(
+                (
+                    original,
+                    [
+                        images.decode(images.read_file(job.out / name), max_pixels=job.editor.max_pixels)
+                        for name in names[:8]
+                    ],
+                )
+            )
         except ImageError:
             continue
     if not rows:

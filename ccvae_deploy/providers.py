@@ -90,6 +90,8 @@ def make_session(graph: bytes, choice: Choice, threads: int) -> "InferenceSessio
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # idle threads would spin on the cores that read, composite and save: half of the machine, measured
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = [choice.name]
     on_gpu = choice.name != "CPUExecutionProvider"
     if on_gpu:
