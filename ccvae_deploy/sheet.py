@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from .canvas import one_at_a_time
 from .images import Picture, to_pil
 
 CELL, GAP, HEAD = 128, 6, 26
@@ -36,10 +37,11 @@ def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str)
 
 def _paste(sheet: Image.Image, picture: Picture, left: int, top: int) -> None:
     """A picture in the middle of its cell, its aspect ratio kept, transparent parts over the paper."""
-    image = to_pil(picture).convert("RGBA")
-    factor = CELL / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    small = image.resize(size, Image.Resampling.LANCZOS)
+    factor = CELL / max(picture.size)
+    size = (max(1, round(picture.size[0] * factor)), max(1, round(picture.size[1] * factor)))
+    with one_at_a_time(picture.size):
+        # made small before it gets an alpha: half the memory of a large picture
+        small = to_pil(picture).resize(size, Image.Resampling.LANCZOS).convert("RGBA")
     sheet.paste(small, (left + (CELL - size[0]) // 2, top + (CELL - size[1]) // 2), small)
 
 
