@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .canvas import blank, is_large, leave
-from .images import Picture, Pixels
+from .images import Picture
+from .pixels import Pixels
 
 Array = NDArray[np.float32]
 
@@ -42,7 +43,7 @@ def composite(picture: Picture, difference: Array) -> Picture:
     Args:
         difference: (C, S, S) float32, edited minus unedited decoder output.
     """
-    return replace(picture, pixels=_added(picture.pixels, difference))
+    return replace(picture, pixels=_added(picture.pixels, difference, picture.pixels.shape))
 
 
 def enlarge(image: Array, picture: Picture) -> Picture:
@@ -65,10 +66,10 @@ def pixel_change(source: Picture, result: Picture) -> float:
     return total / first.size
 
 
-def _added(pixels: Pixels | None, image: Array, shape: tuple[int, ...] = ()) -> Pixels:
-    """`pixels` (or black of this shape) plus 255 times an image (C, S, S), enlarged, rounded and clipped."""
-    shape = shape or pixels.shape  # type: ignore[union-attr]
-    height, width, channels = *shape[:2], 1 if len(shape) == 2 else 3
+def _added(pixels: Pixels | None, image: Array, shape: tuple[int, ...]) -> Pixels:
+    """`pixels`, or black, of this shape plus 255 times an image (C, S, S), enlarged, rounded and clipped."""
+    height, width = shape[:2]
+    channels = 1 if len(shape) == 2 else 3
     if channels == 1 and len(image) == 3:
         image = np.tensordot(LUMA, image, axes=1)[None].astype(np.float32)
     result, large = blank(shape), is_large((width, height))

@@ -172,7 +172,7 @@ def from_array(array: NDArray[np.uint8]) -> Picture:
 def to_pil(picture: Picture) -> Image.Image:
     """The picture as a Pillow image of mode L, RGB, LA or RGBA, with its metadata beside it."""
     image = _whole(picture, flat=False)
-    image.info |= picture.metadata.options("jpeg")
+    image.info.update(picture.metadata.options("jpeg"))
     return image
 
 

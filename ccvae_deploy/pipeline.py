@@ -131,6 +131,8 @@ def edit_folder(
         bundle,
         provider=provider,
         allow_torchscript=allow_torchscript,
+        # graphs are about a quarter of the work; the other cores decode, composite and encode
+        threads=max(1, (os.cpu_count() or 1) // 4),
         batch_size=batch_size,
         max_pixels=max_pixels,
     )
