@@ -38,7 +38,7 @@ from .ledger import Ledger
 from .progress import Reporter, progress
 from .receipts import Failure
 from .request import EditRequest, RequestOptions, make_request
-from .sheet import ROWS, contact_sheet
+from .sheet import COLUMNS, ROWS, contact_sheet, small
 from .summary import Summary, summarise
 
 IN_FLIGHT = 3
@@ -320,16 +320,8 @@ def _write_sheet(job: Job, part: tuple[int, int] | None) -> Path | None:
             break
         try:
             original = images.decode(images.read_file(source.path), max_pixels=job.editor.max_pixels)
-            names = job.outputs(stem, original.format)
-            rows.append(
-                (
-                    original,
-                    [
-                        images.decode(images.read_file(job.out / name), max_pixels=job.editor.max_pixels)
-                        for name in names[:8]
-                    ],
-                )
-            )
+            names = job.outputs(stem, original.format)[:COLUMNS]
+            rows.append((small(original), [_seen(job, job.out / name) for name in names]))
         except ImageError:
             continue
     if not rows:
@@ -339,3 +331,8 @@ def _write_sheet(job: Job, part: tuple[int, int] | None) -> Path | None:
     write_atomic(job.out, name, images.encode(sheet, "png"))
     clean_temporaries(job.out, own_only=True)
     return job.out / name
+
+
+def _seen(job: Job, path: Path) -> Picture:
+    """A picture at the size a sheet shows it: at their own, all of a sheet may be more than memory holds."""
+    return small(images.decode(images.read_file(path), max_pixels=job.editor.max_pixels))

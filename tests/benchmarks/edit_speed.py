@@ -267,7 +267,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path)
     parser.add_argument("--set", default="smiling=1")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--sources", type=int, default=100, help="images of one turn")
+    parser.add_argument("--sources", type=int, default=250, help="images of one turn")
     parser.add_argument("--long", action="store_true", help="the memory curve to 100,000 outputs")
     given = parser.parse_args()
     console = Console(width=110, highlight=False)
