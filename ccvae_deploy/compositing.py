@@ -81,9 +81,7 @@ def _added(pixels: Pixels | None, image: Array, shape: tuple[int, ...]) -> Pixel
         if pixels is not None:
             levels += pixels[rows].reshape(levels.shape)
         np.rint(levels, out=levels)
-        # two calls are quicker than np.clip on small bands
-        np.maximum(levels, 0, out=levels)
-        np.minimum(levels, 255, out=levels)
+        np.clip(levels, 0, 255, out=levels)
         flat[rows] = levels
         if large:
             leave(pixels, result)

@@ -42,6 +42,8 @@ ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp", "avif"
 MAX_PIXELS = 100_000_000
 MOST_PIXELS = 178_956_970
 """What Pillow itself refuses beyond."""
+MAX_SIDE = 65_535
+"""Width or height; JPEG and AVIF take no more, and work is bounded by it."""
 MAX_BYTES = 512 << 20
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
 KEPT_FORMATS: dict[str | None, Format] = {"JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp", "AVIF": "avif"}
@@ -139,12 +141,14 @@ def from_pil(image: Image.Image) -> Picture:
     """A picture from a Pillow image of any mode, by the rules above.
 
     Raises:
-        ImageError: the mode has no rule.
+        ImageError: the mode has no rule, or a side is beyond the limit.
     """
     if image.mode == "F":
         raise ImageError("floating-point pixels; convert to 8 or 16 bits first")
     if 0 in image.size:
         raise ImageError("an image without pixels")
+    if max(image.size) > MAX_SIDE:
+        raise ImageError(f"{image.width:,} x {image.height:,} pixels, the limit of a side is {MAX_SIDE:,}")
     turned = orientation(image)
     with one_at_a_time(image.size):
         # the profile of a PNG may stand behind its pixels

@@ -255,6 +255,11 @@ def test_bomb_is_refused_from_its_header() -> None:
     assert time.process_time() - began < 0.2
 
 
+def test_a_side_beyond_all_measure_is_refused() -> None:
+    with pytest.raises(ImageError, match="limit of a side"):
+        decode(saved(Image.new("1", (70_000, 1)), "PNG"))
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no such file"):
         read_file(tmp_path / "absent.png")
