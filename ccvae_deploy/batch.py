@@ -18,12 +18,10 @@ from . import images
 from .editor import Array, Editor, Encoded, Rendered, write_out
 from .errors import ImageError
 from .folder import Source, output_name
-from .images import Format, Picture
+from .images import ENDING, Format, Picture
 from .receipts import Failure, Receipt, Settings
 from .redraw import Place, keep_drawing
 from .request import EditRequest
-
-ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def read(task: Task, editor: Editor, data: bytes | None = None) -> Read:
         ImageError: it cannot be done.
     """
     data = images.read_file(task.source.path) if data is None else data
-    picture = images.decode(data)
+    picture = images.decode(data, max_pixels=editor.max_pixels)
     seen = images.network_input(picture, editor.bundle.manifest.image)
     return Read(task, hashlib.sha256(data).hexdigest(), picture, seen)
 

@@ -176,10 +176,11 @@ def edit(
     compose: Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")] = (
         "residual"
     ),
-    format: Annotated[str, typer.Option(help="same, png, jpeg or webp.")] = "same",
+    format: Annotated[str, typer.Option(help="same, png, jpeg, webp or avif.")] = "same",
     provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Images per graph run; changes no result.")] = 16,
     workers: Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")] = None,
+    max_pixels: Annotated[int, typer.Option(help="Larger images are passed over as failures.")] = 100_000_000,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
@@ -205,6 +206,7 @@ def edit(
         "format": format,
         "provider": provider,
         "batch_size": batch_size,
+        "max_pixels": max_pixels,
         "shard": shard,
         "overwrite": overwrite,
         "allow_torchscript": allow_torchscript,

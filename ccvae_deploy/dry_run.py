@@ -74,7 +74,7 @@ def dry_run(inputs: Sequence[Path], **options: Unpack[JobOptions]) -> Forecast:
             outputs += wanted.request.samples
             size += wanted.request.samples * _size(task)
             if len(examples) < EXAMPLES:
-                examples += _names(task, wanted)[: EXAMPLES - len(examples)]
+                examples += _names(job, task, wanted)[: EXAMPLES - len(examples)]
     return Forecast(job.out, job.sources, job.ignored, counts, outputs, tuple(examples), size)
 
 
@@ -106,12 +106,12 @@ def _size(task: Task) -> int:
         return 0
 
 
-def _names(task: Task, wanted: Wanted) -> list[str]:
+def _names(job: Job, task: Task, wanted: Wanted) -> list[str]:
     """Output names; with `same` the format stands in the file."""
     try:
         kept: Format = "png"
         if wanted.settings.format == "same":
-            kept = images.decode(images.read_file(task.source.path)).format
+            kept = images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels).format
     except ImageError:
         return []
     return wanted.outputs(task.stem, kept)

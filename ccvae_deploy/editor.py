@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import images
+from . import compositing, images
 from .bundle import Bundle, open_bundle
 from .errors import ImageError
 from .images import Format, Picture
@@ -88,9 +88,10 @@ class Editor:
     >>> edit.images[0].save("anna-smiling.png")                 # doctest: +SKIP
     """
 
-    def __init__(self, bundle: Bundle, batch_size: int = BATCH) -> None:
+    def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = images.MAX_PIXELS) -> None:
         self.bundle = bundle
         self.batch_size = batch_size
+        self.max_pixels = max_pixels
         self.latents = Latents(bundle, self._batched)
 
     @classmethod
@@ -102,10 +103,16 @@ class Editor:
         allow_torchscript: bool = False,
         threads: int = 0,
         batch_size: int = BATCH,
+        max_pixels: int = images.MAX_PIXELS,
     ) -> Self:
-        """Open and verify a bundle folder; see `open_bundle` for arguments and errors."""
+        """Open and verify a bundle folder; see `open_bundle` for arguments and errors.
+
+        Args:
+            batch_size: images per graph run; changes no result.
+            max_pixels: larger images are refused.
+        """
         opened = open_bundle(Path(bundle), provider=provider, allow_torchscript=allow_torchscript, threads=threads)
-        return cls(opened, batch_size)
+        return cls(opened, batch_size, max_pixels)
 
     @property
     def labels(self) -> LabelSet:
@@ -152,7 +159,7 @@ class Editor:
             compose=compose,
             until_reached=until_reached,
         )
-        picture, name, digest = _open(image)
+        picture, name, digest = _open(image, self.max_pixels)
         encoded = self.encode(images.network_input(picture, self.bundle.manifest.image)[None])
 
         def look(_: Sequence[Place], decoded: Array) -> list[Look]:
@@ -165,7 +172,7 @@ class Editor:
         settings = self.settings(request, "png").id
         receipts = []
         for (_, k), one in kept.items():
-            change = images.pixel_change(picture, one.result.picture)
+            change = compositing.pixel_change(picture, one.result.picture)
             receipt = self.receipt(request, encoded, 0, k, one.after, change, settings, one.attempt)
             receipts.append(receipt.placed(name, digest, ""))
         return Edit([images.to_pil(one.result.picture) for one in kept.values()], receipts)
@@ -189,7 +196,7 @@ class Editor:
             LabelError: an unknown label.
             UsageError: `samples` or `seed` outside its range.
         """
-        picture, name, _ = _open(image)
+        picture, name, _ = _open(image, self.max_pixels)
         return variance_maps(self, picture, name, labels, samples, seed)
 
     def request(self, asked: Mapping[str, Value] | Sequence[str], **options: Unpack[RequestOptions]) -> EditRequest:
@@ -310,8 +317,8 @@ class Editor:
 def render(picture: Picture, edited: Array, unedited: Array, request: EditRequest) -> Picture:
     """The result at the picture's own size: residual compositing, or the decoder's image."""
     if request.compose == "decode":
-        return images.enlarge(edited, picture)
-    return images.composite(picture, edited - unedited)
+        return compositing.enlarge(edited, picture)
+    return compositing.composite(picture, edited - unedited)
 
 
 def write_out(
@@ -320,17 +327,17 @@ def write_out(
     """Render, encode, and look again at what was written: lossy files are decoded from their bytes."""
     result = render(picture, edited, unedited, request)
     data = images.encode(result, format)
-    written = result if format == "png" else images.decode(data)
+    written = result if format == "png" else images.decode(data, max_pixels=images.MOST_PIXELS)
     seen = images.network_input(written, editor.bundle.manifest.image)
-    return Rendered(data, seen, images.pixel_change(picture, written))
+    return Rendered(data, seen, compositing.pixel_change(picture, written))
 
 
-def _open(image: Any) -> tuple[Picture, str, str]:
+def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:
     """Picture, name for the noise, and sha256 of the source's bytes."""
     if isinstance(image, str | PathLike):
         path = Path(image)
         data = images.read_file(path)
-        return images.decode(data), path.name, hashlib.sha256(data).hexdigest()
+        return images.decode(data, max_pixels=max_pixels), path.name, hashlib.sha256(data).hexdigest()
     if isinstance(image, Image.Image):
         picture = images.from_pil(image)
     elif isinstance(image, np.ndarray):

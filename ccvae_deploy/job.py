@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Required, Unpack, get_args
 
+from . import images
 from .batch import Task, Wanted
 from .editor import Editor
 from .errors import UsageError, nearest
@@ -32,6 +33,7 @@ class JobOptions(RequestOptions, total=False):
     format: str
     provider: str
     batch_size: int
+    max_pixels: int
     shard: str | None
     overwrite: bool
     allow_torchscript: bool
@@ -86,18 +88,27 @@ def settle(
     format: str = "same",
     provider: str = "auto",
     batch_size: int = 16,
+    max_pixels: int = images.MAX_PIXELS,
     shard: str | None = None,
     overwrite: bool = False,
     allow_torchscript: bool = False,
     **options: Unpack[RequestOptions],
 ) -> Job:
     """Check everything that can be checked before work; see `edit_folder` for arguments and errors."""
-    _refuse_options(format, batch_size, set, options.get("vary", ()), plan)
+    _refuse_options(format, batch_size, max_pixels, set, options.get("vary", ()), plan)
     part = parse_shard(shard) if shard else None
     target = out or default_out(inputs)
     found = scan(inputs)
     check_out(target, inputs)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    editor = Editor.open(
+        bundle,
+        provider=provider,
+        allow_torchscript=allow_torchscript,
+        # graphs are about a quarter of the work; the other cores decode, composite and encode
+        threads=max(1, (os.cpu_count() or 1) // 4),
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+    )
     if plan is None:
         request = editor.request(set, **options)
         asked = {source.relative: [request] for source in found.sources}
@@ -134,12 +145,19 @@ def _tasks(
 
 
 def _refuse_options(
-    format: str, batch_size: int, set: Sequence[str] | Mapping[str, Value], vary: Sequence[str], plan: Path | None
+    format: str,
+    batch_size: int,
+    max_pixels: int,
+    set: Sequence[str] | Mapping[str, Value],
+    vary: Sequence[str],
+    plan: Path | None,
 ) -> None:
     if format != "same" and format not in get_args(Format):
         raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
     if not 1 <= batch_size <= 4096:
         raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
+    if not 1 <= max_pixels <= images.MOST_PIXELS:
+        raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
     if plan is not None and (set or vary):
         raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
 

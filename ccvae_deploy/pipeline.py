@@ -24,7 +24,7 @@ from .images import Picture
 from .job import OUTPUTS, Job, JobOptions, settle
 from .progress import Reporter, progress
 from .receipts import Failure
-from .sheet import ROWS, contact_sheet
+from .sheet import COLUMNS, ROWS, contact_sheet, small
 from .summary import Summary, summarise
 
 IN_FLIGHT = 3
@@ -55,9 +55,10 @@ def edit_folder(
         set: `LABEL=VALUE` strings, or labels to values.
         plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
         out: None takes `<folder>-edited`.
-        format: `same`, `png`, `jpeg` or `webp`.
+        format: `same`, `png`, `jpeg`, `webp` or `avif`.
         provider: `auto`, `cpu`, `cuda` or `tensorrt`.
         batch_size: images per graph run.
+        max_pixels: larger images are recorded as failures; at most 178,956,970.
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
         allow_torchscript: open a TorchScript bundle, which is code.
@@ -201,10 +202,10 @@ def _write_sheet(job: Job) -> Path | None:
         if len(rows) >= ROWS:
             break
         try:
-            original = images.decode(images.read_file(task.source.path))
+            original = images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels)
             for wanted in task.wanted:
-                names = wanted.outputs(task.stem, original.format)[:8]
-                rows.append((original, [images.decode(images.read_file(job.out / name)) for name in names]))
+                names = wanted.outputs(task.stem, original.format)[:COLUMNS]
+                rows.append((small(original), [_seen(job, job.out / name) for name in names]))
         except ImageError:
             continue
     if not rows:
@@ -212,3 +213,8 @@ def _write_sheet(job: Job) -> Path | None:
     name = f"sheet{job.ledger.names.mark}.png"
     job.store.write(name, images.encode(images.from_pil(contact_sheet(rows, job.title)), "png"))
     return job.out / name
+
+
+def _seen(job: Job, path: Path) -> Picture:
+    """A picture at the size a sheet shows it: at their own, all of a sheet may be more than memory holds."""
+    return small(images.decode(images.read_file(path), max_pixels=job.editor.max_pixels))

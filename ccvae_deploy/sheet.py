@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .images import Picture, to_pil
+from .canvas import one_at_a_time
+from .images import Picture, from_pil, to_pil
 
 CELL, GAP, HEAD = 128, 6, 26
 ROWS, COLUMNS = 12, 8
@@ -34,13 +35,20 @@ def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str)
     return sheet
 
 
+def small(picture: Picture) -> Picture:
+    """A picture as its cell shows it, its aspect ratio kept; all that need be in memory of one for a sheet."""
+    factor = CELL / max(picture.size)
+    size = (max(1, round(picture.size[0] * factor)), max(1, round(picture.size[1] * factor)))
+    if picture.size == size:
+        return picture
+    with one_at_a_time(picture.size):
+        return from_pil(to_pil(picture).resize(size, Image.Resampling.LANCZOS))
+
+
 def _paste(sheet: Image.Image, picture: Picture, left: int, top: int) -> None:
-    """A picture in the middle of its cell, its aspect ratio kept, transparent parts over the paper."""
-    image = to_pil(picture).convert("RGBA")
-    factor = CELL / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    small = image.resize(size, Image.Resampling.LANCZOS)
-    sheet.paste(small, (left + (CELL - size[0]) // 2, top + (CELL - size[1]) // 2), small)
+    """A picture in the middle of its cell, transparent parts over the paper."""
+    image = to_pil(small(picture)).convert("RGBA")
+    sheet.paste(image, (left + (CELL - image.width) // 2, top + (CELL - image.height) // 2), image)
 
 
 def _fitting(
