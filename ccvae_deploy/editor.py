@@ -154,14 +154,14 @@ class Editor:
 
     def encode(self, seen: Array) -> Encoded:
         """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
-        z = self._batched(lambda part: self.bundle.encode(part)[0], seen)
-        decoded = self._batched(self.bundle.decode, z)
+        z = self.batched(lambda part: self.bundle.encode(part)[0], seen)
+        decoded = self.batched(self.bundle.decode, z)
         control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
-        return Encoded(z, self._probabilities(z), decoded, control)
+        return Encoded(z, self.probabilities(z), decoded, control)
 
     def classify(self, seen: Array) -> Array:
         """Label probabilities at the posterior mean of network inputs (N, C, S, S): (N, Y)."""
-        return self._probabilities(self._batched(lambda part: self.bundle.encode(part)[0], seen))
+        return self.probabilities(self.batched(lambda part: self.bundle.encode(part)[0], seen))
 
     def edited_latents(self, request: EditRequest, z: Array, before: Array, names: Sequence[str]) -> Array:
         """z with the asked blocks replaced, (N, K, Z); `names` are the relative paths that key the noise."""
@@ -194,7 +194,7 @@ class Editor:
     def changed(self, request: EditRequest, encoded: Encoded, names: Sequence[str]) -> Array:
         """Decoder output of the edited latents, (N, K, C, S, S)."""
         latents = self.edited_latents(request, encoded.z, encoded.before, names)
-        flat = self._batched(self.bundle.decode, latents.reshape(-1, latents.shape[-1]))
+        flat = self.batched(self.bundle.decode, latents.reshape(-1, latents.shape[-1]))
         return flat.reshape(*latents.shape[:2], *flat.shape[1:])
 
     def settings(self, request: EditRequest, format: str) -> Settings:
@@ -231,8 +231,8 @@ class Editor:
             seed=request.seed,
             mode=request.mode,
             asked=request.values,
-            before=self._named(before),
-            after=self._named(after),
+            before=self.named(before),
+            after=self.named(after),
             reached=reached,
             drift=drift,
             pixel_change=change,
@@ -240,14 +240,16 @@ class Editor:
             settings=settings,
         )
 
-    def _named(self, probabilities: Array) -> dict[str, float]:
+    def named(self, probabilities: Array) -> dict[str, float]:
+        """One row of probabilities (Y,) by name: `label`, or `label=class` for each class of a categorical label."""
         names: list[str] = []
         for label in self.labels.labels:
             names += [label.name] if label.kind == "binary" else [f"{label.name}={c}" for c in label.classes]
         return dict(zip(names, map(float, probabilities), strict=True))
 
-    def _probabilities(self, z: Array) -> Array:
-        logits = self._batched(self.bundle.classify, np.ascontiguousarray(z[:, : self.bundle.manifest.layout.z_c]))
+    def probabilities(self, z: Array) -> Array:
+        """q(y|z_c) of latents (N, Z), of which only the characteristic ones count: (N, Y)."""
+        logits = self.batched(self.bundle.classify, np.ascontiguousarray(z[:, : self.bundle.manifest.layout.z_c]))
         probabilities = np.empty_like(logits)
         for label, columns in zip(self.labels.labels, self.labels.columns, strict=True):
             part = logits[:, columns].astype(np.float64)
@@ -265,7 +267,7 @@ class Editor:
         def at(state: Array | float) -> Block:
             y = target.copy()
             y[:, columns] = state
-            both = self._batched(lambda part: np.stack(self.bundle.conditional_prior(part), axis=1), y)
+            both = self.batched(lambda part: np.stack(self.bundle.conditional_prior(part), axis=1), y)
             return Block(both[:, 0, block], both[:, 1, block])
 
         if self.labels.labels[label].kind == "categorical":
@@ -277,11 +279,11 @@ class Editor:
         if self._head is None:
             width = self.bundle.manifest.layout.z_c
             probes = np.concatenate([np.zeros((1, width), np.float32), np.eye(width, dtype=np.float32)])
-            logits = self._batched(self.bundle.classify, probes)
+            logits = self.batched(self.bundle.classify, probes)
             self._head = logits[1:] - logits[0], logits[0]
         return self._head
 
-    def _batched(self, graph: Callable[[Array], Array], rows: Array) -> Array:
+    def batched(self, graph: Callable[[Array], Array], rows: Array) -> Array:
         """Run a graph on batches of one size; the last is padded with copies of its first row."""
         results = []
         for start in range(0, len(rows), self.batch_size):

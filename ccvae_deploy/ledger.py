@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, Self
 
 from .errors import UsageError, WriteError
-from .receipts import Failure, Receipt, Settings
+from .receipts import Failure, Record, RunSettings
 
 RECEIPTS, FAILURES, SETTINGS, JOURNAL = "receipts.jsonl", "failures.jsonl", "settings.json", ".journal.jsonl"
 
@@ -51,7 +51,7 @@ class Ledger:
     Use it as a context manager; leaving it releases the folder and keeps the journal unless `finish` was called.
     """
 
-    def __init__(self, out: Path, settings: Settings, shard: tuple[int, int] | None = None) -> None:
+    def __init__(self, out: Path, settings: RunSettings, shard: tuple[int, int] | None = None) -> None:
         self.out, self.settings, self.edit = out, settings, settings.edit
         self.names = Names.of(shard)
         self.all_settings: dict[str, dict[str, Any]] = {}
@@ -107,7 +107,7 @@ class Ledger:
         """Whether this edit of the source is recorded at all."""
         return (source, self.edit) in self.groups
 
-    def record(self, source: str, receipts: Iterable[Receipt]) -> None:
+    def record(self, source: str, receipts: Iterable[Record]) -> None:
         """Note a source as done; call it after its outputs are written."""
         lines = [receipt.line() for receipt in receipts]
         self._append({"source": source, "receipts": len(lines)}, lines)

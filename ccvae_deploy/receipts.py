@@ -16,7 +16,7 @@ def _six_digits(value: float) -> float:
 Figure = Annotated[float, AfterValidator(_six_digits)]
 
 
-class Settings(Frozen):
+class RunSettings(Frozen):
     """Everything that decides the bytes of an output, besides the source and the sample's number.
 
     Attributes:
@@ -26,6 +26,16 @@ class Settings(Frozen):
 
     bundle: str
     edit: str
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that name these settings in receipts."""
+        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Settings(RunSettings):
+    """The settings of `edit`."""
+
     asked: dict[str, float]
     seed: int
     mode: str
@@ -34,13 +44,16 @@ class Settings(Frozen):
     compose: str
     format: str
 
-    @property
-    def id(self) -> str:
-        """16 hex digits that name these settings in receipts."""
-        return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()[:16]
+
+class Record(Frozen):
+    """Something that is kept as one line of JSON."""
+
+    def line(self) -> str:
+        """ASCII only; a name that is not UTF-8 survives as surrogate escapes."""
+        return json.dumps(self.model_dump()) + "\n"
 
 
-class Receipt(Frozen):
+class Receipt(Record):
     """The record of one output.
 
     Attributes:
@@ -72,18 +85,10 @@ class Receipt(Frozen):
         """The same record with its source and output filled in."""
         return self.model_copy(update={"source": source, "source_sha256": digest, "output": output})
 
-    def line(self) -> str:
-        """One line of receipts.jsonl, ASCII only; a name that is not UTF-8 survives as surrogate escapes."""
-        return json.dumps(self.model_dump()) + "\n"
 
-
-class Failure(Frozen):
+class Failure(Record):
     """The record of one input that could not be done."""
 
     source: str
     error: str
     reason: str
-
-    def line(self) -> str:
-        """One line of failures.jsonl."""
-        return json.dumps(self.model_dump()) + "\n"
