@@ -193,6 +193,44 @@ def edit(
         raise typer.Exit(1)
 
 
+@app.command()
+def classify(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
+    bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file. [CSV on stdout]")] = None,
+    samples: Annotated[int | None, typer.Option(help="Average over this many posterior draws.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
+    provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Images per graph run; changes no result.")] = 16,
+    workers: Annotated[int | None, typer.Option(help="Threads that read. [cores]")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no such table.")] = False,
+    allow_torchscript: Annotated[
+        bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
+    ] = False,
+) -> None:
+    """Label probabilities of images and folders of images, as CSV or JSON lines."""
+    from .classify import classify_folder
+
+    result = classify_folder(
+        images,
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        out=out or sys.stdout.buffer,
+        samples=samples,
+        seed=seed,
+        provider=provider,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    failures = f", {result.failed:,} failed (see the column `error`)" if result.failed else ""
+    rate = result.sources / max(result.seconds, 1e-9)
+    place = f" are in {result.out}" if result.out else ""
+    print(f"{result.sources:,} images{place}{failures}, {rate:,.0f} images/s, {result.provider}", file=sys.stderr)
+    if result.failed:
+        raise typer.Exit(1)
+
+
 @data_app.command()
 def portraits(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
