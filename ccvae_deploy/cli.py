@@ -193,20 +193,30 @@ def edit(
         raise typer.Exit(1)
 
 
+BundleOption = Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")]
+SeedOption = Annotated[int, typer.Option(help="Same seed, same draws.")]
+ProviderOption = Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")]
+BatchOption = Annotated[int, typer.Option(help="Images per graph run; changes no result.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command did not make so.")]
+NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]
+TorchScriptOption = Annotated[
+    bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
+]
+
+
 @app.command()
 def classify(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
-    bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
+    bundle: BundleOption = None,
     out: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file. [CSV on stdout]")] = None,
     samples: Annotated[int | None, typer.Option(help="Average over this many posterior draws.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
-    provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images per graph run; changes no result.")] = 16,
-    workers: Annotated[int | None, typer.Option(help="Threads that read. [cores]")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no such table.")] = False,
-    allow_torchscript: Annotated[
-        bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
-    ] = False,
+    seed: SeedOption = 0,
+    provider: ProviderOption = "auto",
+    batch_size: BatchOption = 16,
+    workers: WorkersOption = None,
+    overwrite: OverwriteOption = False,
+    allow_torchscript: TorchScriptOption = False,
 ) -> None:
     """Label probabilities of images and folders of images, as CSV or JSON lines."""
     from .classify import classify_folder
@@ -229,6 +239,41 @@ def classify(
     print(f"{result.sources:,} images{place}{failures}, {rate:,.0f} images/s, {result.provider}", file=sys.stderr)
     if result.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def generate(
+    count: Annotated[int, typer.Option(help="How many images; a greater count adds to those that are there.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="LABEL=VALUE", help="Repeat for more; other labels come from the label prior."),
+    ] = None,
+    bundle: BundleOption = None,
+    out: Annotated[Path, typer.Option(help="Where images go.")] = Path("generated"),
+    seed: SeedOption = 0,
+    provider: ProviderOption = "auto",
+    batch_size: BatchOption = 16,
+    overwrite: OverwriteOption = False,
+    no_sheet: NoSheetOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Make images of given labels, each with a receipt."""
+    from .generate import generate_folder
+    from .results import outcome_table
+
+    outcome = generate_folder(
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        count=count,
+        set=set_ or (),
+        out=out,
+        seed=seed,
+        provider=provider,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        sheet=not no_sheet,
+        allow_torchscript=allow_torchscript,
+    )
+    _console().print(outcome_table(outcome))
 
 
 @data_app.command()

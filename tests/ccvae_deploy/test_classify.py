@@ -39,9 +39,8 @@ def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bun
     many = list(classify_sources(editor, sources, samples=1000, seed=3))
     alone = list(classify_sources(Editor(editor.bundle, batch_size=1), sources[4:5], samples=1000, seed=3))
     assert alone[0].probabilities == pytest.approx(many[4].probabilities, abs=1e-6)
-    z = editor.encode(
-        images.network_input(images.decode(sources[4].path.read_bytes()), editor.bundle.manifest.image)[None]
-    ).z
+    picture = images.decode(sources[4].path.read_bytes())
+    z = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None]).z
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     logits = 2.0 * (z[0, 0] + 0.1 * nodes) + 0.2  # the tiny classifier, posterior scale 0.1
     p = 1 / (1 + np.exp(-logits))
