@@ -200,6 +200,7 @@ BatchOption = Annotated[int, typer.Option(help="Images per graph run; changes no
 WorkersOption = Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command did not make so.")]
 NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]
+ComposeOption = Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")]
 TorchScriptOption = Annotated[
     bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
 ]
@@ -276,6 +277,41 @@ def generate(
     _console().print(outcome_table(outcome))
 
 
+@app.command()
+def traverse(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")],
+    labels: Annotated[str, typer.Option(help="One label for a strip, two for a grid, such as smiling,young.")],
+    steps: Annotated[int, typer.Option(help="Pictures per axis.")] = 8,
+    classes: Annotated[
+        str | None, typer.Option(help="Corners of a categorical label's square, three or four. [its first four]")
+    ] = None,
+    reach: Annotated[float, typer.Option(help="How far beyond the two modes, in scales of the prior.")] = 2.0,
+    compose: ComposeOption = "residual",
+    bundle: BundleOption = None,
+    out: Annotated[Path, typer.Option(help="A .png file, or .gif for one label.")] = Path("walk.png"),
+    provider: ProviderOption = "auto",
+    overwrite: OverwriteOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Walk through the latents of one or two labels: a strip, a grid, or an animation."""
+    from .traverse import traverse as traverse_image
+
+    found = traverse_image(
+        image,
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        labels=_names(labels),
+        steps=steps,
+        classes=_names(classes) if classes else None,
+        reach=reach,
+        compose=compose,
+        out=out,
+        provider=provider,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    print(f"{len(found.cells)} x {len(found.cells[0])} pictures are in {out}")
+
+
 @data_app.command()
 def portraits(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
@@ -288,6 +324,10 @@ def portraits(
 
     write_portraits(folder, count, seed=seed, size=size)
     print(f"{count:,} portraits and labels.csv are in {folder}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _misused(error: typer.TyperException) -> typer.Exit:
