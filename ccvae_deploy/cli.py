@@ -278,6 +278,50 @@ def generate(
 
 
 @app.command()
+def swap(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
+    from_: Annotated[Path, typer.Option("--from", metavar="REF", help="The reference, or a folder of them.")],
+    labels: Annotated[str, typer.Option(help="Whose blocks are taken, such as smiling,young.")],
+    pairs: Annotated[
+        str, typer.Option(help="one reference per image, in the order of paths; or all with all.")
+    ] = "one",
+    bundle: BundleOption = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-swapped]")] = None,
+    compose: ComposeOption = "residual",
+    format: Annotated[str, typer.Option(help="same, png, jpeg or webp.")] = "same",
+    provider: ProviderOption = "auto",
+    batch_size: BatchOption = 16,
+    workers: WorkersOption = None,
+    overwrite: OverwriteOption = False,
+    no_sheet: NoSheetOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Give images the characteristics of a reference, each with a receipt."""
+    from .results import outcome_table
+    from .swap_folder import swap_folder
+
+    outcome = swap_folder(
+        images,
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        from_=from_,
+        labels=_names(labels),
+        pairs=pairs,
+        out=out,
+        compose=compose,
+        format=format,
+        provider=provider,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        sheet=not no_sheet,
+        allow_torchscript=allow_torchscript,
+    )
+    _console().print(outcome_table(outcome))
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def traverse(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")],
     labels: Annotated[str, typer.Option(help="One label for a strip, two for a grid, such as smiling,young.")],

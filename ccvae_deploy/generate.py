@@ -49,6 +49,8 @@ class GeneratedReceipt(Record):
     source: str
     source_sha256: str
     output: str
+    output_bytes: int
+    output_sha256: str
     seed: int
     asked: dict[str, float]
     drawn: dict[str, float]
@@ -224,10 +226,13 @@ def _write(
     for row, (source, outputs) in enumerate(plan):
         values = {} if made.y is None else dict(enumerate(made.y[row].tolist()))
         hits = {i: holds(editor.labels, i, value, after[row]) for i, value in values.items()}
+        data = images.encode(pictures[row], "png")
         receipt = GeneratedReceipt(
             source=source,
             source_sha256=hashlib.sha256(made.z[row].tobytes()).hexdigest(),
             output=outputs[0],
+            output_bytes=len(data),
+            output_sha256=hashlib.sha256(data).hexdigest(),
             seed=settings.seed,
             asked=settings.asked,
             drawn={names[i]: value for i, value in values.items() if i not in set_},
@@ -236,7 +241,8 @@ def _write(
             agreement=sum(hits.values()) / len(hits) if hits else None,
             settings=settings.id,
         )
-        results.save(source, [(outputs[0], images.encode(pictures[row], "png"))], [receipt])
+        results.write(outputs[0], data)
+        results.record(source, [receipt])
 
 
 def to_picture(image: Array) -> Picture:

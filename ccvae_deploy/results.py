@@ -58,14 +58,16 @@ class Results:
         """The sha256 of the source when all these outputs are recorded with these settings and still there."""
         return self.ledger.done(source, outputs)
 
-    def save(self, source: str, files: Iterable[tuple[str, bytes]], receipts: Iterable[Record]) -> None:
-        """Write the outputs of one source, then note them.
+    def write(self, name: str, data: bytes) -> None:
+        """Write one output; `record` its source when all of its outputs are there.
 
         Raises:
             WriteError: the disk is full or refuses.
         """
-        for name, data in files:
-            write_atomic(self.out, name, data)
+        write_atomic(self.out, name, data)
+
+    def record(self, source: str, receipts: Iterable[Record]) -> None:
+        """Note a source as done."""
         self.ledger.record(source, receipts)
 
     def fail(self, failure: Failure) -> None:
@@ -118,12 +120,12 @@ class Results:
 
 @contextmanager
 def open_results(
-    out: Path, settings: RunSettings, plan: Sequence[tuple[str, Sequence[str]]], *, overwrite: bool
+    out: Path, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]], *, overwrite: bool
 ) -> Iterator[Results]:
     """Open an output folder for one run; leaving it well merges the records, leaving it by an error keeps the journal.
 
     Args:
-        plan: per source its outputs, relative to `out`.
+        plan: per source its possible outputs, relative to `out`.
         overwrite: replace outputs of other settings, and files that no record explains.
 
     Raises:
@@ -169,11 +171,11 @@ def outcome_table(outcome: Outcome) -> "Table":
     return table
 
 
-def _refuse_taken(out: Path, ledger: Ledger, plan: Sequence[tuple[str, Sequence[str]]]) -> None:
+def _refuse_taken(out: Path, ledger: Ledger, plan: Iterable[tuple[str, Iterable[str]]]) -> None:
     first, count = "", 0
     for source, outputs in plan if out.exists() else ():
         if ledger.made_with_others(source):
-            taken: str | None = outputs[0]
+            taken = next(iter(outputs), None)
         elif ledger.resuming or ledger.knows(source):
             continue
         else:

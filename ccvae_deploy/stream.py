@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from . import images
 from .errors import ImageError, UsageError
 from .folder import Source
-from .images import Picture
 from .receipts import Failure
 from .schema import ImageSpec
 
 T = TypeVar("T")
+
+PIXELS_AHEAD = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -28,17 +29,15 @@ class Seen:
     Attributes:
         digest: sha256 of the file's bytes.
         pixels: float32 (C, S, S) in [0, 1].
-        picture: at its own size; None where only the network's input was asked for.
     """
 
     source: Source
     digest: str
     pixels: NDArray[np.float32]
-    picture: Picture | None = None
 
 
 def see(source: Source, spec: ImageSpec) -> Seen:
-    """Read one source for the encoder alone; the picture itself is let go.
+    """Read one source for the encoder; the picture itself is let go.
 
     Raises:
         ImageError: it cannot be read as an image.
@@ -48,50 +47,54 @@ def see(source: Source, spec: ImageSpec) -> Seen:
     return Seen(source, hashlib.sha256(data).hexdigest(), pixels)
 
 
-def see_whole(source: Source, spec: ImageSpec) -> Seen:
-    """Read one source for the encoder, and keep the picture.
-
-    Raises:
-        ImageError: it cannot be read as an image.
-    """
-    data = images.read_file(source.path)
-    picture = images.decode(data)
-    return Seen(source, hashlib.sha256(data).hexdigest(), images.network_input(picture, spec), picture)
-
-
 def read_ahead(
-    sources: Iterable[Source], read: Callable[[Source], T], *, workers: int | None = None, ahead: int = 32
+    sources: Iterable[Source],
+    read: Callable[[Source], T],
+    *,
+    workers: int | None = None,
+    ahead: int = 32,
+    weigh: Callable[[T], int] = lambda _: 0,
 ) -> Iterator[T | Failure]:
     """What `read` gives for each source, in order; at most `ahead` of them wait at once.
 
     A source that cannot be read comes out as a `Failure` in its place.
+
+    Args:
+        weigh: pixels that are kept of what was read; large pictures are read ahead two at a time.
     """
     waiting: deque[tuple[Source, Future[T]]] = deque()
     todo = iter(sources)
+    room, largest = 2, 1
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         try:
             while True:
-                while len(waiting) < ahead and (source := next(todo, None)) is not None:
+                while len(waiting) < room and (source := next(todo, None)) is not None:
                     waiting.append((source, pool.submit(read, source)))
                 if not waiting:
                     return
                 source, future = waiting.popleft()
                 try:
-                    yield future.result()
+                    result = future.result()
                 except ImageError as error:
                     yield Failure(source=source.relative, error="ImageError", reason=str(error))
+                    continue
+                largest = max(largest, weigh(result))
+                room = max(2, min(ahead, PIXELS_AHEAD // largest))
+                yield result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items, the last one shorter."""
+def chunks(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda _: 0) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter; one that weighs too many pixels closes early."""
     chunk: list[T] = []
+    weight = 0
     for item in items:
         chunk.append(item)
-        if len(chunk) == size:
+        weight += weigh(item)
+        if len(chunk) == size or weight > PIXELS_AHEAD:
             yield chunk
-            chunk = []
+            chunk, weight = [], 0
     if chunk:
         yield chunk
 

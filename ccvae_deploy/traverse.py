@@ -6,18 +6,17 @@ Everything but the walked blocks stays at the posterior mean of the source (figu
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from . import images
+from .compositing import checked, composed
 from .editor import Array, Editor
 from .errors import ImageError, LabelError, UsageError, nearest
 from .film import Cell, film_gif, film_grid, shrunk
 from .folder import clean_temporaries, write_atomic
 from .images import Picture
 from .interventions import Block, intervene
-from .request import Compose
 from .schema import Label, folded
 
 REACH = 2.0
@@ -66,7 +65,8 @@ def walk(
     """
     chosen = [editor.labels.index(name) for name in labels]
     kinds = [editor.labels.labels[i] for i in chosen]
-    _refuse(kinds, steps, classes, reach, compose)
+    _refuse(kinds, steps, classes, reach)
+    how = checked(compose)
     seen = images.network_input(picture, editor.bundle.manifest.image)[None]
     encoded = editor.encode(seen)
     at = [_modes(editor, encoded.before[0], i, _corners(kind, classes)) for i, kind in zip(chosen, kinds, strict=True)]
@@ -84,7 +84,7 @@ def walk(
     decoded, probabilities = editor.batched(editor.bundle.decode, flat), editor.probabilities(flat)
     captions = _captions(editor, chosen, z, probabilities.reshape(rows, columns, -1))
     cells = [
-        Cell(_rendered(picture, image, encoded.decoded[0], compose), caption)
+        Cell(composed(picture, image, encoded.decoded[0], how), caption)
         for image, caption in zip(decoded, captions, strict=True)
     ]
     return Walk(
@@ -208,7 +208,7 @@ def _corners(label: Label, classes: Sequence[str] | None) -> list[int]:
     return found
 
 
-def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, reach: float, compose: str) -> None:
+def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, reach: float) -> None:
     names = ",".join(label.name for label in labels)
     if len(labels) not in (1, 2) or len({label.name for label in labels}) != len(labels):
         raise UsageError(f"--labels {names}: expected one label, or two different ones")
@@ -221,8 +221,6 @@ def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, 
         raise UsageError(f"--steps {steps}: expected 2 to {most} for {names}")
     if not 0 <= reach <= 100:
         raise UsageError(f"--reach {reach:g}: expected 0 to 100 scales of the conditional prior")
-    if compose not in get_args(Compose):
-        raise UsageError(f"--compose {compose!r}: {nearest(compose, get_args(Compose))}")
 
 
 def _refuse_out(out: Path, overwrite: bool) -> bool:
@@ -232,12 +230,6 @@ def _refuse_out(out: Path, overwrite: bool) -> bool:
     if out.is_dir() or (out.exists() and not overwrite):
         raise UsageError(f"{out} exists; add --overwrite to replace it, or give another --out")
     return out.suffix.lower() == ".gif"
-
-
-def _rendered(picture: Picture, image: Array, unedited: Array, compose: str) -> Picture:
-    if compose == "decode":
-        return images.enlarge(image, picture)
-    return images.composite(picture, image - unedited)
 
 
 def _title(labels: Sequence[Label]) -> str:
