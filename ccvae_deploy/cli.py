@@ -160,6 +160,7 @@ def edit(
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
     no_sheet: Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html: plots, best and worst edits.")] = False,
     allow_torchscript: Annotated[
         bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
     ] = False,
@@ -186,6 +187,7 @@ def edit(
         shard=shard,
         overwrite=overwrite,
         sheet=not no_sheet,
+        report=report,
         allow_torchscript=allow_torchscript,
     )
     _console().print(summary_table(summary))

@@ -7,14 +7,14 @@ a file with `errors="surrogateescape"`. JSON lines are ASCII: such bytes are sur
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal, Self
 
-from .errors import UsageError, WriteError
+from .errors import UsageError
+from .new_file import new_file
 
 TableFormat = Literal["csv", "jsonl"]
 KEYS = ("source", "source_sha256", "error")
@@ -65,16 +65,8 @@ class LabelTable:
         Raises:
             WriteError: the disk is full or refuses.
         """
-        beside = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with beside.open("wb") as stream:
-                yield cls(stream, table_format(path), names, spread)
-            beside.replace(path)
-        except OSError as error:
-            raise WriteError(f"cannot write {path}: {error.strerror}; make room and start again") from error
-        finally:
-            beside.unlink(missing_ok=True)
+        with new_file(path) as stream:
+            yield cls(stream, table_format(path), names, spread)
 
 
 def table_format(path: Path) -> TableFormat:

@@ -37,6 +37,7 @@ from .images import Format, Picture
 from .ledger import Ledger
 from .progress import Reporter, progress
 from .receipts import Failure
+from .report import write_report
 from .request import EditRequest, RequestOptions, make_request
 from .sheet import ROWS, contact_sheet
 from .summary import Summary, summarise
@@ -101,6 +102,7 @@ def edit_folder(
     shard: str | None = None,
     overwrite: bool = False,
     sheet: bool = True,
+    report: bool = False,
     allow_torchscript: bool = False,
     **options: Unpack[RequestOptions],
 ) -> Summary:
@@ -115,6 +117,7 @@ def edit_folder(
         format: `same`, `png`, `jpeg` or `webp`.
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
+        report: write report.html, one page about all outputs of this edit.
         options: samples, seed, mode, strength, confidence, compose, as in `EditRequest`.
 
     Raises:
@@ -142,7 +145,7 @@ def edit_folder(
         clean_temporaries(target, own_only=True)
         ledger.finish()
         sheet_path = _write_sheet(job, part) if sheet else None
-    return summarise(
+    summary = summarise(
         ledger,
         editor,
         request,
@@ -153,6 +156,9 @@ def edit_folder(
         seconds=time.monotonic() - began,
         sheet=sheet_path,
     )
+    if report:
+        write_report(target, ledger.receipts(), summary, {source.relative: source.path for source, _ in mine})
+    return summary
 
 
 def _refuse_options(format: str, batch_size: int, workers: int | None) -> None:

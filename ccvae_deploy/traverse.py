@@ -14,9 +14,9 @@ from .compositing import checked, composed
 from .editor import Array, Editor
 from .errors import ImageError, LabelError, UsageError, nearest
 from .film import Cell, film_gif, film_grid, shrunk
-from .folder import clean_temporaries, write_atomic
 from .images import Picture
 from .interventions import Block, intervene
+from .new_file import write_file
 from .schema import Label, folded
 
 REACH = 2.0
@@ -133,8 +133,7 @@ def traverse(
         first = () if len(found.cells) > 1 else (Cell(source, "original"),)
         sheet = film_grid([(*first, *row) for row in found.cells], found.title)
         data = images.encode(images.from_pil(sheet), "png")
-    write_atomic(out.parent, out.name, data)
-    clean_temporaries(out.parent, own_only=True)
+    write_file(out, data)
     return found
 
 
