@@ -245,6 +245,38 @@ def classify(
 
 
 @app.command()
+def encode(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
+    bundle: BundleOption = None,
+    out: Annotated[Path, typer.Option(help="A .safetensors file.")] = Path("latents.safetensors"),
+    provider: ProviderOption = "auto",
+    batch_size: BatchOption = 16,
+    workers: WorkersOption = None,
+    overwrite: OverwriteOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Encode images and folders of images once, for many edits."""
+    from .encode import encode_folder
+
+    result = encode_folder(
+        images,
+        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        out=out,
+        provider=provider,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    failures = f", {result.failed:,} failed ({result.failures})" if result.failed else ""
+    rate = result.sources / max(result.seconds, 1e-9)
+    print(f"latents of {result.sources - result.failed:,} images are in {result.out}{failures}")
+    print(f"{rate:,.0f} images/s, {result.provider}")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def generate(
     count: Annotated[int, typer.Option(help="How many images; a greater count adds to those that are there.")],
     set_: Annotated[
