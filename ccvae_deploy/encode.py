@@ -11,7 +11,7 @@ import numpy as np
 from .editor import Editor
 from .errors import UsageError
 from .folder import Source, scan
-from .latents import LatentRow, LatentWriter, is_latents
+from .latent_store import LatentRow, LatentWriter, is_latents
 from .new_file import write_file
 from .progress import progress
 from .receipts import Failure
@@ -46,7 +46,7 @@ def encode_folder(
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> EncodedFolder:
-    """Write what the encoder says of images and folders of images; see `latents` for the file.
+    """Write what the encoder says of images and folders of images; see `latent_store` for the file.
 
     An image that cannot be read is recorded in `<out without ending>.failures.jsonl` and passed over.
 

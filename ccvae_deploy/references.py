@@ -90,7 +90,8 @@ def read_references(editor: Editor, path: Path, pairs: str, sources: int, *, wor
                 all_.append(Reference(one.source, stem, one.digest, *next(rows)))
             else:
                 all_.append(None)
-                failures.append(one)
+                # by the path as given, which no source's relative path is mistaken for
+                failures.append(one.model_copy(update={"source": str(found[len(all_) - 1].path)}))
     if len(failures) == len(all_):
         raise ImageError(f"{path}: no reference can be read: {failures[0].reason}")
     return References(tuple(all_), tuple(failures), pairs)  # type: ignore[arg-type]

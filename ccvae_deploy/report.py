@@ -100,9 +100,9 @@ class Collected:
         """The least probability of what was asked, before and after the edit."""
         before, after = 1.0, 1.0
         for name, value in row["asked"].items():
-            was, became = (_chance(row[key], name, value) for key in ("before", "after"))
+            was, became = (_chance(row, key, name, value) for key in ("before", "after"))
             before, after = min(before, was), min(after, became)
-            edit = f"{name}={value:g}"
+            edit = _edit(name, value)
             if edit not in self.chances and len(self.chances) == EDITS:
                 edit = OTHERS
             bins = self.chances.setdefault(edit, np.zeros(BINS, np.int64))
@@ -158,14 +158,26 @@ _BEST = "Of sources that did not have what was asked; one output per source, the
 _WORST = "One output per source, the least convincing first."
 
 
-def _chance(probabilities: Mapping[str, float], spelled: str, value: float) -> float:
-    """The probability of an asked value; `spelled` is the label as the user wrote it."""
-    found = {name: p for name, p in probabilities.items() if folded(name.partition("=")[0]) == folded(spelled)}
-    if len(found) == 1:
-        (p,) = found.values()
-        return p if value >= 0.5 else 1 - p
-    chances = list(found.values())
-    return chances[int(value)] if int(value) < len(chances) else 0.0
+def _chance(row: dict[str, Any], key: str, spelled: str, value: float | str) -> float:
+    """The probability of what was asked, `before` or `after`; a label that was to vary is asked to stay as it was.
+
+    Args:
+        spelled: the label as the user wrote it.
+        value: 0 to 1, a class's index, or a word.
+    """
+    names = [name for name in row["after"] if folded(name.partition("=")[0]) == folded(spelled)]
+    chances = [row[key][name] for name in names]
+    stays = isinstance(value, str)
+    if len(names) == 1:
+        return float(
+            chances[0] if (row["before"][names[0]] > 0.5 if stays else float(value) >= 0.5) else 1 - chances[0]
+        )
+    chosen = max(range(len(names)), key=lambda i: row["before"][names[i]]) if stays else int(value)
+    return float(chances[chosen])
+
+
+def _edit(name: str, value: float | str) -> str:
+    return f"{name}={value}" if isinstance(value, str) else f"{name}={value:g}"
 
 
 def _summary(summary: Summary) -> str:
@@ -209,7 +221,7 @@ def _pictures(title: str, note: str, ranked: Iterable[Ranked], out: Path, source
         source, output = sources.get(row["source"]), out / row["output"]
         inside = output.resolve().is_relative_to(out.resolve())
         pictures = _image(source, "before") + _image(output if inside else None, "after")
-        asked = ", ".join(f"{name}={value:g}" for name, value in row["asked"].items())
+        asked = ", ".join(_edit(name, value) for name, value in row["asked"].items())
         cards.append(
             f'<figure class="pair">{pictures}<figcaption><bdi>{escaped(row["output"])}</bdi><br>{escaped(asked)}: '
             f"{one.before:.3f} → <b>{one.after:.3f}</b>, drift {row['drift']:.3f}, "

@@ -11,8 +11,6 @@ from typing import get_args
 
 import numpy as np
 
-from . import images
-from .compositing import composed
 from .editor import Array, Editor, Encoded, Rendered
 from .errors import UsageError
 from .folder import output_name
@@ -20,6 +18,7 @@ from .images import Format, Picture
 from .interventions import intervene
 from .receipts import Figure, Record, RunSettings
 from .references import Reference, References
+from .rendering import as_file, rendered
 from .request import Compose
 from .results import holds
 from .stream import Seen
@@ -115,12 +114,8 @@ class Swap:
         Raises:
             ImageError: the format does not take a picture of this size.
         """
-        format = self.format(source.picture.format)
-        result = composed(source.picture, edited, unedited, self.compose)
-        data = images.encode(result, format)
-        written = result if format == "png" else images.decode(data)
-        seen = images.network_input(written, self.editor.bundle.manifest.image)
-        return Rendered(data, seen, images.pixel_change(source.picture, written))
+        result = rendered(source.picture, edited, unedited, self.compose)
+        return as_file(source.picture, result, self.format(source.picture.format), self.editor.bundle.manifest.image)
 
     def receipt(
         self,

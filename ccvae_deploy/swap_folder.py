@@ -13,20 +13,20 @@ from typing import get_args
 import numpy as np
 
 from . import images
-from .compositing import checked
 from .editor import Array, Editor, Encoded, Rendered
 from .errors import ImageError, UsageError, nearest
-from .film import Cell, film_grid
+from .film import Cell, film_grid, shrunk
 from .folder import Source, check_out, output_stems, scan
 from .images import Format, from_array
 from .progress import Reporter, progress
 from .receipts import Failure, Record
 from .references import Reference, read_references
+from .rendering import checked
 from .results import Outcome, Results, open_results
 from .stream import chunks, read_ahead, refuse_speed, stack
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 
-SHEET_ROWS, SHEET_COLUMNS = 12, 8
+SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
 
 
 @dataclass(frozen=True)
@@ -224,16 +224,16 @@ def _write_sheet(swap: Swap, results: Results, sources: Sequence[Source], stems:
         try:
             original = images.decode(images.read_file(source.path))
             names = swap.outputs(row, stems[row], original.format)[:SHEET_COLUMNS]
-            made = [Cell(results.picture(name)) for name in names]
+            made = [Cell(shrunk(results.picture(name), CELL)) for name in names]
             taken = [
-                Cell(images.decode(images.read_file(one.source.path)))
+                Cell(shrunk(images.decode(images.read_file(one.source.path)), CELL))
                 for _, one in swap.references.of(row)[:SHEET_COLUMNS]
             ]
         except ImageError:
             continue
         if made:
             above = taken
-            rows.append([Cell(original), *(made if swap.references.shared else [*taken, *made])])
+            rows.append([Cell(shrunk(original, CELL)), *(made if swap.references.shared else [*taken, *made])])
     if not rows:
         return None
     if swap.references.shared:

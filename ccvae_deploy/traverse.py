@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from . import images
-from .compositing import checked, composed
 from .editor import Array, Editor
 from .errors import ImageError, LabelError, UsageError, nearest
 from .film import Cell, film_gif, film_grid, shrunk
 from .images import Picture
 from .interventions import Block, intervene
 from .new_file import write_file
+from .rendering import checked, rendered
 from .schema import Label, folded
 
 REACH = 2.0
@@ -84,7 +84,7 @@ def walk(
     decoded, probabilities = editor.batched(editor.bundle.decode, flat), editor.probabilities(flat)
     captions = _captions(editor, chosen, z, probabilities.reshape(rows, columns, -1))
     cells = [
-        Cell(composed(picture, image, encoded.decoded[0], how), caption)
+        Cell(rendered(picture, image, encoded.decoded[0], how), caption)
         for image, caption in zip(decoded, captions, strict=True)
     ]
     return Walk(

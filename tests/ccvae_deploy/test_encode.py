@@ -20,7 +20,7 @@ from ccvae_deploy.editor import Editor
 from ccvae_deploy.encode import encode_folder
 from ccvae_deploy.errors import CCVAEError, UsageError
 from ccvae_deploy.folder import scan
-from ccvae_deploy.latents import LatentStore
+from ccvae_deploy.latent_store import LatentStore
 
 
 @pytest.fixture

@@ -68,6 +68,10 @@ def test_a_value_that_was_asked_off_and_a_class() -> None:
     (one,) = collected.best()
     assert (one.before, one.after) == (0.1, 0.6)
     assert collected.moved == {}
+    varied = row("u", 0.3, before=0.2)
+    varied["asked"] = {"smiling": "vary"}
+    collected.add(varied)
+    assert collected.chances["smiling=vary"].argmax() == 14
 
 
 def test_plots_hold_their_figures() -> None:

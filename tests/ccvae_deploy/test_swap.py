@@ -145,7 +145,7 @@ def test_bad_sources_and_bad_references_are_recorded(pictures, references, tiny_
     assert result.exit_code == 1, result.output
     assert "2 failed" in result.stdout
     failures = [json.loads(line) for line in (out / "failures.jsonl").read_text("ascii").splitlines()]
-    assert [failure["source"] for failure in failures] == ["bad.png", "broken.png"]
+    assert [failure["source"] for failure in failures] == [str(references / "broken.png"), "bad.png"]
     # the broken one comes first in the order of paths; numbers stay those of the folder
     assert {row["sample"] for row in receipts_of(out)} == {1, 2, 3}
     with Image.open(out / "sheet.png") as sheet:
