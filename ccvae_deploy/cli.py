@@ -8,17 +8,15 @@ Exit codes: 0 all done; 1 finished, but some inputs failed or a check did not ho
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from . import __version__
+from . import __version__, commands
 from .errors import CCVAEError, UsageError
 from .latest import LATEST, follow
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from .screen import console as _console
 
 
 class Commands(TyperGroup):
@@ -195,199 +193,8 @@ def edit(
         raise typer.Exit(1)
 
 
-BundleOption = Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")]
-SeedOption = Annotated[int, typer.Option(help="Same seed, same draws.")]
-ProviderOption = Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")]
-BatchOption = Annotated[int, typer.Option(help="Images per graph run; changes no result.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command did not make so.")]
-NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]
-ComposeOption = Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")]
-TorchScriptOption = Annotated[
-    bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
-]
-
-
-@app.command()
-def classify(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
-    bundle: BundleOption = None,
-    out: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file. [CSV on stdout]")] = None,
-    samples: Annotated[int | None, typer.Option(help="Average over this many posterior draws.")] = None,
-    seed: SeedOption = 0,
-    provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
-    workers: WorkersOption = None,
-    overwrite: OverwriteOption = False,
-    allow_torchscript: TorchScriptOption = False,
-) -> None:
-    """Label probabilities of images and folders of images, as CSV or JSON lines."""
-    from .classify import classify_folder
-
-    result = classify_folder(
-        images,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
-        out=out or sys.stdout.buffer,
-        samples=samples,
-        seed=seed,
-        provider=provider,
-        batch_size=batch_size,
-        workers=workers,
-        overwrite=overwrite,
-        allow_torchscript=allow_torchscript,
-    )
-    failures = f", {result.failed:,} failed (see the column `error`)" if result.failed else ""
-    rate = result.sources / max(result.seconds, 1e-9)
-    place = f" are in {result.out}" if result.out else ""
-    print(f"{result.sources:,} images{place}{failures}, {rate:,.0f} images/s, {result.provider}", file=sys.stderr)
-    if result.failed:
-        raise typer.Exit(1)
-
-
-@app.command()
-def encode(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
-    bundle: BundleOption = None,
-    out: Annotated[Path, typer.Option(help="A .safetensors file.")] = Path("latents.safetensors"),
-    provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
-    workers: WorkersOption = None,
-    overwrite: OverwriteOption = False,
-    allow_torchscript: TorchScriptOption = False,
-) -> None:
-    """Encode images and folders of images once, for many edits."""
-    from .encode import encode_folder
-
-    result = encode_folder(
-        images,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
-        out=out,
-        provider=provider,
-        batch_size=batch_size,
-        workers=workers,
-        overwrite=overwrite,
-        allow_torchscript=allow_torchscript,
-    )
-    failures = f", {result.failed:,} failed ({result.failures})" if result.failed else ""
-    rate = result.sources / max(result.seconds, 1e-9)
-    print(f"latents of {result.sources - result.failed:,} images are in {result.out}{failures}")
-    print(f"{rate:,.0f} images/s, {result.provider}")
-    if result.failed:
-        raise typer.Exit(1)
-
-
-@app.command()
-def generate(
-    count: Annotated[int, typer.Option(help="How many images; a greater count adds to those that are there.")],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="LABEL=VALUE", help="Repeat for more; other labels come from the label prior."),
-    ] = None,
-    bundle: BundleOption = None,
-    out: Annotated[Path, typer.Option(help="Where images go.")] = Path("generated"),
-    seed: SeedOption = 0,
-    provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
-    overwrite: OverwriteOption = False,
-    no_sheet: NoSheetOption = False,
-    allow_torchscript: TorchScriptOption = False,
-) -> None:
-    """Make images of given labels, each with a receipt."""
-    from .generate import generate_folder
-    from .results import outcome_table
-
-    outcome = generate_folder(
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
-        count=count,
-        set=set_ or (),
-        out=out,
-        seed=seed,
-        provider=provider,
-        batch_size=batch_size,
-        overwrite=overwrite,
-        sheet=not no_sheet,
-        allow_torchscript=allow_torchscript,
-    )
-    _console().print(outcome_table(outcome))
-
-
-@app.command()
-def swap(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
-    from_: Annotated[Path, typer.Option("--from", metavar="REF", help="The reference, or a folder of them.")],
-    labels: Annotated[str, typer.Option(help="Whose blocks are taken, such as smiling,young.")],
-    pairs: Annotated[
-        str, typer.Option(help="one reference per image, in the order of paths; or all with all.")
-    ] = "one",
-    bundle: BundleOption = None,
-    out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-swapped]")] = None,
-    compose: ComposeOption = "residual",
-    format: Annotated[str, typer.Option(help="same, png, jpeg or webp.")] = "same",
-    provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
-    workers: WorkersOption = None,
-    overwrite: OverwriteOption = False,
-    no_sheet: NoSheetOption = False,
-    allow_torchscript: TorchScriptOption = False,
-) -> None:
-    """Give images the characteristics of a reference, each with a receipt."""
-    from .results import outcome_table
-    from .swap_folder import swap_folder
-
-    outcome = swap_folder(
-        images,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
-        from_=from_,
-        labels=_names(labels),
-        pairs=pairs,
-        out=out,
-        compose=compose,
-        format=format,
-        provider=provider,
-        batch_size=batch_size,
-        workers=workers,
-        overwrite=overwrite,
-        sheet=not no_sheet,
-        allow_torchscript=allow_torchscript,
-    )
-    _console().print(outcome_table(outcome))
-    if outcome.failed:
-        raise typer.Exit(1)
-
-
-@app.command()
-def traverse(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")],
-    labels: Annotated[str, typer.Option(help="One label for a strip, two for a grid, such as smiling,young.")],
-    steps: Annotated[int, typer.Option(help="Pictures per axis.")] = 8,
-    classes: Annotated[
-        str | None, typer.Option(help="Corners of a categorical label's square, three or four. [its first four]")
-    ] = None,
-    reach: Annotated[float, typer.Option(help="How far beyond the two modes, in scales of the prior.")] = 2.0,
-    compose: ComposeOption = "residual",
-    bundle: BundleOption = None,
-    out: Annotated[Path, typer.Option(help="A .png file, or .gif for one label.")] = Path("walk.png"),
-    provider: ProviderOption = "auto",
-    overwrite: OverwriteOption = False,
-    allow_torchscript: TorchScriptOption = False,
-) -> None:
-    """Walk through the latents of one or two labels: a strip, a grid, or an animation."""
-    from .traverse import traverse as traverse_image
-
-    found = traverse_image(
-        image,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
-        labels=_names(labels),
-        steps=steps,
-        classes=_names(classes) if classes else None,
-        reach=reach,
-        compose=compose,
-        out=out,
-        provider=provider,
-        overwrite=overwrite,
-        allow_torchscript=allow_torchscript,
-    )
-    print(f"{len(found.cells)} x {len(found.cells[0])} pictures are in {out}")
+for command in (commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse):
+    app.command()(command)
 
 
 @data_app.command()
@@ -402,10 +209,6 @@ def portraits(
 
     write_portraits(folder, count, seed=seed, size=size)
     print(f"{count:,} portraits and labels.csv are in {folder}")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _misused(error: typer.TyperException) -> typer.Exit:
@@ -433,9 +236,3 @@ def _out_option(out: Path | None) -> str:
 
 def _run_argument(out: Path | None) -> str:
     return f" {out}" if out else ""
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 80, highlight=False)
