@@ -18,7 +18,7 @@ from .images import Picture
 from .interventions import Block
 from .noise import latent_noise
 from .progress import progress
-from .receipts import Figure, Record, RunSettings
+from .receipts import Figure, OutputRecord, RunSettings
 from .request import Asked, Value, make_request
 from .results import Outcome, Results, holds, open_results
 from .schema import LabelSet
@@ -35,7 +35,7 @@ class GenerateSettings(RunSettings):
     seed: int
 
 
-class GeneratedReceipt(Record):
+class GeneratedReceipt(OutputRecord):
     """The record of one generated image.
 
     Attributes:
@@ -46,18 +46,12 @@ class GeneratedReceipt(Record):
         agreement: share of all labels, asked and drawn, of which that holds; None where no label was drawn.
     """
 
-    source: str
-    source_sha256: str
-    output: str
-    output_bytes: int
-    output_sha256: str
     seed: int
     asked: dict[str, float]
     drawn: dict[str, float]
     after: dict[str, Figure]
     reached: bool
     agreement: Figure | None
-    settings: str
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,23 @@ class Record(Frozen):
         return json.dumps(self.model_dump()) + "\n"
 
 
+class OutputRecord(Record):
+    """What the record of any output says of it.
+
+    Attributes:
+        source, output: paths relative to the input and output folder; `source_sha256` is that of the source's bytes.
+        output_bytes, output_sha256: size and hash of the written file.
+        settings: names an entry of settings.json.
+    """
+
+    source: str
+    source_sha256: str
+    output: str
+    output_bytes: int
+    output_sha256: str
+    settings: str
+
+
 class Receipt(Record):
     """The record of one output.
 

@@ -18,7 +18,7 @@ from .errors import UsageError
 from .folder import clean_temporaries, write_atomic
 from .images import Picture
 from .ledger import Ledger
-from .receipts import Failure, Record, RunSettings
+from .receipts import Failure, OutputRecord, RunSettings
 from .schema import LabelSet
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Results:
         """
         write_atomic(self.out, name, data)
 
-    def record(self, source: str, receipts: Iterable[Record]) -> None:
+    def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
         """Note a source as done."""
         self.ledger.record(source, receipts)
 

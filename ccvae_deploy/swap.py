@@ -16,7 +16,7 @@ from .errors import UsageError
 from .folder import output_name
 from .images import Format, Picture
 from .interventions import intervene
-from .receipts import Figure, Record, RunSettings
+from .receipts import Figure, OutputRecord, RunSettings
 from .references import Reference, References
 from .rendering import as_file, rendered
 from .request import Compose
@@ -35,7 +35,7 @@ class SwapSettings(RunSettings):
     format: str
 
 
-class SwapReceipt(Record):
+class SwapReceipt(OutputRecord):
     """The record of one output.
 
     Attributes:
@@ -47,11 +47,6 @@ class SwapReceipt(Record):
         pixel_change, control: as in the receipts of `edit`.
     """
 
-    source: str
-    source_sha256: str
-    output: str
-    output_bytes: int
-    output_sha256: str
     reference: str
     reference_sha256: str
     sample: int
@@ -63,7 +58,6 @@ class SwapReceipt(Record):
     drift: Figure
     pixel_change: Figure
     control: Figure
-    settings: str
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .film import Cell, film_grid, shrunk
 from .folder import Source, check_out, output_stems, scan
 from .images import Format, from_array
 from .progress import Reporter, progress
-from .receipts import Failure, Record
+from .receipts import Failure, OutputRecord
 from .references import Reference, read_references
 from .rendering import checked
 from .results import Outcome, Results, open_results
@@ -169,7 +169,7 @@ def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolEx
         for at, source in enumerate(batch)
         for k, reference in enumerate(swap.references.of(source.row))
     ]
-    receipts: list[list[Record]] = [[] for _ in batch]
+    receipts: list[list[OutputRecord]] = [[] for _ in batch]
     failed: dict[int, Failure] = {}
     for part in chunks(units, swap.editor.batch_size):
         done: list[tuple[Unit, Rendered]] = []
