@@ -8,7 +8,7 @@ Exit codes: 0 all done; 1 finished, but some inputs failed or a check did not ho
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,9 @@ from . import __version__, commands
 from .errors import CCVAEError, UsageError
 from .latest import LATEST, follow
 from .screen import console as _console
+
+if TYPE_CHECKING:
+    from .job import JobOptions
 
 
 class Commands(TyperGroup):
@@ -140,7 +143,12 @@ def export(
 @app.command()
 def edit(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")],
-    set_: Annotated[list[str], typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")],
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="What to change, image by image: file,label,label,...")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Draws per image.")] = 1,
     bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
     out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-edited]")] = None,
@@ -157,6 +165,7 @@ def edit(
     workers: Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")] = None,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
     no_sheet: Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")] = False,
     report: Annotated[bool, typer.Option("--report", help="Write report.html: plots, best and worst edits.")] = False,
     allow_torchscript: Annotated[
@@ -164,33 +173,50 @@ def edit(
     ] = False,
 ) -> None:
     """Edit images and folders of images: K draws per image, each with a receipt."""
+    options: JobOptions = {
+        "bundle": bundle or follow(LATEST) / "bundle-onnx",
+        "set": set_ or (),
+        "plan": plan,
+        "samples": samples,
+        "out": out,
+        "seed": seed,
+        "mode": mode,
+        "strength": strength,
+        "confidence": confidence,
+        "compose": compose,
+        "format": format,
+        "provider": provider,
+        "batch_size": batch_size,
+        "shard": shard,
+        "overwrite": overwrite,
+        "allow_torchscript": allow_torchscript,
+    }
+    if dry_run:
+        from .dry_run import dry_run as forecast
+        from .dry_run import forecast_table
+
+        _console().print(forecast_table(forecast(images, **options)))
+        return
     from .pipeline import edit_folder
     from .summary import summary_table
 
-    summary = edit_folder(
-        images,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
-        set=set_,
-        samples=samples,
-        out=out,
-        seed=seed,
-        mode=mode,
-        strength=strength,
-        confidence=confidence,
-        compose=compose,
-        format=format,
-        provider=provider,
-        batch_size=batch_size,
-        workers=workers,
-        shard=shard,
-        overwrite=overwrite,
-        sheet=not no_sheet,
-        report=report,
-        allow_torchscript=allow_torchscript,
-    )
+    summary = edit_folder(images, workers=workers, sheet=not no_sheet, report=report, **options)
     _console().print(summary_table(summary))
     if summary.failed:
         raise typer.Exit(1)
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Output folders of `edit --shard`.")],
+    out: Annotated[Path | None, typer.Option(help="A folder for all of them. [OUT itself, when there is one]")] = None,
+) -> None:
+    """Join what shards have left: their outputs in one folder, their records in one ledger."""
+    from .merge import merge_folders
+
+    merged = merge_folders(folders, out)
+    absent = f"; still without records: {', '.join(merged.absent)}" if merged.absent else ""
+    print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
 
 
 for command in (commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse):
@@ -221,7 +247,8 @@ def _misused(error: typer.TyperException) -> typer.Exit:
 
 
 def _failed(message: str, code: int) -> typer.Exit:
-    print(f"error: {message}", file=sys.stderr)
+    # a file name may hold line breaks
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
     return typer.Exit(code)
 
 

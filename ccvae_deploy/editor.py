@@ -155,7 +155,7 @@ class Editor:
     def encode(self, seen: Array) -> Encoded:
         """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
         z = self.batched(lambda part: self.bundle.encode(part)[0], seen)
-        decoded = self.batched(self.bundle.decode, z)
+        decoded = self.decode(z)
         control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
         return Encoded(z, self.probabilities(z), decoded, control)
 
@@ -194,8 +194,12 @@ class Editor:
     def changed(self, request: EditRequest, encoded: Encoded, names: Sequence[str]) -> Array:
         """Decoder output of the edited latents, (N, K, C, S, S)."""
         latents = self.edited_latents(request, encoded.z, encoded.before, names)
-        flat = self.batched(self.bundle.decode, latents.reshape(-1, latents.shape[-1]))
+        flat = self.decode(latents.reshape(-1, latents.shape[-1]))
         return flat.reshape(*latents.shape[:2], *flat.shape[1:])
+
+    def decode(self, z: Array) -> Array:
+        """Decoder output of latents (M, Z): (M, C, S, S) in [0, 1]."""
+        return self.batched(self.bundle.decode, z)
 
     def settings(self, request: EditRequest, format: str) -> Settings:
         """What decides the bytes of an output."""

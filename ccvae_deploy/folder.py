@@ -1,16 +1,13 @@
-"""Scan folders for images, plan where results go, write them so that none is ever half there.
-
-`scan` reads directory listings; `write_atomic` writes below one root and nowhere else.
-"""
+"""Scan folders for images, name what becomes of them, choose a shard. Reads directory listings, writes nothing."""
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import UsageError, WriteError
+from .errors import UsageError
 from .images import ENDINGS
 
 NAME_LIMIT = 255
@@ -162,39 +159,6 @@ def parse_shard(text: str) -> tuple[int, int]:
 def in_shard(relative: str, index: int, count: int) -> bool:
     """Whether a source belongs to part `index` of `count`; a function of its relative path alone."""
     return int.from_bytes(hashlib.sha256(os.fsencode(relative)).digest()[:8], "big") % count == index
-
-
-def write_atomic(root: Path, relative: str, data: bytes) -> None:
-    """Write a file below a root so that it is whole or absent.
-
-    Raises:
-        UsageError: the path leaves the root.
-        WriteError: the disk is full or refuses.
-    """
-    target = root / relative
-    beside = root / f".tmp-{os.getpid()}" / hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.parent.resolve().is_relative_to(root.resolve()):
-            raise UsageError(f"{target.parent} leads outside {root}; remove the link or give another --out")
-        beside.parent.mkdir(exist_ok=True)
-        beside.write_bytes(data)
-        beside.replace(target)
-    except OSError as error:
-        raise WriteError(f"cannot write {target}: {error.strerror}; make room and start the command again") from error
-
-
-def clean_temporaries(root: Path, *, own_only: bool = False) -> None:
-    """Remove what writes that were cut off have left in `.tmp-*` below a root."""
-    pattern = f".tmp-{os.getpid()}" if own_only else ".tmp-*"
-    for folder in root.glob(pattern):
-        for file in _files(folder):
-            file.unlink(missing_ok=True)
-        folder.rmdir()
-
-
-def _files(folder: Path) -> Iterable[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _without_ending(relative: str) -> str:

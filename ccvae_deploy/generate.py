@@ -235,6 +235,7 @@ def _write(
             agreement=sum(hits.values()) / len(hits) if hits else None,
             settings=settings.id,
         )
+        results.begin(source, receipt.source_sha256, outputs)
         results.write(outputs[0], data)
         results.record(source, [receipt])
 

@@ -14,315 +14,201 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Unpack, get_args
+from typing import Unpack
 
-import numpy as np
-
-from . import images
-from .editor import Array, Editor, Encoded, Rendered, write_out
-from .errors import ImageError, UsageError, nearest
-from .folder import (
-    Source,
-    check_out,
-    clean_temporaries,
-    default_out,
-    in_shard,
-    output_name,
-    output_stems,
-    parse_shard,
-    scan,
-    write_atomic,
-)
-from .images import Format, Picture
-from .ledger import Ledger
+from . import batch, images
+from .batch import Batch, Finished, Read, Task
+from .errors import ImageError, UsageError
+from .images import Picture
+from .job import OUTPUTS, Job, JobOptions, settle
 from .progress import Reporter, progress
 from .receipts import Failure
 from .report import write_report
-from .request import EditRequest, RequestOptions, make_request
+from .results import take_back
 from .sheet import ROWS, contact_sheet
 from .summary import Summary, summarise
 
 IN_FLIGHT = 3
 PIXELS_IN_FLIGHT = 24_000_000
-ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run over a folder, settled before any work."""
-
-    editor: Editor
-    request: EditRequest
-    out: Path
-    format: Format | None
-    ledger: Ledger
-    plan: tuple[tuple[Source, str], ...]
-
-    def outputs(self, stem: str, kept: Format) -> list[str]:
-        """The output names of a source, whose own format counts where `same` was asked for."""
-        ending = ENDING[self.format or kept]
-        return [output_name(stem, self.request.name, k, ending) for k in range(self.request.samples)]
-
-    def possible_outputs(self, stem: str) -> Iterator[list[str]]:
-        """The output names of a source that is not decoded yet, for every format it may have."""
-        for kept in (self.format,) if self.format else get_args(Format):
-            yield self.outputs(stem, kept)
-
-
-@dataclass(frozen=True)
-class Read:
-    """A source in memory."""
-
-    source: Source
-    stem: str
-    digest: str
-    picture: Picture
-    seen: Array
 
 
 @dataclass
-class Batch:
-    """Sources on their way through, with what has been computed of them."""
+class Tally:
+    """What a run has done so far."""
 
-    reads: list[Read]
-    encoded: Encoded
-    rendered: list[list[Future[Rendered]]] = field(default_factory=list)
+    written: int = 0
+    worked: set[str] = field(default_factory=set)
 
 
 def edit_folder(
     inputs: Sequence[Path],
     *,
-    bundle: Path,
-    set: Sequence[str],
-    out: Path | None = None,
-    format: str = "same",
-    provider: str = "auto",
-    batch_size: int = 16,
     workers: int | None = None,
-    shard: str | None = None,
-    overwrite: bool = False,
     sheet: bool = True,
     report: bool = False,
-    allow_torchscript: bool = False,
-    **options: Unpack[RequestOptions],
+    **options: Unpack[JobOptions],
 ) -> Summary:
     """Edit images and folders of images.
 
     A source that cannot be done is recorded in failures.jsonl and passed over. What an earlier run with the same
-    settings has done is skipped. Results depend on no batch size, worker count, order or shard.
+    settings has done is skipped; what it has done of a source that has changed since is done again. Results depend on
+    no batch size, worker count, order or shard.
 
     Args:
-        set: `LABEL=VALUE` strings.
+        workers: threads that read and write; None takes one per core.
+        sheet: write a contact sheet.
+        report: write report.html, one page about all outputs of these edits.
+        bundle: the bundle folder.
+        set: `LABEL=VALUE` strings, or labels to values.
+        plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
         out: None takes `<folder>-edited`.
         format: `same`, `png`, `jpeg` or `webp`.
+        provider: `auto`, `cpu`, `cuda` or `tensorrt`.
+        batch_size: images per graph run.
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
-        report: write report.html, one page about all outputs of this edit.
-        options: samples, seed, mode, strength, confidence, compose, as in `EditRequest`.
+        allow_torchscript: open a TorchScript bundle, which is code.
+        samples, seed, mode, strength, confidence, compose: as in `EditRequest`.
 
     Raises:
         CCVAEError: refused, and nothing was written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    _refuse_options(format, batch_size, workers)
-    part = parse_shard(shard) if shard else None
-    target = out or default_out(inputs)
-    found = scan(inputs)
-    check_out(target, inputs)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
-    request = make_request(editor.labels, set, **options)
-    plan = zip(found.sources, output_stems(found.sources), strict=True)
-    mine = tuple(entry for entry in plan if part is None or in_shard(entry[0].relative, *part))
-    ledger = Ledger(target, editor.settings(request, format), part)
-    chosen: Format | None = None if format == "same" else format  # type: ignore[assignment]
-    job = Job(editor, request, target, chosen, ledger, mine)
-    if not overwrite:
-        _refuse_conflicts(job)
+    if workers is not None and not 1 <= workers <= 256:
+        raise UsageError(f"--workers {workers}: expected 1 to 256")
+    job = settle(inputs, **options)
     began = time.monotonic()
-    with ledger:
-        clean_temporaries(target)
-        written, skipped = _run(job, workers or os.cpu_count() or 1, overwrite)
-        clean_temporaries(target, own_only=True)
-        ledger.finish()
-        sheet_path = _write_sheet(job, part) if sheet else None
+    with job.ledger, job.store:
+        tally = _run(job, workers or os.cpu_count() or 1)
+        job.ledger.finish()
+        sheet_path = _write_sheet(job) if sheet else None
     summary = summarise(
-        ledger,
-        editor,
-        request,
-        sources=len(mine),
-        written=written,
-        skipped=skipped,
-        ignored=found.ignored,
+        job.ledger,
+        job.editor,
+        sources=job.sources,
+        written=tally.written,
+        skipped=job.sources - len(tally.worked | job.ledger.failures.keys()),
+        ignored=job.ignored,
         seconds=time.monotonic() - began,
         sheet=sheet_path,
     )
     if report:
-        write_report(target, ledger.receipts(), summary, {source.relative: source.path for source, _ in mine})
+        sources = {task.source.relative: task.source.path for task in job.tasks}
+        write_report(job.out, job.ledger.receipts(), summary, sources)
     return summary
 
 
-def _refuse_options(format: str, batch_size: int, workers: int | None) -> None:
-    if format != "same" and format not in get_args(Format):
-        raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
-    if not 1 <= batch_size <= 4096:
-        raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
-    if workers is not None and not 1 <= workers <= 256:
-        raise UsageError(f"--workers {workers}: expected 1 to 256")
-
-
-def _refuse_conflicts(job: Job) -> None:
-    """Outputs of other settings, and files that no record of ours explains, are not ours to replace."""
-    first, count = None, 0
-    resuming, exists = job.ledger.resuming, job.out.exists()
-    for source, stem in job.plan:
-        if not exists:
-            return
-        if job.ledger.made_with_others(source.relative):
-            taken: str | None = source.relative
-        elif resuming or job.ledger.knows(source.relative):
-            continue
-        else:
-            possible = (name for names in job.possible_outputs(stem) for name in names)
-            taken = next((name for name in possible if (job.out / name).exists()), None)
-        if taken is not None:
-            first, count = first or taken, count + 1
-    if first is not None:
-        raise UsageError(
-            f"{job.out} has results for {count:,} of these sources that were made with other settings, such as "
-            f"{first}; add --overwrite to replace them, or give another --out"
-        )
-
-
-def _run(job: Job, threads: int, overwrite: bool) -> tuple[int, int]:
-    """Push every source through; gives outputs written and sources skipped as done."""
+def _run(job: Job, threads: int) -> Tally:
+    """Push every source through."""
     waiting: deque[Batch] = deque()
-    counts = {"written": 0, "skipped": 0}
-    total = len(job.plan) * job.request.samples
-    with ThreadPoolExecutor(threads) as pool, progress("edit", total, "images") as bar:
+    tally = Tally()
+    with ThreadPoolExecutor(threads) as pool, progress("edit", job.outputs, "images") as bar:
         try:
-            for reads in _batches(job, pool, counts, bar, overwrite):
+            for reads in _batches(job, pool, bar):
                 waiting.append(_start(job, pool, reads))
                 if len(waiting) == IN_FLIGHT:
-                    counts["written"] += _finish(job, waiting.popleft(), bar)
+                    _finish(job, waiting.popleft(), tally, bar)
             while waiting:
-                counts["written"] += _finish(job, waiting.popleft(), bar)
+                _finish(job, waiting.popleft(), tally, bar)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    return counts["written"], counts["skipped"]
+    return tally
 
 
-def _batches(
-    job: Job, pool: ThreadPoolExecutor, counts: dict[str, int], bar: Reporter, overwrite: bool
-) -> Iterator[list[Read]]:
-    """Read ahead, in order; a batch closes when it is full or its pictures add up."""
-    ahead: deque[tuple[Source, Future[Read | None]]] = deque()
-    todo = iter(job.plan)
-    batch: list[Read] = []
-    pixels, largest, size = 0, 1_000_000, max(1, min(job.editor.batch_size, 64 // job.request.samples))
+def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list[Read]]:
+    """Read ahead, in order; a batch closes when it is full or its pictures or outputs add up."""
+    ahead: deque[tuple[Task, Future[Read | None]]] = deque()
+    todo = iter(job.tasks)
+    reads: list[Read] = []
+    outputs, pixels, largest, size = 0, 0, 1_000_000, job.editor.batch_size
+    if job.tasks:
+        size = max(1, min(size, OUTPUTS // job.tasks[0].outputs))
     while True:
         # large pictures are read ahead one or two at a time, small ones by the batch
         room = max(2, min(2 * size, PIXELS_IN_FLIGHT // largest))
-        while len(ahead) < room and (entry := next(todo, None)) is not None:
-            ahead.append((entry[0], pool.submit(_read, job, *entry, overwrite)))
+        while len(ahead) < room and (task := next(todo, None)) is not None:
+            ahead.append((task, pool.submit(_read, job, task)))
         if not ahead:
             break
-        source, future = ahead.popleft()
+        task, future = ahead.popleft()
         try:
             read = future.result()
         except ImageError as error:
-            job.ledger.fail(Failure(source=source.relative, error="ImageError", reason=str(error)))
-            bar.advance(job.request.samples)
-            continue
+            job.ledger.fail(batch.failure(task.source, error))
+            read = None
+        bar.advance(task.outputs - (read.task.outputs if read else 0))
         if read is None:
-            counts["skipped"] += 1
-            bar.advance(job.request.samples)
             continue
-        batch.append(read)
+        if reads and outputs + read.task.outputs > OUTPUTS:
+            yield reads
+            reads, outputs, pixels = [], 0, 0
+        reads.append(read)
         area = read.picture.size[0] * read.picture.size[1]
-        pixels, largest = pixels + area, max(largest, area)
-        if len(batch) == size or pixels > PIXELS_IN_FLIGHT // IN_FLIGHT:
-            yield batch
-            batch, pixels = [], 0
-    if batch:
-        yield batch
+        outputs, pixels, largest = outputs + read.task.outputs, pixels + area, max(largest, area)
+        if len(reads) == job.editor.batch_size or outputs == OUTPUTS or pixels > PIXELS_IN_FLIGHT // IN_FLIGHT:
+            yield reads
+            reads, outputs, pixels = [], 0, 0
+    if reads:
+        yield reads
 
 
-def _read(job: Job, source: Source, stem: str, overwrite: bool) -> Read | None:
-    """A source decoded, or None when the ledger has it and the file is still the same."""
-    data = images.read_file(source.path)
+def _read(job: Job, task: Task) -> Read | None:
+    """A source decoded, with the edits that are yet to be made of it; None when there are none."""
+    data = images.read_file(task.source.path)
     digest = hashlib.sha256(data).hexdigest()
-    asked = (job.ledger.done(source.relative, outputs) for outputs in job.possible_outputs(stem))
-    recorded = next(filter(None, asked), None)
-    if recorded == digest:
-        return None
-    if recorded is not None and not overwrite:
-        raise ImageError("the source has changed since its results were made; add --overwrite or give another --out")
-    picture = images.decode(data)
-    return Read(source, stem, digest, picture, images.network_input(picture, job.editor.bundle.manifest.image))
+    todo = []
+    for wanted in task.wanted:
+        group = job.ledger.group(task.source.relative, wanted.name)
+        if group is None or group.source_sha256 != digest or not job.done(task, wanted, group):
+            todo.append(wanted)
+    return batch.read(batch.only(task, todo), job.editor, data) if todo else None
 
 
 def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
     """Run the graphs on a batch and hand its pictures to the writers."""
-    encoded = job.editor.encode(np.stack([read.seen for read in reads]))
-    changed = job.editor.changed(job.request, encoded, [read.source.relative for read in reads])
-    batch = Batch(reads, encoded)
-    for row, read in enumerate(reads):
-        format = job.format or read.picture.format
-        batch.rendered.append(
-            [
-                pool.submit(
-                    write_out, read.picture, changed[row, k], encoded.decoded[row], job.request, format, job.editor
-                )
-                for k in range(job.request.samples)
-            ]
-        )
-    return batch
+    return batch.start(job.editor, reads, pool)
 
 
-def _finish(job: Job, batch: Batch, bar: Reporter) -> int:
-    """Classify what was rendered, write it, then note it; gives the number of outputs."""
-    done: list[tuple[int, Read, list[Rendered]]] = []
-    for row, (read, futures) in enumerate(zip(batch.reads, batch.rendered, strict=True)):
+def _finish(job: Job, begun: Batch, tally: Tally, bar: Reporter) -> None:
+    """Write what a batch has become, then note it."""
+    for result in batch.finish(job.editor, begun):
         try:
-            done.append((row, read, [future.result() for future in futures]))
+            if isinstance(result, Finished):
+                _write(job, result)
+                tally.written += len(result.outputs)
+                tally.worked.add(result.source)
+            else:
+                job.ledger.fail(result)
         except ImageError as error:
-            job.ledger.fail(Failure(source=read.source.relative, error="ImageError", reason=str(error)))
-            bar.advance(job.request.samples)
-    if not done:
-        return 0
-    after = job.editor.classify(np.stack([one.seen for _, _, rendered in done for one in rendered]))
-    probabilities = iter(after)
-    for row, read, rendered in done:
-        names = job.outputs(read.stem, read.picture.format)
-        receipts = []
-        for k, (name, one) in enumerate(zip(names, rendered, strict=True)):
-            write_atomic(job.out, name, one.data)
-            receipt = job.editor.receipt(
-                job.request, batch.encoded, row, k, next(probabilities), one.pixel_change, job.ledger.settings.id
-            )
-            receipts.append(receipt.placed(read.source.relative, read.digest, name))
-        job.ledger.record(read.source.relative, receipts)
-        bar.advance(len(receipts))
-    return len(after)
+            job.ledger.fail(Failure(source=result.source, error="ImageError", reason=str(error)))
+    bar.advance(sum(read.task.outputs for read in begun.reads))
 
 
-def _write_sheet(job: Job, part: tuple[int, int] | None) -> Path | None:
+def _write(job: Job, done: Finished) -> None:
+    """The files of a source under an edit, then their records."""
+    names = [output.name for output in done.outputs]
+    take_back(job.ledger, job.store, done.source, done.wanted.settings, done.source_sha256, names)
+    for output in done.outputs:
+        job.store.write(output.name, output.data)
+    job.ledger.record(done.source, [output.receipt for output in done.outputs])
+
+
+def _write_sheet(job: Job) -> Path | None:
     """The first sources in plan order beside what lies on disk for them."""
     rows: list[tuple[Picture, list[Picture]]] = []
-    for source, stem in job.plan:
-        if len(rows) == ROWS:
+    for task in job.tasks:
+        if len(rows) >= ROWS:
             break
         try:
-            original = images.decode(images.read_file(source.path))
-            names = job.outputs(stem, original.format)
-            rows.append((original, [images.decode(images.read_file(job.out / name)) for name in names[:8]]))
+            original = images.decode(images.read_file(task.source.path))
+            for wanted in task.wanted:
+                names = wanted.outputs(task.stem, original.format)[:8]
+                rows.append((original, [images.decode(images.read_file(job.out / name)) for name in names]))
         except ImageError:
             continue
     if not rows:
         return None
-    name = f"sheet-{part[0]}-of-{part[1]}.png" if part else "sheet.png"
-    sheet = images.from_pil(contact_sheet(rows, f"{job.request.name}, {job.request.samples} samples each"))
-    write_atomic(job.out, name, images.encode(sheet, "png"))
-    clean_temporaries(job.out, own_only=True)
+    name = f"sheet{job.ledger.names.mark}.png"
+    job.store.write(name, images.encode(images.from_pil(contact_sheet(rows, job.title)), "png"))
     return job.out / name

@@ -70,22 +70,22 @@ class OutputRecord(Record):
     settings: str
 
 
-class Receipt(Record):
+class Receipt(OutputRecord):
     """The record of one output.
 
     Attributes:
-        source, output: paths relative to the input and output folder; `source_sha256` is that of the source's bytes.
         before, after: label probabilities of the source, and of the written pixels.
         reached: every asked label is on the asked side of 0.5, or is the most probable class.
         drift: mean |after - before| over the labels that were not asked.
         pixel_change: mean absolute difference to the source, in levels of 255.
         control: the same between the network's input and its plain reconstruction: the model's own blur.
-        settings: names an entry of settings.json.
     """
 
     source: str = ""
     source_sha256: str = ""
     output: str = ""
+    output_bytes: int = 0
+    output_sha256: str = ""
     sample: int
     seed: int
     mode: str
@@ -98,9 +98,12 @@ class Receipt(Record):
     control: Figure
     settings: str
 
-    def placed(self, source: str, digest: str, output: str) -> "Receipt":
-        """The same record with its source and output filled in."""
-        return self.model_copy(update={"source": source, "source_sha256": digest, "output": output})
+    def placed(self, source: str, digest: str, output: str, data: bytes = b"") -> "Receipt":
+        """The same record with its source, and the name and bytes of its output, filled in."""
+        place: dict[str, str | int] = {"source": source, "source_sha256": digest, "output": output}
+        if data:
+            place |= {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest()}
+        return self.model_copy(update=place)
 
 
 class Failure(Record):

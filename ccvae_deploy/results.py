@@ -3,6 +3,7 @@
 Writes below one root; the ledger makes a run resumable, as for `edit`.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 from . import images
 from .editor import Editor
 from .errors import UsageError
-from .folder import clean_temporaries, write_atomic
 from .images import Picture
 from .ledger import Ledger
 from .receipts import Failure, OutputRecord, RunSettings
 from .schema import LabelSet
+from .store import Store
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -51,12 +52,20 @@ class Outcome:
 class Results:
     """One open output folder; made by `open_results`."""
 
-    def __init__(self, out: Path, ledger: Ledger) -> None:
-        self.out, self.ledger = out, ledger
+    def __init__(self, out: Path, ledger: Ledger, store: Store, settings: RunSettings) -> None:
+        self.out, self.ledger, self.store, self.settings = out, ledger, store, settings
 
     def done(self, source: str, outputs: Sequence[str]) -> str | None:
-        """The sha256 of the source when all these outputs are recorded with these settings and still there."""
-        return self.ledger.done(source, outputs)
+        """The sha256 of the source when all these outputs are recorded with these settings and lie there as written."""
+        group = self.ledger.group(source, self.settings.edit)
+        if group is None or group.settings != self.settings.id or group.output != outputs[0]:
+            return None
+        whole = group.samples >= len(outputs) and self.store.holds(outputs, group.sizes)
+        return group.source_sha256 if whole else None
+
+    def begin(self, source: str, source_sha256: str, outputs: Sequence[str]) -> None:
+        """Make room for the outputs of a source; call it before the first is written."""
+        take_back(self.ledger, self.store, source, self.settings, source_sha256, outputs)
 
     def write(self, name: str, data: bytes) -> None:
         """Write one output; `record` its source when all of its outputs are there.
@@ -64,7 +73,7 @@ class Results:
         Raises:
             WriteError: the disk is full or refuses.
         """
-        write_atomic(self.out, name, data)
+        self.store.write(name, data)
 
     def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
         """Note a source as done."""
@@ -106,7 +115,7 @@ class Results:
 
     def write_sheet(self, sheet: "Image.Image", name: str = "sheet.png") -> Path:
         """Write a sheet beside the results."""
-        write_atomic(self.out, name, images.encode(images.from_pil(sheet), "png"))
+        self.store.write(name, images.encode(images.from_pil(sheet), "png"))
         return self.out / name
 
     def picture(self, name: str) -> Picture:
@@ -131,14 +140,30 @@ def open_results(
     Raises:
         UsageError: the folder holds such outputs, or another run writes to it.
     """
-    ledger = Ledger(out, settings)
+    ledger = Ledger(out, [settings])
+    store = Store(out)
     if not overwrite:
-        _refuse_taken(out, ledger, plan)
-    with ledger:
-        clean_temporaries(out)
-        yield Results(out, ledger)
+        _refuse_taken(out, ledger, settings, plan)
+    with ledger, store:
+        yield Results(out, ledger, store, settings)
         ledger.finish()
-        clean_temporaries(out, own_only=True)
+
+
+def take_back(
+    ledger: Ledger, store: Store, source: str, settings: RunSettings, source_sha256: str, outputs: Sequence[str]
+) -> None:
+    """Take other results of a source out of the records before they are replaced, and remove those of other names.
+
+    They are there because the source or the settings have changed. A kill in between leaves nothing that is recorded
+    and not true.
+    """
+    old = ledger.group(source, settings.edit)
+    if old is None or (old.settings, old.source_sha256, old.output) == (settings.id, source_sha256, outputs[0]):
+        return
+    for row in map(json.loads, ledger.lines(old)):
+        if row["output"] not in outputs:
+            store.remove(row["output"], row["output_sha256"])
+    ledger.forget(source, settings.edit)
 
 
 def holds(labels: LabelSet, label: int, value: float, probabilities: NDArray[np.float32]) -> bool:
@@ -171,12 +196,12 @@ def outcome_table(outcome: Outcome) -> "Table":
     return table
 
 
-def _refuse_taken(out: Path, ledger: Ledger, plan: Iterable[tuple[str, Iterable[str]]]) -> None:
+def _refuse_taken(out: Path, ledger: Ledger, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]]) -> None:
     first, count = "", 0
     for source, outputs in plan if out.exists() else ():
-        if ledger.made_with_others(source):
+        if ledger.made_with_others(source, settings):
             taken = next(iter(outputs), None)
-        elif ledger.resuming or ledger.knows(source):
+        elif ledger.resuming or ledger.group(source, settings.edit) is not None:
             continue
         else:
             taken = next((name for name in outputs if (out / name).exists()), None)

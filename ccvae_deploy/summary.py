@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .editor import Editor
 from .ledger import Ledger
-from .request import EditRequest
+from .schema import Label, LabelSet
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,9 +26,9 @@ class Summary:
     Attributes:
         sources: images found for this run or shard; `written` outputs, `skipped` sources that were done before,
             `failed` sources that could not be done, `ignored` files that are no images.
-        reached: share of outputs on which the asked label came out as asked, by label.
-        drift: median absolute change of every other label's probability, by label.
-        pixel_change: mean over outputs, in levels of 255; `control` is the model's own blur beside it.
+        asked: outputs of which a label was asked, by label; `reached` is the share of them that came out as asked.
+        drift: median absolute change of a label's probability over the outputs of which it was not asked, by label.
+        pixel_change: mean over outputs at their own size, in levels of 255; `control` is the model's own blur.
     """
 
     out: Path
@@ -41,6 +41,7 @@ class Summary:
     ignored: int
     seconds: float
     receipts: int
+    asked: Mapping[str, int]
     reached: Mapping[str, float]
     all_reached: float
     drift: Mapping[str, float]
@@ -56,7 +57,6 @@ class Summary:
 def summarise(
     ledger: Ledger,
     editor: Editor,
-    request: EditRequest,
     *,
     sources: int,
     written: int,
@@ -66,27 +66,10 @@ def summarise(
     sheet: Path | None,
 ) -> Summary:
     """Go through the receipts once."""
-    labels = {editor.labels.labels[one.label].name: editor.labels.labels[one.label] for one in request.asked}
-    wanted = {
-        name: one.value >= 0.5
-        for (name, label), one in zip(labels.items(), request.asked, strict=True)
-        if label.kind == "binary"
-    }
-    hits = dict.fromkeys(wanted, 0)
-    count, every, change, control = 0, 0, 0.0, 0.0
-    moves: dict[str, NDArray[np.int64]] = {}
+    figures = _Figures(editor.labels)
     for row in ledger.receipts():
-        count += 1
-        every += row["reached"]
-        change += row["pixel_change"]
-        control += row["control"]
-        for name, after in row["after"].items():
-            if name in wanted:
-                hits[name] += (after > 0.5) == wanted[name]
-            elif name.partition("=")[0] not in labels:
-                histogram = moves.setdefault(name, np.zeros(BINS + 1, np.int64))
-                histogram[round(abs(after - row["before"][name]) * BINS)] += 1
-    some = max(count, 1)
+        figures.add(row)
+    some = max(figures.count, 1)
     return Summary(
         out=ledger.out,
         sheet=sheet,
@@ -97,13 +80,53 @@ def summarise(
         failed=len(ledger.failures),
         ignored=ignored,
         seconds=seconds,
-        receipts=count,
-        reached={name: hit / some for name, hit in hits.items()},
-        all_reached=every / some,
-        drift={name: _median(histogram) for name, histogram in moves.items()},
-        pixel_change=change / some,
-        control=control / some,
+        receipts=figures.count,
+        asked=figures.asked,
+        reached={name: hit / figures.asked[name] for name, hit in figures.hits.items()},
+        all_reached=figures.every / some,
+        drift={name: _median(histogram) for name, histogram in figures.moves.items()},
+        pixel_change=figures.change / some,
+        control=figures.control / some,
     )
+
+
+class _Figures:
+    """Counts over receipts; they take the same memory for any number."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        self.count, self.every, self.change, self.control = 0, 0, 0.0, 0.0
+        self.asked: dict[str, int] = {}
+        self.hits: dict[str, int] = {}
+        self.moves: dict[str, NDArray[np.int64]] = {}
+        self._named: dict[str, Label] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One receipt: a label counts as reached where it was asked, and as drifting where it was not."""
+        self.count += 1
+        self.every += row["reached"]
+        self.change += row["pixel_change"]
+        self.control += row["control"]
+        asked = {self._label(spelled).name: value for spelled, value in row["asked"].items()}
+        for name, value in asked.items():
+            self.asked[name] = self.asked.get(name, 0) + 1
+            self.hits[name] = self.hits.get(name, 0) + self._hit(name, value, row["after"])
+        for name, after in row["after"].items():
+            if name.partition("=")[0] not in asked:
+                histogram = self.moves.setdefault(name, np.zeros(BINS + 1, np.int64))
+                histogram[round(abs(after - row["before"][name]) * BINS)] += 1
+
+    def _hit(self, name: str, value: float, after: Mapping[str, float]) -> bool:
+        label = self._label(name)
+        if label.kind == "binary":
+            return (after[name] > 0.5) == (value >= 0.5)
+        chances = [after[f"{name}={one}"] for one in label.classes]
+        return chances.index(max(chances)) == int(value)
+
+    def _label(self, spelled: str) -> Label:
+        if spelled not in self._named:
+            self._named[spelled] = self.labels.labels[self.labels.index(spelled)]
+        return self._named[spelled]
 
 
 def _median(histogram: NDArray[np.int64]) -> float:
@@ -125,15 +148,20 @@ def summary_table(summary: Summary) -> "Table":
     table.add_row("written", f"{summary.written:,} images, {summary.images_per_second:,.1f} images/s")
     table.add_row("provider", summary.provider)
     for name, share in summary.reached.items():
-        table.add_row("reached", f"{name}: {share:.1%} of {summary.receipts:,} outputs classify as asked")
+        table.add_row("reached", f"{name}: {share:.1%} of {summary.asked[name]:,} outputs classify as asked")
     if len(summary.reached) > 1:
         table.add_row("", f"all of them at once: {summary.all_reached:.1%}")
     drift = sorted(summary.drift.items(), key=lambda item: -item[1])
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in drift[:4])
-    table.add_row("drift", f"median change of other labels: {shown}" if drift else "no other label")
+    largest = ", ".join(f"{name} {value:.3f}" for name, value in drift[:4])
+    table.add_row("drift", f"median change of other labels: {largest}" if drift else "no other label")
     table.add_row("pixels", f"changed by {summary.pixel_change:.2f} of 255 on average")
     table.add_row("control", f"reconstruction alone differs by {summary.control:.2f} of 255 at the model's size")
-    table.add_row("results", str(summary.out))
+    table.add_row("results", shown(str(summary.out)))
     if summary.sheet:
-        table.add_row("sheet", str(summary.sheet))
+        table.add_row("sheet", shown(str(summary.sheet)))
     return table
+
+
+def shown(name: str) -> str:
+    """A file name as one line that any terminal takes: what does not print is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in name)

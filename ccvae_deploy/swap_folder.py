@@ -98,7 +98,7 @@ def swap_folder(
     )
     began = time.monotonic()
     with open_results(target, settings, plan, overwrite=overwrite) as results:
-        written, skipped = _run(swap, results, sources, stems, workers or os.cpu_count() or 1, overwrite)
+        written, skipped = _run(swap, results, sources, stems, workers or os.cpu_count() or 1)
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began
     return results.outcome(editor, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
@@ -111,7 +111,7 @@ def _default_out(inputs: Sequence[Path]) -> Path:
 
 
 def _run(
-    swap: Swap, results: Results, sources: Sequence[Source], stems: Sequence[str], threads: int, overwrite: bool
+    swap: Swap, results: Results, sources: Sequence[Source], stems: Sequence[str], threads: int
 ) -> tuple[int, int]:
     """Push every source through; gives outputs written, and outputs that were there."""
     references, rows = swap.references, {source.relative: row for row, source in enumerate(sources)}
@@ -127,7 +127,7 @@ def _run(
 
     def read(source: Source) -> Whole | int:
         row = rows[source.relative]
-        return _read(swap, results, source, row, stems[row], overwrite)
+        return _read(swap, results, source, row, stems[row])
 
     with ThreadPoolExecutor(threads) as pool, progress("swap", each * len(todo), "images") as bar:
         ahead = read_ahead(todo, read, workers=threads, weigh=_pixels)
@@ -146,16 +146,13 @@ def _pixels(one: Whole | int | Failure) -> int:
     return one.picture.size[0] * one.picture.size[1] if isinstance(one, Whole) else 0
 
 
-def _read(swap: Swap, results: Results, source: Source, row: int, stem: str, overwrite: bool) -> Whole | int:
+def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> Whole | int:
     """A source decoded, or the number of its outputs when they are there and it is still the same."""
     data = images.read_file(source.path)
     digest = hashlib.sha256(data).hexdigest()
     for names in swap.possible_outputs(row, stem):
-        recorded = results.done(source.relative, names)
-        if recorded == digest:
+        if results.done(source.relative, names) == digest:
             return len(names)
-        if recorded is not None and not overwrite:
-            raise ImageError("the source has changed since its results were made; add --overwrite, or another --out")
     picture = images.decode(data)
     seen = images.network_input(picture, swap.editor.bundle.manifest.image)
     return Whole(source, digest, seen, picture, row, stem)
@@ -171,6 +168,9 @@ def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolEx
     ]
     receipts: list[list[OutputRecord]] = [[] for _ in batch]
     failed: dict[int, Failure] = {}
+    for source in batch:
+        names = swap.outputs(source.row, source.stem, source.picture.format)
+        results.begin(source.source.relative, source.digest, names)
     for part in chunks(units, swap.editor.batch_size):
         done: list[tuple[Unit, Rendered]] = []
         for unit, rendered in _rendered(swap, batch, encoded, part, pool):

@@ -35,6 +35,32 @@ def test_a_bad_file_ends_with_1(pictures: Path, tiny_bundle: Path, tmp_path: Pat
     assert not (tmp_path / "o" / "sheet.png").exists()
 
 
+def test_a_dry_run_writes_nothing(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    line = ["edit", pictures, "--set", "smiling=1", "--samples", 2, "--bundle", tiny_bundle, "--out", tmp_path / "o"]
+    result = invoke(*line, "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert "18 images" in result.stdout
+    assert "a__smiling=1__00.png" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+    assert not (tmp_path / "o").exists()
+    assert invoke(*line).exit_code == 0
+    assert "9 done before" in " ".join(invoke(*line, "--dry-run").stdout.split())
+    assert invoke(*line, "--dry-run", "--seed", 1).exit_code == 2
+
+
+def test_shards_are_merged(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "o"
+    line = ["edit", pictures, "--set", "smiling=1", "--bundle", tiny_bundle, "--out", out]
+    assert invoke(*line, "--shard", "0/2").exit_code == 0
+    assert "still without records: 1/2" in invoke("merge", out).stdout
+    assert invoke(*line, "--shard", "1/2").exit_code == 0
+    result = invoke(*line)
+    assert result.exit_code == 2
+    assert "merge the shards first" in result.stderr
+    assert "9 receipts of 9 sources" in invoke("merge", out).stdout
+    assert "9 done before" in invoke(*line).stdout
+
+
 def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -49,7 +75,12 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
     ("arguments", "message"),
     [
         (["edit"], "Missing argument"),
-        (["edit", "imgs"], "Missing option '--set'"),
+        (["edit", "imgs"], "nothing to change: give at least one --set LABEL=VALUE, or --plan"),
+        (["edit", "imgs", "--set", "smiling=1", "--plan", "p.csv"], "--set and --plan both say what to change"),
+        (["edit", "imgs", "--set", "smiling=1", "--workers", "0"], "--workers 0"),
+        (["merge"], "Missing argument"),
+        (["merge", "absent"], "absent is no folder"),
+        (["merge", "a", "b"], "2 folders to merge: give a folder for all of them with --out"),
         (["edti"], "Did you mean 'edit'"),
         (["--verson"], "No such option: --verson"),
         (["edit", "imgs", "--set", "smiling=1", "--smaples", "8"], "No such option"),
@@ -139,7 +170,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert min(used) < 0.4
 
 
-@pytest.mark.parametrize("command", [["train"], ["export"], ["edit"], ["data"], ["data", "portraits"]])
+@pytest.mark.parametrize("command", [["train"], ["export"], ["edit"], ["merge"], ["data"], ["data", "portraits"]])
 def test_every_command_has_help_within_80_columns(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"], terminal_width=80)
     assert result.exit_code == 0

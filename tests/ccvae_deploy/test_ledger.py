@@ -1,11 +1,12 @@
 """The ledger: order, resume after a kill at any byte, and never over what is not ours."""
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
 
-from ccvae_deploy.errors import UsageError
+from ccvae_deploy.errors import UsageError, WriteError
 from ccvae_deploy.ledger import Ledger
 from ccvae_deploy.receipts import Failure, Receipt, Settings
 
@@ -34,29 +35,19 @@ def receipts(source: str, count: int, made_with: Settings) -> list[Receipt]:
     ]
 
 
-def outputs(source: str, count: int) -> list[str]:
-    return [f"{source}__smiling=1__{k:02d}.png" for k in range(count)]
-
-
-def touch_outputs(out: Path, source: str, count: int = 2) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    for name in outputs(source, count):
-        (out / name).touch()
-
-
 def rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_receipts_are_in_the_order_of_sources_whatever_the_order_of_work(tmp_path: Path) -> None:
-    with Ledger(tmp_path, settings()) as ledger:
+    with Ledger(tmp_path, [settings()]) as ledger:
         for source in ("c", "a", "b"):
             ledger.record(source, receipts(source, 2, settings()))
         ledger.fail(Failure(source="d", error="ImageError", reason="empty file"))
         ledger.finish()
     found = rows(tmp_path / "receipts.jsonl")
     assert [(row["source"], row["sample"]) for row in found] == [(s, k) for s in "abc" for k in range(2)]
-    assert list(found[0])[:8] == ["source", "source_sha256", "output", "sample", "seed", "mode", "asked", "before"]
+    assert list(found[0])[:5] == ["source", "source_sha256", "output", "output_bytes", "output_sha256"]
     assert found[0]["before"] == {"Smiling": 0.123457}
     assert rows(tmp_path / "failures.jsonl") == [{"source": "d", "error": "ImageError", "reason": "empty file"}]
     assert not (tmp_path / ".journal.jsonl").exists()
@@ -66,7 +57,7 @@ def test_receipts_are_in_the_order_of_sources_whatever_the_order_of_work(tmp_pat
 def test_killed_at_any_byte_of_the_last_entry(tmp_path: Path) -> None:
     """What is whole before the cut is kept, what is cut is forgotten, and the end is the same as without a kill."""
     whole = tmp_path / "whole"
-    with Ledger(whole, settings()) as ledger:
+    with Ledger(whole, [settings()]) as ledger:
         for source in "ab":
             ledger.record(source, receipts(source, 2, settings()))
         journal = (whole / ".journal.jsonl").read_bytes()
@@ -74,40 +65,99 @@ def test_killed_at_any_byte_of_the_last_entry(tmp_path: Path) -> None:
     cut_points = range(journal.index(b'{"source": "b", "receipts"') + 1, len(journal))
     for number, cut in enumerate([*cut_points][:: max(1, len(cut_points) // 60)]):
         out = tmp_path / str(number)
-        for source in "ab":
-            touch_outputs(out, source)
+        out.mkdir()
         (out / ".journal.jsonl").write_bytes(journal[:cut])
         (out / "settings.json").write_bytes((whole / "settings.json").read_bytes())
-        with Ledger(out, settings()) as ledger:
+        with Ledger(out, [settings()]) as ledger:
             assert ledger.resuming
-            assert ledger.done("a", outputs("a", 2)) == "a" * 64
-            assert ledger.done("b", outputs("b", 2)) is None
+            group = ledger.group("a", "smiling=1")
+            assert (group.settings, group.source_sha256, group.samples) == (settings().id, "a" * 64, 2)
+            assert ledger.group("b", "smiling=1") is None
             ledger.record("b", receipts("b", 2, settings()))
             ledger.finish()
         for name in ("receipts.jsonl", "failures.jsonl", "settings.json"):
             assert (out / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_done_needs_the_settings_the_samples_and_the_file(tmp_path: Path) -> None:
-    touch_outputs(tmp_path, "a", 3)
-    with Ledger(tmp_path, settings()) as ledger:
+@pytest.mark.parametrize("tail", [b"\0" * 100, b"\0" * 100 + b"\n", b'{"source": "b", "receipts": 1}\n\0\0\0\n'])
+def test_zeros_that_a_power_cut_left_end_the_journal(tmp_path: Path, tail: bytes) -> None:
+    with Ledger(tmp_path, [settings()]) as ledger:
+        ledger.record("a", receipts("a", 2, settings()))
+    with (tmp_path / ".journal.jsonl").open("ab") as file:
+        file.write(tail)
+    with Ledger(tmp_path, [settings()]) as ledger:
+        assert set(ledger.groups) == {("a", "smiling=1")}
+        ledger.finish()
+    assert len(rows(tmp_path / "receipts.jsonl")) == 2
+
+
+def test_fewer_samples_leave_the_records_of_the_others(tmp_path: Path) -> None:
+    with Ledger(tmp_path, [settings()]) as ledger:
+        ledger.record("a", receipts("a", 5, settings()))
+        ledger.record("a", receipts("a", 2, settings()))
+        assert ledger.group("a", "smiling=1").samples == 5
+        ledger.finish()
+    assert [row["sample"] for row in rows(tmp_path / "receipts.jsonl")] == [0, 1, 2, 3, 4]
+
+
+def test_what_is_taken_back_is_gone_after_a_kill_too(tmp_path: Path) -> None:
+    with Ledger(tmp_path, [settings()]) as ledger:
         ledger.record("a", receipts("a", 2, settings()))
         ledger.finish()
-    again = Ledger(tmp_path, settings())
-    assert again.done("a", outputs("a", 2)) == "a" * 64
-    assert again.done("a", outputs("a", 1)) == "a" * 64
-    assert again.done("a", outputs("a", 3)) is None
-    other = Ledger(tmp_path, settings(seed=1))
-    assert other.done("a", outputs("a", 2)) is None
-    assert other.made_with_others("a")
-    (tmp_path / "a__smiling=1__01.png").unlink()
-    assert again.done("a", outputs("a", 2)) is None
+    with Ledger(tmp_path, [settings()]) as ledger:
+        ledger.forget("a", "smiling=1")
+        assert ledger.group("a", "smiling=1") is None
+    with Ledger(tmp_path, [settings()]) as ledger:
+        assert ledger.group("a", "smiling=1") is None
+        ledger.finish()
+    assert rows(tmp_path / "receipts.jsonl") == []
+
+
+def test_a_second_run_writes_no_record_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        with Ledger(tmp_path, [settings()]) as ledger:
+            if not ledger.groups:
+                ledger.record("a", receipts("a", 2, settings()))
+            ledger.finish()
+            now = {name: (tmp_path / name).stat().st_ino for name in ("receipts.jsonl", "settings.json")}
+    assert now == {name: (tmp_path / name).stat().st_ino for name in now}
+    assert len(list(ledger.receipts())) == 2
+
+
+def test_a_disk_that_fills_in_the_middle_of_an_entry_loses_that_entry_only(tmp_path: Path) -> None:
+    """A limit on the file's size stands in for a full disk: the write is cut short, then refused."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Ledger(tmp_path, [settings()]) as ledger:
+        ledger.record("a", receipts("a", 2, settings()))
+        size = (tmp_path / ".journal.jsonl").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+        try:
+            with pytest.raises(WriteError, match="make room"):
+                ledger.record("b", receipts("b", 2, settings()))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (tmp_path / ".journal.jsonl").stat().st_size == size + 100
+    with Ledger(tmp_path, [settings()]) as ledger:
+        assert set(ledger.groups) == {("a", "smiling=1")}
+
+
+def test_shards_write_settings_of_their_own(tmp_path: Path) -> None:
+    """So two that start at the same time cannot lose each other's."""
+    for part, edit in enumerate(("smiling=1", "young=0")):
+        with Ledger(tmp_path, [settings(edit)], (part, 2)) as ledger:
+            ledger.record(edit, receipts(edit, 1, settings(edit)))
+            ledger.finish()
+    for part, edit in enumerate(("smiling=1", "young=0")):
+        found = json.loads((tmp_path / f"settings-{part}-of-2.json").read_text())
+        assert [entry["edit"] for entry in found.values()] == [edit]
+    assert not (tmp_path / "settings.json").exists()
 
 
 def test_another_edit_is_added(tmp_path: Path) -> None:
     for one in (settings(), settings("young=0")):
-        with Ledger(tmp_path, one) as ledger:
-            assert not ledger.made_with_others("a")
+        with Ledger(tmp_path, [one]) as ledger:
+            assert not ledger.made_with_others("a", one)
+            assert ledger.made_with_others("a", settings("smiling=1", seed=1)) is (one.edit != "smiling=1")
             ledger.record("a", receipts("a", 2, one))
             ledger.finish()
     outputs = [row["output"] for row in rows(tmp_path / "receipts.jsonl")]
@@ -115,10 +165,10 @@ def test_another_edit_is_added(tmp_path: Path) -> None:
 
 
 def test_failures_are_those_of_the_last_run(tmp_path: Path) -> None:
-    with Ledger(tmp_path, settings()) as ledger:
+    with Ledger(tmp_path, [settings()]) as ledger:
         ledger.fail(Failure(source="a", error="ImageError", reason="empty file"))
         ledger.finish()
-    with Ledger(tmp_path, settings()) as ledger:
+    with Ledger(tmp_path, [settings()]) as ledger:
         assert not ledger.failures
         ledger.record("a", receipts("a", 1, settings()))
         ledger.finish()
@@ -127,12 +177,18 @@ def test_failures_are_those_of_the_last_run(tmp_path: Path) -> None:
 
 def test_two_runs_on_one_folder_are_refused(tmp_path: Path) -> None:
     with (
-        Ledger(tmp_path, settings()),
+        Ledger(tmp_path, [settings()]),
         pytest.raises(UsageError, match="another run writes"),
-        Ledger(tmp_path, settings()),
+        Ledger(tmp_path, [settings()]),
     ):
         pass
-    with Ledger(tmp_path, settings(), (0, 2)), Ledger(tmp_path, settings(), (1, 2)):
+    with Ledger(tmp_path, [settings()], (0, 2)), Ledger(tmp_path, [settings()], (1, 2)):
+        for shard in ((0, 2), None):
+            with pytest.raises(UsageError, match="another run writes"), Ledger(tmp_path, [settings()], shard):
+                pass
+            with pytest.raises(UsageError, match="another run writes"):
+                Ledger(tmp_path, [settings()], shard).check_free()
+    with Ledger(tmp_path, [settings()]):
         pass
 
 
@@ -141,15 +197,15 @@ def test_two_runs_on_one_folder_are_refused(tmp_path: Path) -> None:
 def test_records_that_are_not_ours_are_refused_and_kept(tmp_path: Path, text: str, name: str) -> None:
     (tmp_path / name).write_text(text, "latin-1")
     with pytest.raises(UsageError, match="damaged or not ours"):
-        Ledger(tmp_path, settings())
+        Ledger(tmp_path, [settings()])
     assert (tmp_path / name).read_text("latin-1") == text
 
 
 def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
     source = b"caf\xe9".decode("utf-8", "surrogateescape")
-    with Ledger(tmp_path, settings()) as ledger:
+    with Ledger(tmp_path, [settings()]) as ledger:
         ledger.record(source, receipts(source, 1, settings()))
         ledger.finish()
     assert (tmp_path / "receipts.jsonl").read_bytes().isascii()
     assert rows(tmp_path / "receipts.jsonl")[0]["source"] == source
-    assert Ledger(tmp_path, settings()).knows(source)
+    assert Ledger(tmp_path, [settings()]).group(source, "smiling=1").samples == 1

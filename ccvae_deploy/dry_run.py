@@ -1,0 +1,137 @@
+"""What a run would do: every check of `edit_folder`, and the state of each source. Reads only, writes nothing."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Unpack, get_args
+
+from . import images
+from .batch import Task, Wanted
+from .errors import ImageError
+from .images import Format
+from .job import Job, JobOptions, settle
+from .summary import shown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+State = Literal["new", "done", "changed", "incomplete", "replaced", "unreadable"]
+
+MEANING: dict[State, str] = {
+    "new": "edits of a source of which nothing is recorded",
+    "done": "done before, to be passed over",
+    "changed": "to be done again: the source has changed",
+    "incomplete": "to be done again: samples or files are missing, or a file is not as long as it was",
+    "replaced": "made with other settings, to be replaced",
+    "unreadable": "done before, but the source cannot be read now",
+}
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do.
+
+    Attributes:
+        sources: images that are asked for in this run or shard; `ignored` files are no images.
+        units: how many edits of one source are in which state.
+        outputs: files that would be written; `examples` are the names of the first.
+        bytes: their sum, if each is as large as its source.
+    """
+
+    out: Path
+    sources: int
+    ignored: int
+    units: Mapping[State, int]
+    outputs: int
+    examples: tuple[str, ...]
+    bytes: int
+
+
+def dry_run(inputs: Sequence[Path], **options: Unpack[JobOptions]) -> Forecast:
+    """Say what `edit_folder` with the same arguments would do.
+
+    Sources with records are read to see whether they have changed; of all others only the first are.
+
+    Raises:
+        CCVAEError: `edit_folder` would be refused in the same way.
+    """
+    job = settle(inputs, **options)
+    job.ledger.check_free()
+    digest = lru_cache(maxsize=1)(_digest)
+    counts: Counter[State] = Counter()
+    outputs, size, examples = 0, 0, list[str]()
+    for task in job.tasks:
+        for wanted in task.wanted:
+            state = _state(job, task, wanted, digest)
+            counts[state] += 1
+            if state in ("done", "unreadable"):
+                continue
+            outputs += wanted.request.samples
+            size += wanted.request.samples * _size(task)
+            if len(examples) < EXAMPLES:
+                examples += _names(task, wanted)[: EXAMPLES - len(examples)]
+    return Forecast(job.out, job.sources, job.ignored, counts, outputs, tuple(examples), size)
+
+
+def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Path], str]) -> State:
+    group = job.ledger.group(task.source.relative, wanted.name)
+    if group is None:
+        return "new"
+    if group.settings != wanted.settings.id:
+        return "replaced"
+    now = digest(task.source.path)
+    if not now:
+        return "unreadable"
+    if now != group.source_sha256:
+        return "changed"
+    return "done" if job.done(task, wanted, group) else "incomplete"
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(images.read_file(path)).hexdigest()
+    except ImageError:
+        return ""
+
+
+def _size(task: Task) -> int:
+    try:
+        return task.source.path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _names(task: Task, wanted: Wanted) -> list[str]:
+    """Output names; with `same` the format stands in the file."""
+    try:
+        kept: Format = "png"
+        if wanted.settings.format == "same":
+            kept = images.decode(images.read_file(task.source.path)).format
+    except ImageError:
+        return []
+    return wanted.outputs(task.stem, kept)
+
+
+def forecast_table(forecast: Forecast) -> "Table":
+    """The forecast for the screen."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    ignored = f", {forecast.ignored:,} other files passed over" if forecast.ignored else ""
+    table.add_row("sources", f"{forecast.sources:,}{ignored}")
+    for state in get_args(State):
+        if forecast.units[state]:
+            table.add_row(state, f"{forecast.units[state]:,} {MEANING[state]}")
+    rough = f", about {forecast.bytes / 1e6:,.1f} MB if each is as large as its source" if forecast.outputs else ""
+    table.add_row("would write", f"{forecast.outputs:,} images{rough}")
+    for number, name in enumerate(forecast.examples):
+        table.add_row("" if number else "such as", shown(name))
+    table.add_row("into", shown(str(forecast.out)))
+    return table

@@ -1,0 +1,187 @@
+"""One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Required, Unpack, get_args
+
+from .batch import Task, Wanted
+from .editor import Editor
+from .errors import UsageError, nearest
+from .folder import Scan, check_out, default_out, in_shard, output_stems, parse_shard, scan
+from .images import Format
+from .ledger import Ledger
+from .plan import read_plan
+from .records import Group
+from .request import EditRequest, RequestOptions, Value, make_request
+from .store import Store
+
+OUTPUTS = 64
+"""Outputs of one batch, and of one task: a source of which more are asked is read several times."""
+
+
+class JobOptions(RequestOptions, total=False):
+    """What can be said of a run; see `edit_folder`."""
+
+    bundle: Required[Path]
+    set: Sequence[str] | Mapping[str, Value]
+    plan: Path | None
+    out: Path | None
+    format: str
+    provider: str
+    batch_size: int
+    shard: str | None
+    overwrite: bool
+    allow_torchscript: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run over a folder.
+
+    Attributes:
+        tasks: what this run or shard has to see to, in the order of the sources' paths.
+        title: what the contact sheet says of it.
+    """
+
+    editor: Editor
+    out: Path
+    ledger: Ledger
+    store: Store
+    tasks: tuple[Task, ...]
+    part: tuple[int, int] | None
+    ignored: int
+    title: str
+
+    @property
+    def outputs(self) -> int:
+        """How many files the folder holds in the end."""
+        return sum(task.outputs for task in self.tasks)
+
+    @property
+    def sources(self) -> int:
+        """How many sources are in it."""
+        return len({task.source.relative for task in self.tasks})
+
+    def done(self, task: Task, wanted: Wanted, group: Group | None) -> bool:
+        """Whether these outputs are recorded with these settings and lie there as they were written.
+
+        Whether the source is still the same is not asked.
+        """
+        if group is None or group.settings != wanted.settings.id or group.samples < wanted.request.samples:
+            return False
+        names = wanted.names(task.stem, group.output.rpartition(".")[2])
+        return group.output == names[0] and self.store.holds(names, group.sizes)
+
+
+def settle(
+    inputs: Sequence[Path],
+    *,
+    bundle: Path,
+    set: Sequence[str] | Mapping[str, Value] = (),
+    plan: Path | None = None,
+    out: Path | None = None,
+    format: str = "same",
+    provider: str = "auto",
+    batch_size: int = 16,
+    shard: str | None = None,
+    overwrite: bool = False,
+    allow_torchscript: bool = False,
+    **options: Unpack[RequestOptions],
+) -> Job:
+    """Check everything that can be checked before work; see `edit_folder` for arguments and errors."""
+    _refuse_options(format, batch_size, set, plan)
+    part = parse_shard(shard) if shard else None
+    target = out or default_out(inputs)
+    found = scan(inputs)
+    check_out(target, inputs)
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    if plan is None:
+        request = make_request(editor.labels, set, **options)
+        asked = {source.relative: [request] for source in found.sources}
+        title = f"{request.name}, {request.samples} samples each"
+    else:
+        asked = read_plan(plan, editor.labels, found.sources, **options)
+        title = f"by plan, {next(iter(asked.values()))[0].samples} samples each"
+    wanted: dict[str, Wanted] = {}
+    for requests in asked.values():
+        for one in requests:
+            if one.name not in wanted:
+                wanted[one.name] = Wanted(one, editor.settings(one, format))
+    tasks = _tasks(found, asked, wanted, part)
+    ledger = Ledger(target, [one.settings for one in wanted.values()], part)
+    job = Job(editor, target, ledger, Store(target, ledger.names.mark), tasks, part, found.ignored, title)
+    if not overwrite:
+        _refuse_conflicts(job)
+    return job
+
+
+def _tasks(
+    found: Scan, asked: Mapping[str, Sequence[EditRequest]], wanted: Mapping[str, Wanted], part: tuple[int, int] | None
+) -> tuple[Task, ...]:
+    """The sources of this shard with what is asked of them; names do not depend on what else is asked."""
+    tasks = []
+    for source, stem in zip(found.sources, output_stems(found.sources), strict=True):
+        if source.relative not in asked or not (part is None or in_shard(source.relative, *part)):
+            continue
+        edits = [wanted[request.name] for request in asked[source.relative]]
+        size = max(1, OUTPUTS // edits[0].request.samples)
+        tasks += [Task(source, stem, tuple(edits[i : i + size])) for i in range(0, len(edits), size)]
+    return tuple(tasks)
+
+
+def _refuse_options(format: str, batch_size: int, set: Sequence[str] | Mapping[str, Value], plan: Path | None) -> None:
+    if format != "same" and format not in get_args(Format):
+        raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
+    if not 1 <= batch_size <= 4096:
+        raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
+    if plan is not None and set:
+        raise UsageError("--set and --plan both say what to change; give one of them")
+    if plan is None and not set:
+        raise UsageError("nothing to change: give at least one --set LABEL=VALUE, or --plan PLAN.csv")
+
+
+def _refuse_conflicts(job: Job) -> None:
+    """Outputs of other settings, and files that no record of ours explains, are not ours to replace."""
+    if not job.out.exists():
+        return
+    others, unknown = [], []
+    listing = _listing(job.out)
+    for task in job.tasks:
+        for wanted in task.wanted:
+            if job.ledger.made_with_others(task.source.relative, wanted.settings):
+                others.append(task.source.relative)
+            elif not job.ledger.resuming and job.ledger.group(task.source.relative, wanted.name) is None:
+                possible = (name for kept in get_args(Format) for name in wanted.outputs(task.stem, kept))
+                unknown += [name for name in possible if _there(name, listing)][:1]
+    if others:
+        raise UsageError(
+            f"{job.out} has results for {len(others):,} of these sources that were made with other settings, such as "
+            f"{others[0]}; add --overwrite to replace them, or give another --out"
+        )
+    if unknown:
+        shards = "" if job.part or not next(job.out.glob("settings-*-of-*.json"), None) else "merge the shards first, "
+        raise UsageError(
+            f"{job.out} has files for {len(unknown):,} of these sources that no record here explains, such as "
+            f"{unknown[0]}; {shards}add --overwrite to replace them, or give another --out"
+        )
+
+
+def _there(name: str, listing: Callable[[str], frozenset[str]]) -> bool:
+    folder, _, file = name.rpartition("/")
+    return file in listing(folder)
+
+
+def _listing(root: Path) -> Callable[[str], frozenset[str]]:
+    """The names in a folder below a root; one look for all files of a folder."""
+
+    @lru_cache(maxsize=4)
+    def names(folder: str) -> frozenset[str]:
+        try:
+            return frozenset(os.listdir(root / folder))  # noqa: PTH208  (names are all that is wanted)
+        except OSError:
+            return frozenset()
+
+    return names

@@ -1,0 +1,213 @@
+"""Join what shards have left: outputs in one folder, records in one ledger. Writes below the merged folder, and removes
+there the records that it has joined.
+
+Records are read and written in one pass over all ledgers, group by group, so memory does not grow with their number.
+"""
+
+import hashlib
+import heapq
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from . import images
+from .errors import ImageError, UsageError
+from .lock import FolderLock
+from .receipts import Failure
+from .records import (
+    FAILURES,
+    JOURNAL,
+    RECEIPTS,
+    SETTINGS,
+    AllSettings,
+    Key,
+    Names,
+    order,
+    read_failures,
+    read_groups,
+    read_settings,
+    reading,
+    settings_text,
+)
+from .store import Store, inside, replace_file
+
+SHARD = re.compile(r"settings-(\d{1,9})-of-(\d{1,9})\.json")
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge came to.
+
+    Attributes:
+        sources: sources with records, once per edit; `receipts` are their outputs.
+        absent: shards `I/N` of which there are no records, while there are records of other parts of N.
+    """
+
+    out: Path
+    sources: int
+    receipts: int
+    absent: tuple[str, ...]
+
+
+class _Part(NamedTuple):
+    """The ledger of one shard in one folder."""
+
+    folder: Path
+    names: Names
+    settings: AllSettings
+
+    def groups(self) -> Iterator[tuple[Key, list[bytes], Path]]:
+        """Its groups; they must stand in order, or they could not be joined in one pass."""
+        last: Key | None = None
+        with reading(self.folder):
+            for key, _, lines in read_groups(self.folder, self.names.receipts, self.settings):
+                if last is not None and order(last) >= order(key):
+                    raise ValueError(f"{self.names.receipts} is not in the order of sources")
+                last = key
+                yield key, lines, self.folder
+
+
+def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
+    """Join the ledgers of shards that wrote into one folder, or into folders that belong together.
+
+    One folder without `out` is merged in place. Otherwise `out` gets a copy of every output and one ledger, and the
+    folders stay as they are. A run over the same images without a shard then finds everything done. Started again after
+    a kill, or a second time, it ends the same.
+
+    Raises:
+        UsageError: a folder without records, a shard that was cut off, records that contradict each other, or another
+            run in one of the folders; nothing was changed.
+        WriteError: the disk is full or refuses.
+    """
+    if out is None and len(folders) != 1:
+        raise UsageError(f"{len(folders)} folders to merge: give a folder for all of them with --out")
+    target = out or folders[0]
+    missing = next((folder for folder in folders if not folder.is_dir()), None)
+    if missing is not None:
+        raise UsageError(f"{missing} is no folder; give output folders of `edit --shard`")
+    places = {path.resolve(): path for path in (*folders, target)}
+    with ExitStack() as stack:
+        for place in places:
+            if place.exists():
+                stack.enter_context(FolderLock(place, shared=False))
+        parts = [part for place in places.values() for part in _parts(place)]
+        if not parts:
+            raise UsageError(f"{folders[0]} holds no records; give output folders of `edit --shard`")
+        settings, failures = _joined_settings(parts), _joined_failures(parts)
+        # all records are compared before anything is written
+        receipts = sum(len(lines) for _, lines, _ in _joined(parts))
+        if not target.exists():
+            target.mkdir(parents=True)
+            stack.enter_context(FolderLock(target, shared=False))
+        sources = _write(target, parts, settings, failures)
+    return Merged(target, sources, receipts, _absent(parts))
+
+
+def _parts(folder: Path) -> list[_Part]:
+    """The ledgers in a folder, the unsharded one first."""
+    if not folder.is_dir():
+        return []
+    found: list[tuple[int, int] | None] = [None] if (folder / SETTINGS).exists() else []
+    shards = (SHARD.fullmatch(path.name) for path in folder.glob("settings-*-of-*.json"))
+    found += sorted((int(match[1]), int(match[2])) for match in shards if match)
+    for journal in sorted(folder.glob(JOURNAL.replace(".jsonl", "*.jsonl"))):
+        part = journal.name.removeprefix(JOURNAL.removesuffix(".jsonl")).removesuffix(".jsonl").strip("-")
+        which = f"--shard {part.replace('-of-', '/')}" if part else "a run"
+        raise UsageError(f"{folder} holds {which} that was cut off; start it again, and merge when it has ended")
+    with reading(folder):
+        names = [Names.of(shard) for shard in found]
+        return [_Part(folder, one, read_settings(folder, one.settings)) for one in names]
+
+
+def _joined_settings(parts: Iterable[_Part]) -> AllSettings:
+    joined: AllSettings = {}
+    for part in parts:
+        for settings_id, entry in part.settings.items():
+            if joined.setdefault(settings_id, entry) != entry:
+                raise UsageError(f"{part.folder}: settings {settings_id} contradict those of another shard")
+    return joined
+
+
+def _joined_failures(parts: Iterable[_Part]) -> list[Failure]:
+    """Each failure once, in the order of sources."""
+    found: dict[str, Failure] = {}
+    for part in parts:
+        with reading(part.folder):
+            found |= {failure.source: failure for failure in read_failures(part.folder, part.names.failures)}
+    return [found[source] for source in sorted(found, key=lambda source: order((source, "")))]
+
+
+def _joined(parts: Sequence[_Part]) -> Iterator[tuple[Key, list[bytes], Path]]:
+    """The groups of all ledgers in order; of equal ones the longest, with the folder it comes from.
+
+    Raises:
+        UsageError: two ledgers say different things of one source.
+    """
+    before: tuple[Key, list[bytes], Path] | None = None
+    for key, lines, folder in heapq.merge(*(part.groups() for part in parts), key=lambda item: order(item[0])):
+        if before is None or before[0] != key:
+            if before is not None:
+                yield before
+            before = key, lines, folder
+            continue
+        some = min(len(lines), len(before[1]))
+        if lines[:some] != before[1][:some]:
+            raise UsageError(
+                f"{before[2]} and {folder} hold different results of {key[0]} for {key[1]}; leave one of them out"
+            )
+        if len(lines) > some:
+            before = key, lines, folder
+    if before is not None:
+        yield before
+
+
+def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure]) -> int:
+    """Settings before the receipts that name them, outputs too, and old records only go when the new ones are there."""
+    groups = 0
+
+    def lines(store: Store) -> Iterator[bytes]:
+        nonlocal groups
+        for _, some, folder in _joined(parts):
+            if folder.resolve() != target.resolve():
+                _copy(store, some, folder)
+            groups += 1
+            yield from some
+
+    replace_file(target / SETTINGS, [settings_text(settings)])
+    with Store(target) as store:
+        replace_file(target / RECEIPTS, lines(store))
+    replace_file(target / FAILURES, (failure.line().encode("ascii") for failure in failures))
+    for part in parts:
+        if part.names.mark and part.folder.resolve() == target.resolve():
+            # a shard is known by its settings, and its receipts need them, so they go last
+            for name in (part.names.receipts, part.names.failures, part.names.settings):
+                (target / name).unlink(missing_ok=True)
+    return groups
+
+
+def _copy(store: Store, lines: Iterable[bytes], folder: Path) -> None:
+    """The outputs of a group, where they still are what their receipts say; the others are made again by a run."""
+    for row in map(json.loads, lines):
+        if not inside(folder / row["output"], folder) or store.holds([row["output"]], [row["output_bytes"]]):
+            continue
+        try:
+            data = images.read_file(folder / row["output"])
+        except ImageError:
+            continue
+        if hashlib.sha256(data).hexdigest() == row["output_sha256"]:
+            store.write(row["output"], data)
+
+
+def _absent(parts: Iterable[_Part]) -> tuple[str, ...]:
+    """Shards that have left nothing here, as `I/N`; at most ten."""
+    found: dict[int, set[int]] = {}
+    for part in parts:
+        if part.names.mark:
+            index, count = map(int, part.names.mark.strip("-").split("-of-"))
+            found.setdefault(count, set()).add(index)
+    missing = (f"{i}/{n}" for n, there in sorted(found.items()) for i in range(min(n, 10_000)) if i not in there)
+    return tuple(text for text, _ in zip(missing, range(10), strict=False))

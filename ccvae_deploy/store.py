@@ -1,0 +1,136 @@
+"""The output folder: files appear whole or not at all, and nothing outside it is touched. Writes below one root."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Self
+
+from .errors import ImageError, UsageError, WriteError
+
+UNNAMEABLE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+
+
+class Store:
+    """Where one run writes. Its temporaries lie in one hidden folder per shard, empty at start and gone at the end.
+
+    Use it as a context manager while the ledger is held: then no other run has the same temporaries.
+    """
+
+    def __init__(self, root: Path, mark: str = "") -> None:
+        self.root = root
+        self._temporaries = root / f".tmp{mark}"
+        self._inside: set[Path] = set()
+
+    def __enter__(self) -> Self:
+        self._clean()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clean()
+
+    def write(self, relative: str, data: bytes) -> None:
+        """Write a file so that it is whole or absent.
+
+        Raises:
+            ImageError: the file system takes no such name.
+            UsageError: the path leaves the root.
+            WriteError: the disk is full or refuses.
+        """
+        target = self.root / relative
+        beside = self._temporaries / hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
+        try:
+            self._make_folder(target.parent)
+            beside.parent.mkdir(exist_ok=True)
+            beside.write_bytes(data)
+            beside.replace(target)
+        except OSError as error:
+            if error.errno in UNNAMEABLE:
+                raise ImageError(f"its results cannot be named: {(error.strerror or str(error)).lower()}") from error
+            raise WriteError(
+                f"cannot write {target}: {error.strerror}; make room and start the command again"
+            ) from error
+
+    def remove(self, relative: str, sha256: str) -> None:
+        """Remove an output of ours that has become stale; a file of other bytes is someone else's and stays."""
+        target = self.root / relative
+        try:
+            if not inside(target.parent, self.root) or not target.is_file():
+                return
+            if hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
+                target.unlink()
+        except OSError as error:
+            raise WriteError(f"cannot remove {target}: {error.strerror}; start the command again") from error
+
+    def holds(self, names: Iterable[str], sizes: Iterable[int]) -> bool:
+        """Whether all these files are there and have these sizes: none is missing, and none was cut off."""
+        try:
+            # os.stat rather than Path: this is asked of every output when a run is started again
+            return all(os.stat(self.root / name).st_size == size for name, size in zip(names, sizes, strict=False))  # noqa: PTH116
+        except OSError:
+            return False
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder in self._inside:
+            return
+        if not inside(folder, self.root):
+            raise UsageError(f"{folder} leads outside {self.root}; remove the link or give another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        if len(self._inside) < 10_000:
+            self._inside.add(folder)
+
+    def _clean(self) -> None:
+        """Remove what writes that were cut off have left."""
+        try:
+            if self._temporaries.is_symlink():
+                self._temporaries.unlink()
+            elif self._temporaries.is_dir():
+                for file in self._temporaries.iterdir():
+                    file.unlink()
+                self._temporaries.rmdir()
+        except OSError as error:
+            raise WriteError(f"cannot empty {self._temporaries}: {error.strerror}; remove it by hand") from error
+
+
+def inside(path: Path, root: Path) -> bool:
+    """Whether a path, all links followed, is a folder or lies below it."""
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def replace_file(path: Path, lines: Iterable[bytes]) -> None:
+    """Put a file in the place of another so that, after a power cut too, it is the old one or the new one.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.unlink(missing_ok=True)
+        with beside.open("xb") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise _full(path, error) from error
+
+
+def _full(path: Path, error: OSError) -> WriteError:
+    return WriteError(f"cannot write {path}: {error.strerror}; make room and start the command again")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last; where folders cannot be synced, nothing is done."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)

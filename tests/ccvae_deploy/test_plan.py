@@ -1,0 +1,188 @@
+"""Plans: what a row says is what is done, and a file that cannot be followed is refused before any work."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from ccvae_deploy import plan as plans
+from ccvae_deploy.errors import CCVAEError
+from ccvae_deploy.folder import Source
+from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.plan import read_plan
+from ccvae_deploy.schema import Label, LabelSet
+
+LABELS = LabelSet(
+    labels=(
+        Label(name="Smiling"),
+        Label(name="Wearing_Hat"),
+        Label(name="Hair", kind="categorical", classes=("black", "blond", "a/b", "a:b")),
+    )
+)
+NAMES = ("a.png", "deep/b.png", " c d.png", "q'\"\n.png", b"caf\xe9.png".decode("utf-8", "surrogateescape"))
+SOURCES = [Source(Path("imgs", name), name) for name in NAMES]
+
+
+def asked(path: Path, text: str | bytes, **options) -> dict[str, list[str]]:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
+    found = read_plan(path, LABELS, SOURCES, **options)
+    return {relative: [one.name for one in edits] for relative, edits in found.items()}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "plan.csv"
+
+
+def test_rows_cells_and_several_rows_of_one_source(path: Path) -> None:
+    text = "file,Smiling,wearing hat,Hair\na.png,1,,\n\ndeep/b.png, 0.3 ,0,blond\na.png,0,,BLACK\n"
+    assert asked(path, text) == {
+        "a.png": ["smiling=0,hair=BLACK", "smiling=1"],
+        "deep/b.png": ["smiling=0.3,wearing_hat=0,hair=blond"],
+    }
+
+
+def test_byte_order_mark_line_ends_and_the_place_of_the_column(path: Path) -> None:
+    assert asked(path, "\ufeffSmiling,File\r\n1,a.png\r\n") == {"a.png": ["smiling=1"]}
+
+
+def test_paths_as_they_were_given(path: Path) -> None:
+    assert asked(path, "file,smiling\nimgs/a.png,1\n./deep/b.png,0\n") == {
+        "a.png": ["smiling=1"],
+        "deep/b.png": ["smiling=0"],
+    }
+
+
+def test_odd_names(path: Path) -> None:
+    text = b'file,smiling\n c d.png,1\n"q\'""\n.png",1\ncaf\xe9.png,1\n'
+    assert set(asked(path, text)) == set(NAMES[2:])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "row 1: expected one column `file`"),
+        ("file;smiling\na.png;1\n", "separated by commas; found file;smiling"),
+        ("name,smiling\na.png,1\n", "row 1: expected one column `file`"),
+        ("file,file,smiling\n", "row 1: expected one column `file`"),
+        ("file\na.png\n", "row 1: no label"),
+        ("file,smyling\na.png,1\n", r"row 1: column 'smyling' is no label of the bundle; did you mean Smiling"),
+        ("file,smiling,Smiling\na.png,1,1\n", "columns smiling and Smiling are one label"),
+        ("file,smiling\n", "has no rows"),
+        ("file,smiling\na.png,1\nx.png,1\n", "row 3: x.png is none of the images"),
+        ("file,smiling\n,1\n", "row 2: no file is named"),
+        ("file,smiling\na.png\n", "row 2: 1 cells, expected 2"),
+        ("file,smiling\na.png,1,1\n", "row 2: 3 cells, expected 2"),
+        ("file,smiling\na.png,\n", "row 2: nothing to change for a.png; fill a cell or delete the row"),
+        ("file,smiling\na.png,2\n", r"row 2 \(a.png\): Smiling=2: expected 0, 1 or a number from 0 to 1"),
+        ("file,smiling\na.png,nan\n", r"row 2 \(a.png\): Smiling=nan"),
+        ("file,hair\na.png,blonde\n", r"row 2 \(a.png\): Hair=blonde: did you mean blond"),
+        ("file,smiling\na.png,1\n\na.png,1.0\n", "row 4: asks the same of a.png as row 2; delete one of them"),
+        ("file,hair\na.png,a/b\na.png,a:b\n", "row 3: asks the same of a.png as row 2"),
+        ('file,smiling\n"a.png,1\n', "no CSV"),
+        ('file,smiling\n"a.png"x,1\n', "no CSV"),
+        ("file,smiling\n" + "x" * 200_000 + ",1\n", "no CSV"),
+        ("../../etc/passwd,1\n", "row 1: expected one column"),
+    ],
+)
+def test_refused_with_the_row_and_the_remedy(path: Path, text: str, message: str) -> None:
+    with pytest.raises(CCVAEError, match=message) as caught:
+        asked(path, text)
+    assert caught.value.exit_code == 2
+    assert len(str(caught.value)) < 500
+
+
+def test_a_plan_that_is_no_file_or_too_long(path: Path, tmp_path: Path, monkeypatch) -> None:
+    for place, message in ((tmp_path, "no regular file"), (tmp_path / "absent", "cannot be read: No such file")):
+        with pytest.raises(CCVAEError, match=message):
+            read_plan(place, LABELS, SOURCES)
+    monkeypatch.setattr(plans, "MAX_ROWS", 2)
+    with pytest.raises(CCVAEError, match="more than 2 rows"):
+        asked(path, "file,smiling\na.png,1\ndeep/b.png,1\n")
+    monkeypatch.setattr(plans, "MAX_BYTES", 10)
+    with pytest.raises(CCVAEError, match="the limit is 10"):
+        asked(path, "file,smiling\na.png,1\n")
+
+
+@given(st.binary(max_size=200) | st.text(alphabet='file,smng\n"0123a.png\r\0 ', max_size=200))
+def test_any_file_is_followed_or_refused_with_one_error(tmp_path_factory, text: str | bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    try:
+        found = asked(path, text)
+    except CCVAEError:
+        return
+    assert found.keys() <= set(NAMES)
+
+
+PLAN = "file,smiling,young\na.png,1,\nb.jpg,,0\na.png,0,1\ndeep/d.png,0.7,\n"
+
+
+def run(pictures: Path, bundle: Path, out: Path, **options):
+    return edit_folder([pictures], bundle=bundle, out=out, **{"samples": 2, "provider": "cpu", **options})
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_each_row_gives_what_the_same_set_gives(pictures, tiny_bundle, tmp_path) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text(PLAN)
+    summary = run(pictures, tiny_bundle, tmp_path / "out", plan=path)
+    assert (summary.sources, summary.written, summary.skipped) == (3, 8, 0)
+    assert summary.asked == {"Smiling": 6, "Young": 4}
+    assert set(summary.drift) == {"Smiling", "Wearing_Hat", "Young"}
+    found = tree(tmp_path / "out")
+    rows = [json.loads(line) for line in found["receipts.jsonl"].splitlines()]
+    for label, spelled in (("Smiling", "smiling"), ("Young", "young")):
+        hits = [
+            (row["after"][label] > 0.5) == (row["asked"][spelled] >= 0.5) for row in rows if spelled in row["asked"]
+        ]
+        assert summary.reached[label] == sum(hits) / len(hits)
+    for asks in (["smiling=1"], ["young=0"], ["smiling=0", "young=1"], ["smiling=0.7"]):
+        run(pictures, tiny_bundle, tmp_path / "single", set=asks)
+    single = tree(tmp_path / "single")
+    outputs = [row["output"] for row in rows]
+    assert outputs == [f"a__smiling=0,young=1__0{k}.png" for k in (0, 1)] + [
+        f"{stem}__0{k}.{end}"
+        for stem, end in (("a__smiling=1", "png"), ("b__young=0", "jpg"), ("deep/d__smiling=0.7", "png"))
+        for k in (0, 1)
+    ]
+    assert all(found[name] == single[name] for name in outputs)
+    assert set(found["receipts.jsonl"].splitlines()) <= set(single["receipts.jsonl"].splitlines())
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64, "workers": 1}])
+def test_order_of_rows_batches_and_resuming_change_no_byte(pictures, tiny_bundle, tmp_path, options) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text(PLAN)
+    run(pictures, tiny_bundle, tmp_path / "expected", plan=path)
+    head, *rows = PLAN.splitlines(keepends=True)
+    path.write_text(head + "".join(rows[2:]))
+    run(pictures, tiny_bundle, tmp_path / "out", plan=path, **options)
+    path.write_text(head + "".join(reversed(rows)))
+    summary = run(pictures, tiny_bundle, tmp_path / "out", plan=path, **options)
+    assert (summary.written, summary.skipped) == (4, 1)
+    assert tree(tmp_path / "out") == tree(tmp_path / "expected")
+
+
+def test_more_edits_of_one_source_than_a_batch_holds(tmp_path, tiny_bundle) -> None:
+    (tmp_path / "imgs").mkdir()
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "imgs/a.png")
+    path = tmp_path / "plan.csv"
+    path.write_text("file,smiling\n" + "".join(f"a.png,{i / 100}\n" for i in range(50)))
+    summary = run(tmp_path / "imgs", tiny_bundle, tmp_path / "out", plan=path, samples=3, sheet=False)
+    assert (summary.sources, summary.written, summary.receipts) == (1, 150, 150)
+    again = run(tmp_path / "imgs", tiny_bundle, tmp_path / "out", plan=path, samples=3, sheet=False)
+    assert (again.written, again.skipped) == (0, 1)
+
+
+def test_a_bad_plan_writes_nothing(pictures, tiny_bundle, tmp_path) -> None:
+    path = tmp_path / "plan.csv"
+    path.write_text(PLAN + "i.jpeg,7,\n")
+    with pytest.raises(CCVAEError, match=r"row 6 \(i.jpeg\)"):
+        run(pictures, tiny_bundle, tmp_path / "out", plan=path)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,88 @@
+"""Writing: whole or absent, never outside the root, never over what is someone else's."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from ccvae_deploy.errors import ImageError, UsageError, WriteError
+from ccvae_deploy.store import Store, replace_file
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_writing_is_atomic_and_leaves_nothing_beside(root: Path) -> None:
+    with Store(root) as store:
+        store.write("a/b.png", b"one")
+        store.write("a/b.png", b"two")
+    assert (root / "a/b.png").read_bytes() == b"two"
+    assert names(root) == ["a", "a/b.png"]
+
+
+def test_links_that_lead_outside_are_refused(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").write_bytes(b"mine")
+    (root / "link").symlink_to(other, target_is_directory=True)
+    (root / ".tmp").symlink_to(other, target_is_directory=True)
+    with Store(root) as store, pytest.raises(UsageError, match="leads outside"):
+        store.write("link/b.png", b"x")
+    store.remove("link/mine", hashlib.sha256(b"mine").hexdigest())
+    store.remove("../other/mine", hashlib.sha256(b"mine").hexdigest())
+    store.remove(str(other / "mine"), hashlib.sha256(b"mine").hexdigest())
+    assert names(other) == ["mine"]
+
+
+def test_only_a_file_of_the_recorded_bytes_is_removed(root: Path) -> None:
+    store = Store(root)
+    (root / "a.png").write_bytes(b"ours")
+    store.remove("a.png", hashlib.sha256(b"other").hexdigest())
+    assert names(root) == ["a.png"]
+    store.remove("a.png", hashlib.sha256(b"ours").hexdigest())
+    store.remove("a.png", hashlib.sha256(b"ours").hexdigest())
+    assert names(root) == []
+
+
+def test_what_a_kill_left_is_cleaned_by_the_same_shard_only(root: Path) -> None:
+    for mark in ("", "-0-of-2", "-1-of-2"):
+        (root / f".tmp{mark}").mkdir()
+        (root / f".tmp{mark}" / "half").write_bytes(b"x")
+    with Store(root, "-0-of-2"):
+        assert names(root) == [".tmp", ".tmp-1-of-2", ".tmp-1-of-2/half", ".tmp/half"]
+
+
+def test_holds_looks_at_sizes(root: Path) -> None:
+    (root / "a").write_bytes(b"123")
+    store = Store(root)
+    assert store.holds(["a"], [3])
+    assert not store.holds(["a"], [4])
+    assert not store.holds(["a", "b"], [3, 3])
+
+
+def test_a_name_the_file_system_does_not_take_is_the_images_fault(root: Path) -> None:
+    with Store(root) as store, pytest.raises(ImageError, match="cannot be named: file name too long"):
+        store.write("/".join(["x" * 200] * 25), b"x")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
+def test_a_disk_that_refuses_leaves_the_old_file(root: Path, monkeypatch, number: int) -> None:
+    with Store(root) as store:
+        store.write("a", b"old")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+            with pytest.raises(WriteError, match=os.strerror(number)):
+                store.write("a", b"new")
+            with pytest.raises(WriteError, match=os.strerror(number)):
+                replace_file(root / "a", [b"new"])
+    assert (root / "a").read_bytes() == b"old"
+    assert names(root) == ["a"]
