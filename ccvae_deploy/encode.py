@@ -100,6 +100,7 @@ def _rows(editor: Editor, seen: Sequence[Seen]) -> list[LatentRow]:
     both = editor.batched(lambda part: np.stack(editor.bundle.encode(part), axis=1), pixels)
     z = np.ascontiguousarray(both[:, 0])
     before = editor.probabilities(z)
+    # as in Editor.encode, which does not give the scale
     control = 255 * np.abs(pixels - editor.batched(editor.bundle.decode, z)).mean(axis=(1, 2, 3))
     return [
         LatentRow(

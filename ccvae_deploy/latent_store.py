@@ -152,16 +152,6 @@ class LatentStore:
         """All rows, in the order of their paths."""
         return (self._row(index) for index in range(self._count))
 
-    def encoded(self, editor: Editor, rows: Sequence[LatentRow]) -> Encoded:
-        """What `Editor.encode` gives of these sources, by the decoder alone."""
-        z = np.stack([row.z_loc for row in rows])
-        return Encoded(
-            z=z,
-            before=np.stack([row.before for row in rows]),
-            decoded=editor.batched(editor.bundle.decode, z),
-            control=np.array([row.control for row in rows], np.float32),
-        )
-
     def _row(self, index: int) -> LatentRow:
         at = {name: self._tensors[name][index : index + 1][0] for name in TENSORS if name != "paths"}
         return LatentRow(
@@ -205,6 +195,17 @@ class LatentStore:
             end = int(ends[-1])
         if end != total:
             raise ValueError(f"{total - end:,} bytes of paths that belong to no row")
+
+
+def encoded_rows(editor: Editor, rows: Sequence[LatentRow]) -> Encoded:
+    """What `Editor.encode` gives of these sources, by the decoder alone; the same bits."""
+    z = np.stack([row.z_loc for row in rows])
+    return Encoded(
+        z=z,
+        before=np.stack([row.before for row in rows]),
+        decoded=editor.batched(editor.bundle.decode, z),
+        control=np.array([row.control for row in rows], np.float32),
+    )
 
 
 def is_latents(path: Path) -> bool:
