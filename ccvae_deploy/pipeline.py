@@ -61,6 +61,7 @@ def edit_folder(
         bundle: the bundle folder.
         set: `LABEL=VALUE` strings, or labels to values.
         plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
+        latents: what `encode_folder` has written of these images; the sources are not encoded again.
         out: None takes `<folder>-edited`.
         format: `same`, `png`, `jpeg` or `webp`.
         provider: `auto`, `cpu`, `cuda` or `tensorrt`.
@@ -162,7 +163,7 @@ def _read(job: Job, task: Task) -> Read | None:
         group = job.ledger.group(task.source.relative, wanted.name)
         if group is None or group.source_sha256 != digest or not job.done(task, wanted, group):
             todo.append(wanted)
-    return batch.read(batch.only(task, todo), job.editor, data) if todo else None
+    return batch.read(batch.only(task, todo), job.editor, data, job.latents) if todo else None
 
 
 def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:

@@ -21,6 +21,7 @@ from ccvae_deploy.encode import encode_folder
 from ccvae_deploy.errors import CCVAEError, UsageError
 from ccvae_deploy.folder import scan
 from ccvae_deploy.latent_store import LatentStore, encoded_rows
+from ccvae_deploy.pipeline import edit_folder
 
 
 @pytest.fixture
@@ -178,3 +179,29 @@ def test_any_byte_opens_or_is_refused(at, byte, cut, latents, editor: Editor) ->
     # anything but one of our errors fails the test
     with suppress(CCVAEError):
         assert len(list(LatentStore.open(broken, editor.bundle))) == 9
+
+
+def test_edits_from_latents_are_the_same_bytes(pictures, tiny_bundle, latents, tmp_path, monkeypatch) -> None:
+    given = {"bundle": tiny_bundle, "set": ["smiling=1"], "samples": 2}
+    edit_folder([pictures], out=tmp_path / "plain", **given)
+    with monkeypatch.context() as patched:
+        patched.setattr(Editor, "encode", lambda *_: pytest.fail("the encoder ran for sources"))
+        edit_folder([pictures], out=tmp_path / "stored", latents=latents, **given)
+    names = sorted(path.relative_to(tmp_path / "plain") for path in (tmp_path / "plain").rglob("*") if path.is_file())
+    assert len(names) == 18 + 4
+    for name in names:
+        assert (tmp_path / "stored" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_a_source_that_is_not_that_of_its_latents_fails(pictures, tiny_bundle, latents, tmp_path) -> None:
+    (pictures / "new.png").write_bytes((pictures / "a.png").read_bytes())
+    (pictures / "g.png").write_bytes((pictures / "a.png").read_bytes())
+    summary = edit_folder(
+        [pictures], bundle=tiny_bundle, set=["smiling=1"], latents=latents, out=tmp_path / "o", sheet=False
+    )
+    assert (summary.written, summary.failed) == (8, 2)
+    failures = map(json.loads, (tmp_path / "o" / "failures.jsonl").read_text("ascii").splitlines())
+    assert {row["source"]: row["reason"].split(";")[0] for row in failures} == {
+        "g.png": "changed since it was encoded",
+        "new.png": "not among the latents",
+    }
