@@ -18,12 +18,10 @@ from .images import Format, Picture
 from .interventions import intervene
 from .receipts import Figure, OutputRecord, RunSettings
 from .references import Reference, References
-from .rendering import as_file, rendered
+from .rendering import as_file, file_ending, rendered
 from .request import Compose
 from .results import holds
 from .stream import Seen
-
-ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
 class SwapSettings(RunSettings):
@@ -81,7 +79,7 @@ class Swap:
 
     def outputs(self, row: int, stem: str, kept: Format) -> list[str]:
         """The output names of a source, whose own format counts where `same` was asked for."""
-        ending = ENDING[self.format(kept)]
+        ending = file_ending(self.format(kept))
         return [
             output_name(stem, f"{self.settings.edit}={one.stem}", number, ending)
             for number, one in self.references.of(row)
