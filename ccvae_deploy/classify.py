@@ -13,6 +13,7 @@ import numpy as np
 from .editor import Array, Editor
 from .errors import UsageError
 from .folder import Source, scan
+from .images import Picture, network_input
 from .label_table import LabelTable, Row, refuse_table
 from .noise import latent_noise
 from .progress import progress
@@ -94,16 +95,11 @@ def classify_folder(
 def classify_sources(
     editor: Editor, sources: Sequence[Source], *, samples: int | None = None, seed: int = 0, workers: int | None = None
 ) -> Iterator[Row]:
-    """Label probabilities of each source, in order, one batch in memory at a time.
-
-    Raises:
-        UsageError: samples or seed outside its range.
-    """
-    _refuse_draws(samples, seed)
+    """Label probabilities of each source, in order, one batch in memory at a time; see `classify_seen`."""
     read = partial(see, spec=editor.bundle.manifest.image)
     for group in chunks(read_ahead(sources, read, workers=workers), editor.batch_size):
         good = [one for one in group if isinstance(one, Seen)]
-        rows = iter(_rows(editor, good, samples, seed) if good else [])
+        rows = iter(classify_seen(editor, good, samples=samples, seed=seed) if good else [])
         for one in group:
             yield Row(one.source, error=one.reason) if isinstance(one, Failure) else next(rows)
 
@@ -113,7 +109,28 @@ def column_names(editor: Editor) -> list[str]:
     return list(editor.named(np.zeros(editor.labels.width, np.float32)))
 
 
-def _rows(editor: Editor, seen: Sequence[Seen], samples: int | None, seed: int) -> list[Row]:
+def classify_picture(
+    editor: Editor, picture: Picture, name: str, digest: str, *, samples: int | None = None, seed: int = 0
+) -> Row:
+    """Label probabilities of one picture; `name` keys the noise of the draws.
+
+    Args:
+        samples: None classifies the posterior mean; K averages over K posterior draws and adds their spread.
+
+    Raises:
+        UsageError: samples or seed outside its range.
+    """
+    pixels = network_input(picture, editor.bundle.manifest.image)
+    return classify_seen(editor, [Seen(Source(Path(name), name), digest, pixels)], samples=samples, seed=seed)[0]
+
+
+def classify_seen(editor: Editor, seen: Sequence[Seen], *, samples: int | None = None, seed: int = 0) -> list[Row]:
+    """Label probabilities of sources in memory, at least one.
+
+    Raises:
+        UsageError: samples or seed outside its range.
+    """
+    _refuse_draws(samples, seed)
     if samples is None:
         means, deviations = editor.classify(stack(seen)), None
     else:

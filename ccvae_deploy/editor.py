@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,13 @@ from .receipts import Receipt, Settings
 from .request import EditRequest, Value, make_request
 from .schema import LabelSet
 
+if TYPE_CHECKING:
+    from .label_table import Row
+    from .traverse import Walk, WalkOptions
+
 Array = NDArray[np.float32]
+ImageLike = str | PathLike[str] | Image.Image | NDArray[np.uint8]
+"""An image: a path, a Pillow image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4)."""
 
 BATCH = 16
 
@@ -102,9 +108,38 @@ class Editor:
         """The labels the bundle knows."""
         return self.bundle.manifest.labels
 
+    def label(self, image: ImageLike, *, samples: int | None = None, seed: int = 0) -> "Row":
+        """Label probabilities of one image; see `classify_picture` for arguments and errors."""
+        from .classify import classify_picture
+
+        return classify_picture(self, *_open(image), samples=samples, seed=seed)
+
+    def generate(
+        self, count: int = 1, *, seed: int = 0, set: Mapping[str, Value] | None = None, **labels: Value
+    ) -> list[Image.Image]:
+        """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
+        from .generate import generate, to_picture
+
+        made = generate(self, range(count), set={**(set or {}), **labels}, seed=seed)
+        return [images.to_pil(to_picture(image)) for image in made.images]
+
+    def swap(
+        self, image: ImageLike, reference: ImageLike, labels: Sequence[str], *, compose: str = "residual"
+    ) -> Image.Image:
+        """An image with the named labels' blocks of a reference; see `swap_picture` for errors."""
+        from .swap import swap_picture
+
+        return images.to_pil(swap_picture(self, _open(image)[0], _open(reference)[0], labels, compose))
+
+    def walk(self, image: ImageLike, labels: Sequence[str], **options: Unpack["WalkOptions"]) -> "Walk":
+        """Walk through the latents of one or two labels; see `ccvae_deploy.traverse.walk` for options and errors."""
+        from .traverse import walk
+
+        return walk(self, _open(image)[0], labels, **options)
+
     def edit(
         self,
-        image: str | PathLike[str] | Image.Image | NDArray[np.uint8],
+        image: ImageLike,
         *,
         samples: int = 1,
         seed: int = 0,

@@ -37,6 +37,11 @@ def as_file(picture: Picture, result: Picture, format: Format, spec: ImageSpec) 
     return Rendered(data, images.network_input(written, spec), images.pixel_change(picture, written))
 
 
+def file_ending(format: Format) -> str:
+    """How names of files of a format end."""
+    return "jpg" if format == "jpeg" else format
+
+
 def checked(compose: str) -> Compose:
     """The way of compositing that a word names.
 

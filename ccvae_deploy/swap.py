@@ -14,16 +14,14 @@ import numpy as np
 from .editor import Array, Editor, Encoded, Rendered
 from .errors import UsageError
 from .folder import output_name
-from .images import Format, Picture
+from .images import Format, Picture, network_input
 from .interventions import intervene
 from .receipts import Figure, OutputRecord, RunSettings
 from .references import Reference, References
-from .rendering import as_file, rendered
+from .rendering import as_file, checked, file_ending, rendered
 from .request import Compose
 from .results import holds
 from .stream import Seen
-
-ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
 class SwapSettings(RunSettings):
@@ -81,7 +79,7 @@ class Swap:
 
     def outputs(self, row: int, stem: str, kept: Format) -> list[str]:
         """The output names of a source, whose own format counts where `same` was asked for."""
-        ending = ENDING[self.format(kept)]
+        ending = file_ending(self.format(kept))
         return [
             output_name(stem, f"{self.settings.edit}={one.stem}", number, ending)
             for number, one in self.references.of(row)
@@ -151,6 +149,20 @@ class Swap:
         """What the reference classifies as: 0, 1, or the class's index."""
         mine = probabilities[self.editor.labels.columns[label]]
         return float(mine[0] > 0.5 if self.editor.labels.labels[label].kind == "binary" else mine.argmax())
+
+
+def swap_picture(editor: Editor, picture: Picture, reference: Picture, labels: Sequence[str], compose: str) -> Picture:
+    """A picture with the characteristics of a reference: the blocks of the named labels are the reference's.
+
+    Raises:
+        LabelError: an unknown label.
+        UsageError: no label or one twice, or an unknown way of compositing.
+    """
+    how, chosen, spec = checked(compose), chosen_labels(editor, labels), editor.bundle.manifest.image
+    encoded = editor.encode(np.stack([network_input(one, spec) for one in (picture, reference)]))
+    slices = editor.bundle.manifest.layout.slices
+    z = intervene(encoded.z[:1], {label: encoded.z[1:, slices[label]] for label in chosen}, slices)
+    return rendered(picture, editor.batched(editor.bundle.decode, z)[0], encoded.decoded[0], how)
 
 
 def chosen_labels(editor: Editor, labels: Sequence[str]) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ Everything but the walked blocks stays at the posterior mean of the source (figu
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -38,6 +39,15 @@ class Walk:
     z: Array
     probabilities: Array
     cells: tuple[tuple[Cell, ...], ...]
+
+
+class WalkOptions(TypedDict, total=False):
+    """How a walk goes; every key has a default, see `walk`."""
+
+    steps: int
+    classes: Sequence[str] | None
+    reach: float
+    compose: str
 
 
 def walk(
