@@ -51,7 +51,7 @@ class Wanted:
         return [output_name(stem, self.request.name, k, ending) for k in range(self.request.samples)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
     """A source, the head of its output names, and the edits to make of it; they share one read and one encode."""
 

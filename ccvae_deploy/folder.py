@@ -16,7 +16,7 @@ NAME_LIMIT = 255
 UNSAFE = {ord(c): "-" for c in '/\\:*?"<>|'} | dict.fromkeys([*range(32), 127], "-")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """An input image: where it lies, and its place in the mirrored tree in posix form."""
 
@@ -94,8 +94,10 @@ def check_out(out: Path, inputs: Sequence[Path]) -> None:
     """Refuse an output folder that cannot work.
 
     Raises:
-        UsageError: it lies inside an input folder, is a file, or cannot be written.
+        UsageError: it lies inside an input folder, is a file or a link to nothing, or cannot be written.
     """
+    if out.is_symlink() and not out.exists():
+        raise UsageError(f"{out} is a link that leads nowhere; remove it or give another --out")
     resolved = out.resolve()
     for given in inputs:
         if given.is_dir() and resolved.is_relative_to(given.resolve()):

@@ -38,7 +38,8 @@ from .store import replace_file
 class Ledger:
     """The ledger of one output folder, held open by one run at a time.
 
-    Use it as a context manager; leaving it releases the folder and keeps the journal unless `finish` was called.
+    Use it as a context manager; leaving it releases the folder and keeps the journal unless `finish` was called. It is
+    read when it is made, and cannot be entered when another run has changed it since.
 
     Args:
         settings: those of every edit of this run.
@@ -165,11 +166,11 @@ class Ledger:
             still_there = os.path.samestat(os.fstat(handle), path.stat())
         except FileNotFoundError:
             still_there = False
-        if not still_there:
-            # the run that held it has just ended and removed it
+        if not still_there or self._state() != self._read_state:
+            # a run that held it has just ended, and what was checked before is no longer so
+            if still_there and not os.fstat(handle).st_size:
+                path.unlink()
             raise busy(self.out)
-        if self._state() != self._read_state:
-            self._read()
         # what a kill left of the last entry is dropped
         journal.truncate(self._whole)
         new = {settings_id: one.model_dump() for settings_id, one in self.settings.items()}

@@ -113,9 +113,11 @@ def read_journal(folder: Path, name: str, settings: AllSettings) -> Iterator[tup
         while _whole(head := file.readline()):
             entry = json.loads(head)
             at = file.tell()
-            lines = [file.readline() for _ in range(entry["receipts"])]
-            if not all(map(_whole, lines)):
-                return
+            lines = []
+            for _ in range(entry["receipts"]):
+                if not _whole(line := file.readline()):
+                    return
+                lines.append(line)
             if lines:
                 end = file.tell()
                 yield *group_of([*map(json.loads, lines)], settings, name, at, end - at), end

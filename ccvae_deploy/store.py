@@ -48,9 +48,7 @@ class Store:
         except OSError as error:
             if error.errno in UNNAMEABLE:
                 raise ImageError(f"its results cannot be named: {(error.strerror or str(error)).lower()}") from error
-            raise WriteError(
-                f"cannot write {target}: {error.strerror}; make room and start the command again"
-            ) from error
+            raise _full(target, error) from error
 
     def remove(self, relative: str, sha256: str) -> None:
         """Remove an output of ours that has become stale; a file of other bytes is someone else's and stays."""
@@ -95,7 +93,8 @@ class Store:
 
 def inside(path: Path, root: Path) -> bool:
     """Whether a path, all links followed, is a folder or lies below it."""
-    return path.resolve().is_relative_to(root.resolve())
+    # unlike Path.resolve, realpath gives a loop of links back
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def replace_file(path: Path, lines: Iterable[bytes]) -> None:

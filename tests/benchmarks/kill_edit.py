@@ -139,7 +139,7 @@ class Bench:
             assert process.returncode == 1, "a run that nothing disturbed failed"
             self.settle()
             return False
-        remain = sum(1 for path in self.out.rglob("*__*") if path.is_file()) < self.total
+        remain = outputs(self.out) < self.total
         self.counts[("group" if group else "parent alone") if remain else "killed after the last output"] += 1
         return remain
 
@@ -170,10 +170,19 @@ class Bench:
             time.sleep(0.001)
 
     def _ended(self, process: subprocess.Popen[bytes], out: Path) -> float:
+        """Seconds from the begin of work to its last output."""
         self._wait_for(process, out)
-        began = time.monotonic()
+        began = last = time.monotonic()
+        while process.poll() is None and outputs(out) < self.total:
+            last = time.monotonic()
+            time.sleep(0.005)
         assert process.wait() == 1, "the undisturbed run failed"
-        return time.monotonic() - began
+        return last - began
+
+
+def outputs(out: Path) -> int:
+    """How many outputs are there."""
+    return sum(1 for path in out.rglob("*__*") if path.is_file())
 
 
 def holds(pid: int, path: Path) -> bool:
@@ -226,6 +235,7 @@ def main() -> None:
         landed = 0
         while landed < given.kills:
             landed += bench.attack(group=landed % 2 == 0)
+            print(f"{landed} of {given.kills} kills", end="\r", file=sys.stderr, flush=True)
             # now and then the run that goes on is killed in its turn
             if bench.out.exists() and (landed == given.kills or bench.random.random() < 0.5):
                 bench.go_on()

@@ -5,7 +5,9 @@ visible and reach their label.
 """
 
 import hashlib
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 
 from ccvae_deploy.bundle import MANIFEST, Bundle
 from ccvae_deploy.editor import Editor
+from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.schema import (
     GRAPHS,
     GraphFile,
@@ -28,6 +31,7 @@ from ccvae_deploy.schema import (
     ModelSpec,
     graph_signature,
 )
+from ccvae_deploy.summary import Summary
 
 LABELS = LabelSet(labels=(Label(name="Smiling"), Label(name="Wearing_Hat"), Label(name="Young")))
 LAYOUT = LatentLayout(blocks=(1, 1, 1), residual=5)
@@ -209,3 +213,40 @@ def pictures(tmp_path: Path) -> Path:
         coarse = rng.integers(0, 255, (6, 5, 3), dtype=np.uint8)
         Image.fromarray(coarse).resize((40 + 7 * i, 50 + 3 * i), Image.Resampling.BICUBIC).save(path)
     return folder
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest, tiny_bundle: Path) -> Callable[..., Summary]:
+    """`edit_folder` into a folder: three samples of `smiling=1` of `pictures`, unless other options are given."""
+
+    def edit(out: Path, inputs: Path | None = None, **options) -> Summary:
+        asked = {} if "plan" in options else {"set": ["smiling=1"]}
+        options = asked | {"samples": 3, "provider": "cpu"} | options
+        return edit_folder([inputs or request.getfixturevalue("pictures")], bundle=tiny_bundle, out=out, **options)
+
+    return edit
+
+
+@pytest.fixture(scope="session")
+def tree() -> Callable[[Path], dict[str, bytes]]:
+    """Every file below a folder, hidden ones too."""
+    return lambda folder: {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="session")
+def receipts() -> Callable[[Path], list[dict]]:
+    """The rows of an output folder's receipts."""
+    return lambda out: [json.loads(line) for line in (out / "receipts.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def failures() -> Callable[[Path], list[dict]]:
+    """The rows of an output folder's failures."""
+    return lambda out: [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def expected(run, tree, tmp_path: Path) -> dict[str, bytes]:
+    """The output folder of an undisturbed run, `tmp_path / "expected"`."""
+    run(tmp_path / "expected")
+    return tree(tmp_path / "expected")

@@ -11,7 +11,7 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "kill_edit.py"
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_nothing_is_lost_half_written_or_left_behind() -> None:
-    command = [sys.executable, BENCHMARK, "--kills", "4", "--images", "30", "--samples", "2"]
+    command = [sys.executable, BENCHMARK, "--kills", "4", "--images", "40", "--samples", "2"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 kills: 2 of the process group, 2 of the parent alone" in done.stdout

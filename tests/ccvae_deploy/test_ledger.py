@@ -209,3 +209,20 @@ def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
     assert (tmp_path / "receipts.jsonl").read_bytes().isascii()
     assert rows(tmp_path / "receipts.jsonl")[0]["source"] == source
     assert Ledger(tmp_path, [settings()]).group(source, "smiling=1").samples == 1
+
+
+def test_a_journal_that_promises_more_than_it_holds_ends_there(tmp_path: Path) -> None:
+    (tmp_path / ".journal.jsonl").write_text('{"source": "a", "receipts": 1000000000000}\n')
+    assert Ledger(tmp_path, [settings()]).groups == {}
+
+
+def test_records_that_another_run_has_changed_since_they_were_checked(tmp_path: Path) -> None:
+    """Between the checks of one run and its lock another one came and went: the checks no longer hold."""
+    checked = Ledger(tmp_path, [settings()])
+    with Ledger(tmp_path, [settings(seed=1)]) as other:
+        other.record("a", receipts("a", 1, settings(seed=1)))
+        other.finish()
+    with pytest.raises(UsageError, match="another run writes"), checked:
+        pass
+    assert not (tmp_path / ".journal.jsonl").exists()
+    assert Ledger(tmp_path, [settings()]).made_with_others("a", settings())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,55 +11,63 @@ from ccvae_deploy import merge as merging
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.ledger import Ledger
 from ccvae_deploy.merge import merge_folders
-from ccvae_deploy.pipeline import edit_folder
 
 COUNT = 3
 
 
-def run(pictures: Path, bundle: Path, out: Path, **options):
-    options = {"set": ["smiling=1"], "samples": 2, "provider": "cpu", "sheet": False, **options}
-    return edit_folder([pictures], bundle=bundle, out=out, **options)
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+@pytest.fixture
+def run(run):
+    """With two samples."""
+    return lambda out, **options: run(out, **{"samples": 2, "sheet": False, **options})
 
 
 @pytest.fixture
-def whole(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> dict[str, bytes]:
+def whole(pictures: Path, tmp_path: Path, run, tree) -> dict[str, bytes]:
     """An unsharded run's folder, with a failure in it."""
     (pictures / "broken.png").write_bytes(b"no image")
-    run(pictures, tiny_bundle, tmp_path / "whole")
+    run(tmp_path / "whole")
     return tree(tmp_path / "whole")
 
 
 @pytest.fixture
-def one(pictures: Path, tiny_bundle: Path, tmp_path: Path, whole) -> Path:
+def one(tmp_path: Path, whole, run) -> Path:
     """All shards in one folder."""
     for index in range(COUNT):
-        run(pictures, tiny_bundle, tmp_path / "one", shard=f"{index}/{COUNT}")
+        run(tmp_path / "one", shard=f"{index}/{COUNT}")
     return tmp_path / "one"
 
 
 @pytest.fixture
-def several(pictures: Path, tiny_bundle: Path, tmp_path: Path, whole) -> list[Path]:
+def several(tmp_path: Path, whole, run) -> list[Path]:
     """Each shard in a folder of its own."""
     for index in range(COUNT):
-        run(pictures, tiny_bundle, tmp_path / f"part{index}", shard=f"{index}/{COUNT}")
+        run(tmp_path / f"part{index}", shard=f"{index}/{COUNT}")
     return [tmp_path / f"part{index}" for index in range(COUNT)]
 
 
-def test_in_place_it_is_the_unsharded_folder(one, pictures, tiny_bundle, whole) -> None:
+def test_in_place_it_is_the_unsharded_folder(one, whole, run, tree) -> None:
     merged = merge_folders([one])
     assert (merged.sources, merged.receipts, merged.absent) == (9, 18, ())
     assert tree(one) == whole
     assert merge_folders([one]).receipts == 18
     assert tree(one) == whole
-    assert run(pictures, tiny_bundle, one).skipped == 9
+    assert run(one).skipped == 9
     assert tree(one) == whole
 
 
-def test_several_folders_into_one(several, tmp_path, whole) -> None:
+def test_shards_at_the_same_time_lose_nothing(tmp_path, whole, run, tree) -> None:
+    """Each with its own edit too, so that their settings differ."""
+    out = tmp_path / "one"
+    runs = [(f"{i}/3", "smiling=1") for i in range(3)] + [(f"{i}/4", "young=0") for i in range(4)]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        work = [pool.submit(run, out, shard=shard, set=[asked]) for shard, asked in runs]
+        assert sum(one.result().written for one in work) == 36
+    merge_folders([out])
+    run(tmp_path / "whole", set=["young=0"])
+    assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_several_folders_into_one(several, tmp_path, whole, tree) -> None:
     before = [tree(folder) for folder in several]
     merge_folders(several, tmp_path / "merged")
     assert tree(tmp_path / "merged") == whole
@@ -67,14 +76,14 @@ def test_several_folders_into_one(several, tmp_path, whole) -> None:
     assert tree(tmp_path / "merged") == whole
 
 
-def test_folders_copied_together(several, tmp_path, whole) -> None:
+def test_folders_copied_together(several, tmp_path, whole, tree) -> None:
     for folder in several:
         shutil.copytree(folder, tmp_path / "copied", dirs_exist_ok=True)
     merge_folders([tmp_path / "copied"])
     assert tree(tmp_path / "copied") == whole
 
 
-def test_one_after_the_other(several, tmp_path, whole) -> None:
+def test_one_after_the_other(several, tmp_path, whole, tree) -> None:
     assert merge_folders(several[:1], tmp_path / "merged").absent == ("1/3", "2/3")
     for folder in several[1:]:
         merge_folders([folder], tmp_path / "merged")
@@ -84,7 +93,7 @@ def test_one_after_the_other(several, tmp_path, whole) -> None:
 @pytest.mark.parametrize(
     ("stage", "after"), [("replace_file", k) for k in range(3)] + [("unlink", k) for k in range(3, 12)]
 )
-def test_killed_anywhere_and_started_again(one, whole, monkeypatch, stage, after) -> None:
+def test_killed_anywhere_and_started_again(one, whole, monkeypatch, stage, after, tree) -> None:
     calls = []
     owner = merging if stage == "replace_file" else Path
     original = getattr(owner, stage)
@@ -103,8 +112,8 @@ def test_killed_anywhere_and_started_again(one, whole, monkeypatch, stage, after
     assert tree(one) == whole
 
 
-def test_results_that_contradict_each_other_are_refused(several, pictures, tiny_bundle, tmp_path) -> None:
-    run(pictures, tiny_bundle, tmp_path / "other", seed=1)
+def test_results_that_contradict_each_other_are_refused(several, tmp_path, run, tree) -> None:
+    run(tmp_path / "other", seed=1)
     before = tree(several[0])
     with pytest.raises(UsageError, match=r"hold different results of .* for smiling=1; leave one of them out"):
         merge_folders([several[0], tmp_path / "other"], tmp_path / "merged")
@@ -123,15 +132,15 @@ def test_a_running_shard_is_refused(one) -> None:
         merge_folders([one])
 
 
-def test_other_edits_of_other_shards_are_all_kept(pictures, tiny_bundle, tmp_path) -> None:
-    run(pictures, tiny_bundle, tmp_path / "out", shard="0/2")
-    run(pictures, tiny_bundle, tmp_path / "out", shard="1/2", set=["young=0"])
+def test_other_edits_of_other_shards_are_all_kept(tmp_path, run, tree) -> None:
+    run(tmp_path / "out", shard="0/2")
+    run(tmp_path / "out", shard="1/2", set=["young=0"])
     merge_folders([tmp_path / "out"])
     found = json.loads((tmp_path / "out/settings.json").read_text())
     assert {entry["edit"] for entry in found.values()} == {"smiling=1", "young=0"}
     for asks in ("smiling=1", "young=0"):
-        run(pictures, tiny_bundle, tmp_path / "out", set=[asks])
-        run(pictures, tiny_bundle, tmp_path / "whole", set=[asks])
+        run(tmp_path / "out", set=[asks])
+        run(tmp_path / "whole", set=[asks])
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 
 
@@ -147,7 +156,7 @@ def test_records_that_name_files_outside_copy_nothing(several, tmp_path) -> None
 
 
 @pytest.mark.parametrize("text", ["not json\n", "{}\n", '{"source": 1}\n'])
-def test_records_that_are_not_ours_are_refused(one, text) -> None:
+def test_records_that_are_not_ours_are_refused(one, text, tree) -> None:
     (one / f"receipts-1-of-{COUNT}.jsonl").write_text(text)
     before = tree(one)
     with pytest.raises(UsageError, match="damaged or not ours"):

@@ -11,7 +11,6 @@ from PIL import Image
 from ccvae_deploy import plan as plans
 from ccvae_deploy.errors import CCVAEError
 from ccvae_deploy.folder import Source
-from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.plan import read_plan
 from ccvae_deploy.schema import Label, LabelSet
 
@@ -120,18 +119,16 @@ def test_any_file_is_followed_or_refused_with_one_error(tmp_path_factory, text: 
 PLAN = "file,smiling,young\na.png,1,\nb.jpg,,0\na.png,0,1\ndeep/d.png,0.7,\n"
 
 
-def run(pictures: Path, bundle: Path, out: Path, **options):
-    return edit_folder([pictures], bundle=bundle, out=out, **{"samples": 2, "provider": "cpu", **options})
+@pytest.fixture
+def run(run):
+    """With two samples."""
+    return lambda out, **options: run(out, **{"samples": 2, **options})
 
 
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def test_each_row_gives_what_the_same_set_gives(pictures, tiny_bundle, tmp_path) -> None:
+def test_each_row_gives_what_the_same_set_gives(tmp_path, run, tree) -> None:
     path = tmp_path / "plan.csv"
     path.write_text(PLAN)
-    summary = run(pictures, tiny_bundle, tmp_path / "out", plan=path)
+    summary = run(tmp_path / "out", plan=path)
     assert (summary.sources, summary.written, summary.skipped) == (3, 8, 0)
     assert summary.asked == {"Smiling": 6, "Young": 4}
     assert set(summary.drift) == {"Smiling", "Wearing_Hat", "Young"}
@@ -143,7 +140,7 @@ def test_each_row_gives_what_the_same_set_gives(pictures, tiny_bundle, tmp_path)
         ]
         assert summary.reached[label] == sum(hits) / len(hits)
     for asks in (["smiling=1"], ["young=0"], ["smiling=0", "young=1"], ["smiling=0.7"]):
-        run(pictures, tiny_bundle, tmp_path / "single", set=asks)
+        run(tmp_path / "single", set=asks)
     single = tree(tmp_path / "single")
     outputs = [row["output"] for row in rows]
     assert outputs == [f"a__smiling=0,young=1__0{k}.png" for k in (0, 1)] + [
@@ -156,33 +153,33 @@ def test_each_row_gives_what_the_same_set_gives(pictures, tiny_bundle, tmp_path)
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64, "workers": 1}])
-def test_order_of_rows_batches_and_resuming_change_no_byte(pictures, tiny_bundle, tmp_path, options) -> None:
+def test_order_of_rows_batches_and_resuming_change_no_byte(tmp_path, options, run, tree) -> None:
     path = tmp_path / "plan.csv"
     path.write_text(PLAN)
-    run(pictures, tiny_bundle, tmp_path / "expected", plan=path)
+    run(tmp_path / "expected", plan=path)
     head, *rows = PLAN.splitlines(keepends=True)
     path.write_text(head + "".join(rows[2:]))
-    run(pictures, tiny_bundle, tmp_path / "out", plan=path, **options)
+    run(tmp_path / "out", plan=path, **options)
     path.write_text(head + "".join(reversed(rows)))
-    summary = run(pictures, tiny_bundle, tmp_path / "out", plan=path, **options)
+    summary = run(tmp_path / "out", plan=path, **options)
     assert (summary.written, summary.skipped) == (4, 1)
     assert tree(tmp_path / "out") == tree(tmp_path / "expected")
 
 
-def test_more_edits_of_one_source_than_a_batch_holds(tmp_path, tiny_bundle) -> None:
+def test_more_edits_of_one_source_than_a_batch_holds(tmp_path, run) -> None:
     (tmp_path / "imgs").mkdir()
     Image.new("RGB", (40, 40), "teal").save(tmp_path / "imgs/a.png")
     path = tmp_path / "plan.csv"
     path.write_text("file,smiling\n" + "".join(f"a.png,{i / 100}\n" for i in range(50)))
-    summary = run(tmp_path / "imgs", tiny_bundle, tmp_path / "out", plan=path, samples=3, sheet=False)
+    summary = run(tmp_path / "out", inputs=tmp_path / "imgs", plan=path, samples=3, sheet=False)
     assert (summary.sources, summary.written, summary.receipts) == (1, 150, 150)
-    again = run(tmp_path / "imgs", tiny_bundle, tmp_path / "out", plan=path, samples=3, sheet=False)
+    again = run(tmp_path / "out", inputs=tmp_path / "imgs", plan=path, samples=3, sheet=False)
     assert (again.written, again.skipped) == (0, 1)
 
 
-def test_a_bad_plan_writes_nothing(pictures, tiny_bundle, tmp_path) -> None:
+def test_a_bad_plan_writes_nothing(tmp_path, run) -> None:
     path = tmp_path / "plan.csv"
     path.write_text(PLAN + "i.jpeg,7,\n")
     with pytest.raises(CCVAEError, match=r"row 6 \(i.jpeg\)"):
-        run(pictures, tiny_bundle, tmp_path / "out", plan=path)
+        run(tmp_path / "out", plan=path)
     assert not (tmp_path / "out").exists()
