@@ -77,6 +77,9 @@ def walk(
     kinds = [editor.labels.labels[i] for i in chosen]
     _refuse(kinds, steps, classes, reach)
     how = checked(compose)
+    if "conditional_prior" not in editor.bundle.manifest.files:
+        family = editor.bundle.manifest.model.family
+        raise UsageError(f"a {family} bundle has no conditional prior to measure a walk by; take a ccvae bundle")
     seen = images.network_input(picture, editor.bundle.manifest.image)[None]
     encoded = editor.encode(seen)
     at = [_modes(editor, encoded.before[0], i, _corners(kind, classes)) for i, kind in zip(chosen, kinds, strict=True)]
