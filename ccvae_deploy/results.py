@@ -174,6 +174,12 @@ def holds(labels: LabelSet, label: int, value: float, probabilities: NDArray[np.
     return int(mine.argmax()) == int(value)
 
 
+def classified(labels: LabelSet, label: int, probabilities: NDArray[np.float32]) -> float:
+    """The value that probabilities (Y,) give a label: 0 or 1, or the index of the most probable class."""
+    mine = probabilities[labels.columns[label]]
+    return float(mine[0] > 0.5 if labels.labels[label].kind == "binary" else mine.argmax())
+
+
 def outcome_table(outcome: Outcome) -> "Table":
     """The outcome for the screen, in 80 columns."""
     from rich.table import Table

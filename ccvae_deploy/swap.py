@@ -20,7 +20,7 @@ from .receipts import Figure, OutputRecord, RunSettings
 from .references import Reference, References
 from .rendering import as_file, checked, file_ending, rendered
 from .request import Compose
-from .results import holds
+from .results import classified, holds
 from .stream import Seen
 
 
@@ -121,7 +121,7 @@ class Swap:
     ) -> SwapReceipt:
         """The record of one output; `at` is the source's row of `encoded`."""
         labels, before, (number, taken) = self.editor.labels, encoded.before[at], reference
-        asked = {i: self._value(i, taken.probabilities) for i in self.labels}
+        asked = {i: classified(labels, i, taken.probabilities) for i in self.labels}
         kept = np.ones(len(after), bool)
         for i in self.labels:
             kept[labels.columns[i]] = False
@@ -144,11 +144,6 @@ class Swap:
             control=float(encoded.control[at]),
             settings=self.settings.id,
         )
-
-    def _value(self, label: int, probabilities: Array) -> float:
-        """What the reference classifies as: 0, 1, or the class's index."""
-        mine = probabilities[self.editor.labels.columns[label]]
-        return float(mine[0] > 0.5 if self.editor.labels.labels[label].kind == "binary" else mine.argmax())
 
 
 def swap_picture(editor: Editor, picture: Picture, reference: Picture, labels: Sequence[str], compose: str) -> Picture:

@@ -14,10 +14,12 @@ from . import images
 from .editor import Array, Editor
 from .errors import ImageError, LabelError, UsageError, nearest
 from .film import Cell, film_gif, film_grid, shrunk
+from .generate import prior_block
 from .images import Picture
 from .interventions import Block, intervene
 from .new_file import write_file
 from .rendering import checked, rendered
+from .results import classified
 from .schema import Label, folded
 
 REACH = 2.0
@@ -77,16 +79,12 @@ def walk(
     kinds = [editor.labels.labels[i] for i in chosen]
     _refuse(kinds, steps, classes, reach)
     how = checked(compose)
+    if "conditional_prior" not in editor.bundle.manifest.files:
+        family = editor.bundle.manifest.model.family
+        raise UsageError(f"a {family} bundle has no conditional prior to measure a walk by; take a ccvae bundle")
     seen = images.network_input(picture, editor.bundle.manifest.image)[None]
     encoded = editor.encode(seen)
-    at = [_modes(editor, encoded.before[0], i, _corners(kind, classes)) for i, kind in zip(chosen, kinds, strict=True)]
-    if len(at[0].loc) > 2:
-        blocks = [polytope(at[0].loc, steps)]
-    elif len(chosen) == 1:
-        blocks = [_axis(editor, at[0], chosen[0], steps, reach)[None]]
-    else:
-        down, across = (_axis(editor, modes, i, steps, reach) for modes, i in zip(at, chosen, strict=True))
-        blocks = [np.repeat(down[:, None], steps, axis=1), np.repeat(across[None], steps, axis=0)]
+    blocks = _blocks(editor, encoded.before[0], chosen, steps, classes, reach)
     rows, columns = blocks[0].shape[:2]
     copies = np.broadcast_to(encoded.z[0], (rows, columns, encoded.z.shape[1]))
     z = intervene(copies, dict(zip(chosen, blocks, strict=True)), editor.bundle.manifest.layout.slices)
@@ -183,6 +181,20 @@ def polytope(corners: Array, steps: int) -> Array:
     return square
 
 
+def _blocks(
+    editor: Editor, before: Array, chosen: Sequence[int], steps: int, classes: Sequence[str] | None, reach: float
+) -> list[Array]:
+    """Per walked label its block in every row and column, (R, C, d)."""
+    at = [_modes(editor, before, i, _corners(editor.labels.labels[i], classes)) for i in chosen]
+    if len(at[0].loc) > 2:
+        return [polytope(at[0].loc, steps)]
+    lines = [_axis(editor, modes, i, steps, reach) for modes, i in zip(at, chosen, strict=True)]
+    if len(lines) == 1:
+        return [lines[0][None]]
+    down, across = lines
+    return [np.repeat(down[:, None], steps, axis=1), np.repeat(across[None], steps, axis=0)]
+
+
 def _axis(editor: Editor, modes: Block, label: int, steps: int, reach: float) -> Array:
     columns, real = editor.bundle.manifest.layout.slices[label], editor.bundle.manifest.latent_range
     low, high = (np.asarray(values[columns], np.float32) for values in (real.low, real.high))
@@ -191,15 +203,11 @@ def _axis(editor: Editor, modes: Block, label: int, steps: int, reach: float) ->
 
 def _modes(editor: Editor, before: Array, label: int, classes: Sequence[int]) -> Block:
     """p(z_i|y_i) at each class of one label, the others as the source classifies: loc and scale (classes, d)."""
-    columns = editor.labels.columns[label]
-    y = np.repeat((before > 0.5).astype(np.float32)[None], len(classes), axis=0)
-    if editor.labels.labels[label].kind == "binary":
-        y[:, columns.start] = classes
-    else:
-        y[:, columns] = np.eye(columns.stop - columns.start, dtype=np.float32)[list(classes)]
-    both = editor.batched(lambda part: np.stack(editor.bundle.conditional_prior(part), axis=1), y)
-    block = editor.bundle.manifest.layout.slices[label]
-    return Block(both[:, 0, block], both[:, 1, block])
+    values = [classified(editor.labels, i, before) for i in range(len(editor.labels))]
+    y = np.tile(np.array(values, np.float32), (len(classes), 1))
+    y[:, label] = classes
+    whole, columns = prior_block(editor, y), editor.bundle.manifest.layout.slices[label]
+    return Block(whole.loc[:, columns], whole.scale[:, columns])
 
 
 def _corners(label: Label, classes: Sequence[str] | None) -> list[int]:

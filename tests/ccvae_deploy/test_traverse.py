@@ -1,5 +1,6 @@
 """`traverse`: ranges, grids, polytopes and the pictures they become."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +104,14 @@ def test_classes_span_a_square(categorical_editor: Editor) -> None:
 def test_refusals(labels, options, error, message, editor: Editor) -> None:
     with pytest.raises(error, match=message):
         walk(editor, images.from_array(np.zeros((8, 8), np.uint8)), labels, **options)
+
+
+def test_a_bundle_without_a_conditional_prior_is_refused(editor: Editor) -> None:
+    manifest = editor.bundle.manifest
+    files = {name: file for name, file in manifest.files.items() if name != "conditional_prior"}
+    plain = Editor(replace(editor.bundle, manifest=manifest.model_copy(update={"files": files})))
+    with pytest.raises(UsageError, match="no conditional prior to measure a walk by"):
+        walk(plain, images.from_array(np.zeros((8, 8), np.uint8)), ["smiling"])
 
 
 def test_refusals_of_classes(categorical_editor: Editor) -> None:
