@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from . import images
 from .errors import ImageError, UsageError
+from .folder import check_out
 from .lock import FolderLock
 from .receipts import Failure
 from .records import (
@@ -43,7 +44,7 @@ class Merged:
     """What a merge came to.
 
     Attributes:
-        sources: sources with records, once per edit; `receipts` are their outputs.
+        sources: sources with records; `receipts` are those of their outputs.
         absent: shards `I/N` of which there are no records, while there are records of other parts of N.
     """
 
@@ -61,14 +62,14 @@ class _Part(NamedTuple):
     settings: AllSettings
 
     def groups(self) -> Iterator[tuple[Key, list[bytes], Path]]:
-        """Its groups; they must stand in order, or they could not be joined in one pass."""
+        """Its groups and their file; they must stand in order, or they could not be joined in one pass."""
         last: Key | None = None
         with reading(self.folder):
             for key, _, lines in read_groups(self.folder, self.names.receipts, self.settings):
                 if last is not None and order(last) >= order(key):
                     raise ValueError(f"{self.names.receipts} is not in the order of sources")
                 last = key
-                yield key, lines, self.folder
+                yield key, lines, self.folder / self.names.receipts
 
 
 def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
@@ -99,11 +100,14 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
             raise UsageError(f"{folders[0]} holds no records; give output folders of `edit --shard`")
         settings, failures = _joined_settings(parts), _joined_failures(parts)
         # all records are compared before anything is written
-        receipts = sum(len(lines) for _, lines, _ in _joined(parts))
+        sources, receipts, last = 0, 0, ""
+        for (source, _), lines, _ in _joined(parts):
+            sources, receipts, last = sources + (source != last), receipts + len(lines), source
         if not target.exists():
+            check_out(target, [])
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
-        sources = _write(target, parts, settings, failures)
+        _write(target, parts, settings, failures)
     return Merged(target, sources, receipts, _absent(parts))
 
 
@@ -142,39 +146,37 @@ def _joined_failures(parts: Iterable[_Part]) -> list[Failure]:
 
 
 def _joined(parts: Sequence[_Part]) -> Iterator[tuple[Key, list[bytes], Path]]:
-    """The groups of all ledgers in order; of equal ones the longest, with the folder it comes from.
+    """The groups of all ledgers in order; of equal ones the longest, with the file it comes from.
 
     Raises:
         UsageError: two ledgers say different things of one source.
     """
     before: tuple[Key, list[bytes], Path] | None = None
-    for key, lines, folder in heapq.merge(*(part.groups() for part in parts), key=lambda item: order(item[0])):
+    for key, lines, file in heapq.merge(*(part.groups() for part in parts), key=lambda item: order(item[0])):
         if before is None or before[0] != key:
             if before is not None:
                 yield before
-            before = key, lines, folder
+            before = key, lines, file
             continue
         some = min(len(lines), len(before[1]))
         if lines[:some] != before[1][:some]:
             raise UsageError(
-                f"{before[2]} and {folder} hold different results of {key[0]} for {key[1]}; leave one of them out"
+                f"{before[2]} and {file} hold different results of {key[0]} for {key[1]}; leave the older one out"
             )
         if len(lines) > some:
-            before = key, lines, folder
+            before = key, lines, file
     if before is not None:
         yield before
 
 
-def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure]) -> int:
+def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure]) -> None:
     """Settings before the receipts that name them, outputs too, and old records only go when the new ones are there."""
-    groups = 0
 
     def lines(store: Store) -> Iterator[bytes]:
-        nonlocal groups
-        for _, some, folder in _joined(parts):
+        for _, some, file in _joined(parts):
+            folder = file.parent
             if folder.resolve() != target.resolve():
                 _copy(store, some, folder)
-            groups += 1
             yield from some
 
     replace_file(target / SETTINGS, [settings_text(settings)])
@@ -186,7 +188,6 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
             # a shard is known by its settings, and its receipts need them, so they go last
             for name in (part.names.receipts, part.names.failures, part.names.settings):
                 (target / name).unlink(missing_ok=True)
-    return groups
 
 
 def _copy(store: Store, lines: Iterable[bytes], folder: Path) -> None:

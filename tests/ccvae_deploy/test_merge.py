@@ -62,7 +62,8 @@ def test_shards_at_the_same_time_lose_nothing(tmp_path, whole, run, tree) -> Non
     with ThreadPoolExecutor(len(runs)) as pool:
         work = [pool.submit(run, out, shard=shard, set=[asked]) for shard, asked in runs]
         assert sum(one.result().written for one in work) == 36
-    merge_folders([out])
+    merged = merge_folders([out])
+    assert (merged.sources, merged.receipts) == (9, 36)
     run(tmp_path / "whole", set=["young=0"])
     assert tree(out) == tree(tmp_path / "whole")
 
@@ -115,7 +116,7 @@ def test_killed_anywhere_and_started_again(one, whole, monkeypatch, stage, after
 def test_results_that_contradict_each_other_are_refused(several, tmp_path, run, tree) -> None:
     run(tmp_path / "other", seed=1)
     before = tree(several[0])
-    with pytest.raises(UsageError, match=r"hold different results of .* for smiling=1; leave one of them out"):
+    with pytest.raises(UsageError, match=r"hold different results of .* for smiling=1; leave the older one out"):
         merge_folders([several[0], tmp_path / "other"], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
     assert tree(several[0]) == before
