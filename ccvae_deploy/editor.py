@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,13 @@ from .request import EditRequest, RequestOptions, Value, make_request
 from .schema import LabelSet
 from .variance import Variance, variance_maps
 
+if TYPE_CHECKING:
+    from .label_table import Row
+    from .traverse import Walk, WalkOptions
+
 Array = NDArray[np.float32]
+ImageLike = str | PathLike[str] | Image.Image | NDArray[np.uint8]
+"""An image: a path, a Pillow image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4)."""
 
 BATCH = 16
 
@@ -92,7 +98,7 @@ class Editor:
         self.bundle = bundle
         self.batch_size = batch_size
         self.max_pixels = max_pixels
-        self.latents = Latents(bundle, self._batched)
+        self.latents = Latents(bundle, self.batched)
 
     @classmethod
     def open(
@@ -119,9 +125,40 @@ class Editor:
         """The labels the bundle knows."""
         return self.bundle.manifest.labels
 
+    def label(self, image: ImageLike, *, samples: int | None = None, seed: int = 0) -> "Row":
+        """Label probabilities of one image; see `classify_picture` for arguments and errors."""
+        from .classify import classify_picture
+
+        return classify_picture(self, *_open(image, self.max_pixels), samples=samples, seed=seed)
+
+    def generate(
+        self, count: int = 1, *, seed: int = 0, set: Mapping[str, Value] | None = None, **labels: Value
+    ) -> list[Image.Image]:
+        """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
+        from .generate import generate, to_picture
+
+        made = generate(self, range(count), set={**(set or {}), **labels}, seed=seed)
+        return [images.to_pil(to_picture(image)) for image in made.images]
+
+    def swap(
+        self, image: ImageLike, reference: ImageLike, labels: Sequence[str], *, compose: str = "residual"
+    ) -> Image.Image:
+        """An image with the named labels' blocks of a reference; see `swap_picture` for errors."""
+        from .swap import swap_picture
+
+        return images.to_pil(
+            swap_picture(self, _open(image, self.max_pixels)[0], _open(reference, self.max_pixels)[0], labels, compose)
+        )
+
+    def walk(self, image: ImageLike, labels: Sequence[str], **options: Unpack["WalkOptions"]) -> "Walk":
+        """Walk through the latents of one or two labels; see `ccvae_deploy.traverse.walk` for options and errors."""
+        from .traverse import walk
+
+        return walk(self, _open(image, self.max_pixels)[0], labels, **options)
+
     def edit(
         self,
-        image: str | PathLike[str] | Image.Image | NDArray[np.uint8],
+        image: ImageLike,
         *,
         samples: int = 1,
         seed: int = 0,
@@ -179,7 +216,7 @@ class Editor:
 
     def variance(
         self,
-        image: str | PathLike[str] | Image.Image | NDArray[np.uint8],
+        image: ImageLike,
         *,
         labels: Sequence[str] = (),
         samples: int = 64,
@@ -211,18 +248,18 @@ class Editor:
 
     def encode(self, seen: Array) -> Encoded:
         """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
-        z = self._batched(lambda part: self.bundle.encode(part)[0], seen)
+        z = self.batched(lambda part: self.bundle.encode(part)[0], seen)
         decoded = self.decode(z)
         control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
-        return Encoded(z, self._probabilities(z), decoded, control)
+        return Encoded(z, self.probabilities(z), decoded, control)
 
     def classify(self, seen: Array) -> Array:
         """Label probabilities at the posterior mean of network inputs (N, C, S, S): (N, Y)."""
-        return self._probabilities(self._batched(lambda part: self.bundle.encode(part)[0], seen))
+        return self.probabilities(self.batched(lambda part: self.bundle.encode(part)[0], seen))
 
     def decode(self, z: Array) -> Array:
         """Decoder output of latents (N, Z): (N, C, S, S) in [0, 1]."""
-        return self._batched(self.bundle.decode, z)
+        return self.batched(self.bundle.decode, z)
 
     def edited_latents(
         self, request: EditRequest, z: Array, before: Array, names: Sequence[str], attempt: int = 0
@@ -275,8 +312,8 @@ class Editor:
             seed=request.seed,
             mode=request.mode,
             asked=request.values,
-            before=self._named(before),
-            after=self._named(after),
+            before=self.named(before),
+            after=self.named(after),
             reached=all(one.reached for one in found.values()),
             drift=drift,
             pixel_change=change,
@@ -284,14 +321,16 @@ class Editor:
             settings=settings,
         )
 
-    def _named(self, probabilities: Array) -> dict[str, float]:
+    def named(self, probabilities: Array) -> dict[str, float]:
+        """One row of probabilities (Y,) by name: `label`, or `label=class` for each class of a categorical label."""
         names: list[str] = []
         for label in self.labels.labels:
             names += [label.name] if label.kind == "binary" else [f"{label.name}={c}" for c in label.classes]
         return dict(zip(names, map(float, probabilities), strict=True))
 
-    def _probabilities(self, z: Array) -> Array:
-        logits = self._batched(self.bundle.classify, np.ascontiguousarray(z[:, : self.bundle.manifest.layout.z_c]))
+    def probabilities(self, z: Array) -> Array:
+        """q(y|z_c) of latents (N, Z), of which only the characteristic ones count: (N, Y)."""
+        logits = self.batched(self.bundle.classify, np.ascontiguousarray(z[:, : self.bundle.manifest.layout.z_c]))
         probabilities = np.empty_like(logits)
         for label, columns in zip(self.labels.labels, self.labels.columns, strict=True):
             part = logits[:, columns].astype(np.float64)
@@ -302,7 +341,7 @@ class Editor:
                 probabilities[:, columns] = odds / odds.sum(axis=1, keepdims=True)
         return probabilities
 
-    def _batched(self, graph: Callable[[Array], Array], rows: Array) -> Array:
+    def batched(self, graph: Callable[[Array], Array], rows: Array) -> Array:
         """Run a graph on batches of one size; the last is padded with copies of its first row."""
         results = []
         for start in range(0, len(rows), self.batch_size):

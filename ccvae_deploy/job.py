@@ -13,6 +13,7 @@ from .editor import Editor
 from .errors import UsageError, nearest
 from .folder import Scan, check_out, default_out, in_shard, output_stems, parse_shard, scan
 from .images import Format
+from .latent_store import LatentStore
 from .ledger import Ledger
 from .plan import read_plan
 from .records import Group
@@ -29,6 +30,7 @@ class JobOptions(RequestOptions, total=False):
     bundle: Required[Path]
     set: Sequence[str] | Mapping[str, Value]
     plan: Path | None
+    latents: Path | None
     out: Path | None
     format: str
     provider: str
@@ -46,6 +48,7 @@ class Job:
     Attributes:
         tasks: what this run or shard has to see to, in the order of the sources' paths.
         title: what the contact sheet says of it.
+        latents: what `encode` has stored of the sources, in place of the encoder.
     """
 
     editor: Editor
@@ -56,6 +59,7 @@ class Job:
     part: tuple[int, int] | None
     ignored: int
     title: str
+    latents: LatentStore | None = None
 
     @property
     def outputs(self) -> int:
@@ -84,6 +88,7 @@ def settle(
     bundle: Path,
     set: Sequence[str] | Mapping[str, Value] = (),
     plan: Path | None = None,
+    latents: Path | None = None,
     out: Path | None = None,
     format: str = "same",
     provider: str = "auto",
@@ -109,6 +114,7 @@ def settle(
         batch_size=batch_size,
         max_pixels=max_pixels,
     )
+    stored = LatentStore.open(latents, editor.bundle) if latents else None
     if plan is None:
         request = editor.request(set, **options)
         asked = {source.relative: [request] for source in found.sources}
@@ -124,7 +130,7 @@ def settle(
                 wanted[one.name] = Wanted(one, editor.settings(one, format))
     tasks = _tasks(found, asked, wanted, part)
     ledger = Ledger(target, [one.settings for one in wanted.values()], part)
-    job = Job(editor, target, ledger, Store(target, ledger.names.mark), tasks, part, found.ignored, title)
+    job = Job(editor, target, ledger, Store(target, ledger.names.mark), tasks, part, found.ignored, title, stored)
     if not overwrite:
         _refuse_conflicts(job)
     return job
