@@ -15,13 +15,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from . import images
-from .editor import Array, Editor, Encoded, Rendered, write_out
+from .editor import Array, Editor, Encoded
 from .errors import ImageError
 from .folder import Source, output_name
 from .images import ENDING, Format, Picture
 from .latent_store import LatentRow, LatentStore, encoded_rows
 from .receipts import Failure, Receipt, Settings
 from .redraw import Place, keep_drawing
+from .rendering import Rendered, output_format, write_out
 from .request import EditRequest
 
 
@@ -38,8 +39,8 @@ class Wanted:
         return self.settings.edit
 
     def format(self, kept: Format) -> Format:
-        """The format of the outputs of a source whose own counts where `same` was asked for."""
-        return kept if self.settings.format == "same" else self.settings.format  # type: ignore[return-value]
+        """The format of the outputs of a source."""
+        return output_format(self.settings.format, kept)
 
     def outputs(self, stem: str, kept: Format) -> list[str]:
         """The output names of a source."""
@@ -106,7 +107,8 @@ class _Pending:
     def submit(self, editor: Editor, pool: Executor, image: Array) -> Future[Rendered]:
         """Hand one decoded image to a pool."""
         picture, format = self.read.picture, self.wanted.format(self.read.picture.format)
-        return pool.submit(write_out, picture, image, self.unedited, self.wanted.request, format, editor)
+        how, spec = self.wanted.request.compose, editor.bundle.manifest.image
+        return pool.submit(write_out, picture, image, self.unedited, how, format, spec)
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,12 @@ from PIL import Image
 from . import compositing, images
 from .bundle import Bundle, open_bundle
 from .errors import ImageError
-from .images import Format, Picture
+from .images import Picture
 from .latents import Latents
-from .outcome import outcomes
+from .outcome import drift, outcomes
 from .receipts import Receipt, Settings
 from .redraw import Place, keep_drawing
+from .rendering import render
 from .request import EditRequest, RequestOptions, Value, make_request
 from .schema import LabelSet
 from .variance import Variance, variance_maps
@@ -53,21 +54,6 @@ class Encoded:
     before: Array
     decoded: Array
     control: Array
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One output as a file, and what the receipt needs of it.
-
-    Attributes:
-        data: the encoded file.
-        seen: what the encoder sees of the written pixels, (C, S, S).
-        pixel_change: mean absolute difference to the source at its own size, in levels of 255.
-    """
-
-    data: bytes
-    seen: Array
-    pixel_change: float
 
 
 @dataclass(frozen=True)
@@ -200,7 +186,7 @@ class Editor:
         encoded = self.encode(images.network_input(picture, self.bundle.manifest.image)[None])
 
         def look(_: Sequence[Place], decoded: Array) -> list[Look]:
-            results = [render(picture, image, encoded.decoded[0], request) for image in decoded]
+            results = [render(picture, image, encoded.decoded[0], request.compose) for image in decoded]
             return [Look(result, images.network_input(result, self.bundle.manifest.image)) for result in results]
 
         places = [(0, k) for k in range(samples)]
@@ -302,10 +288,6 @@ class Editor:
         """The record of one output, its place yet to be filled in."""
         before = encoded.before[row]
         found = outcomes(self.labels, request.asked, before, after)
-        kept = np.ones(len(after), bool)
-        for label in found:
-            kept[self.labels.columns[label]] = False
-        drift = float(np.abs(after - before)[kept].mean()) if kept.any() else 0.0
         return Receipt(
             sample=sample,
             attempt=attempt,
@@ -315,7 +297,7 @@ class Editor:
             before=self.named(before),
             after=self.named(after),
             reached=all(one.reached for one in found.values()),
-            drift=drift,
+            drift=drift(self.labels, found, before, after),
             pixel_change=change,
             control=float(encoded.control[row]),
             settings=settings,
@@ -351,24 +333,6 @@ class Editor:
                 part = np.concatenate([part, np.repeat(part[:1], missing, axis=0)])
             results.append(graph(part)[: self.batch_size - missing])
         return np.concatenate(results)
-
-
-def render(picture: Picture, edited: Array, unedited: Array, request: EditRequest) -> Picture:
-    """The result at the picture's own size: residual compositing, or the decoder's image."""
-    if request.compose == "decode":
-        return compositing.enlarge(edited, picture)
-    return compositing.composite(picture, edited - unedited)
-
-
-def write_out(
-    picture: Picture, edited: Array, unedited: Array, request: EditRequest, format: Format, editor: Editor
-) -> Rendered:
-    """Render, encode, and look again at what was written: lossy files are decoded from their bytes."""
-    result = render(picture, edited, unedited, request)
-    data = images.encode(result, format)
-    written = result if format == "png" else images.decode(data, max_pixels=images.MOST_PIXELS)
-    seen = images.network_input(written, editor.bundle.manifest.image)
-    return Rendered(data, seen, compositing.pixel_change(picture, written))
 
 
 def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:

@@ -15,12 +15,12 @@ from .errors import UsageError
 from .film import Cell, film_grid
 from .folder import check_out, output_name
 from .images import Picture
-from .interventions import Block
 from .noise import latent_noise
+from .outcome import outcome
 from .progress import progress
 from .receipts import Figure, OutputRecord, RunSettings
-from .request import Asked, Value, make_request
-from .results import Outcome, Results, holds, open_results
+from .request import Value
+from .results import Outcome, Results, open_results
 from .schema import LabelSet
 from .stream import chunks, refuse_speed
 
@@ -61,12 +61,12 @@ class Generated:
     Attributes:
         images: decoder output, (N, C, S, S) in [0, 1].
         z: latents, (N, Z).
-        y: per image and label the value, (N, L): 0 to 1, or the class's index. None without a conditional prior.
+        y: per image and label the value, (N, L): 0 to 1, or the class's index; NaN where it was neither set nor drawn.
     """
 
     images: Array
     z: Array
-    y: Array | None
+    y: Array
 
 
 def generate(
@@ -74,38 +74,29 @@ def generate(
 ) -> Generated:
     """Generate the images of these numbers; one image depends on its number, the seed and the labels alone.
 
+    Without a conditional prior z_c ~ N(0, I), and a label that is set is drawn given that the classifier is sure of it.
+
     Args:
         set: label to value, or `LABEL=VALUE` strings; the other labels are drawn from the label prior.
 
     Raises:
         LabelError: an unknown label or a value outside its range.
-        UsageError: labels are set, and the bundle has no conditional prior.
+        UsageError: the bundle has no conditional prior, and a value lies between 0 and 1.
     """
-    asked = asked_labels(editor, set)
-    layout = editor.bundle.manifest.layout
-    names = [_name(number) for number in numbers]
-    width = layout.size + len(editor.labels)
-    noise = np.concatenate([latent_noise(seed, f"generate/{name}", 1, width) for name in names])
-    z, y = noise[:, : layout.size].copy(), None
-    if _has_prior(editor):
-        y = draw_labels(editor.labels, editor.bundle.manifest.label_prior, noise[:, layout.size :])
-        for one in asked:
-            y[:, one.label] = one.value
-        z[:, : layout.z_c] = interventions.draw(prior_block(editor, y), z[:, : layout.z_c])
-    return Generated(editor.batched(editor.bundle.decode, z), z, y)
-
-
-def asked_labels(editor: Editor, set: Mapping[str, Value] | Sequence[str]) -> tuple[Asked, ...]:
-    """The labels that are set, checked against the bundle.
-
-    Raises:
-        LabelError: an unknown label or a value outside its range.
-        UsageError: the bundle has no conditional prior.
-    """
-    if set and not _has_prior(editor):
-        family = editor.bundle.manifest.model.family
-        raise UsageError(f"a {family} bundle has no conditional prior to draw set labels from; leave --set out")
-    return make_request(editor.labels, set).asked if set else ()
+    request = editor.request(set, seed=seed) if set else None
+    layout, labels = editor.bundle.manifest.layout, editor.labels
+    names = [f"generate/{_name(number)}" for number in numbers]
+    noise = np.concatenate([latent_noise(seed, name, 1, layout.size + len(labels)) for name in names])
+    z, y = noise[:, : layout.size].copy(), np.full((len(names), len(labels)), np.nan, np.float32)
+    states = np.zeros((len(names), labels.width), np.float32)
+    if editor.latents.has_modes:
+        y = draw_labels(labels, editor.bundle.manifest.label_prior, noise[:, layout.size :])
+        states = _columns(labels, y)
+        z[:, : layout.z_c] = interventions.draw(editor.latents.prior(states), z[:, : layout.z_c])
+    if request:
+        z = editor.edited_latents(request, z, states, names)[:, 0]
+        y[:, [one.label for one in request.asked]] = [one.value for one in request.asked]
+    return Generated(editor.decode(z), z, y)
 
 
 def draw_labels(labels: LabelSet, prior: Sequence[float], noise: Array) -> Array:
@@ -125,18 +116,6 @@ def draw_labels(labels: LabelSet, prior: Sequence[float], noise: Array) -> Array
             ends = np.cumsum(shares) / max(shares.sum(), np.finfo(np.float64).tiny)
             y[:, i] = np.minimum(np.searchsorted(ends, uniform[:, i], side="right"), len(shares) - 1)
     return y
-
-
-def prior_block(editor: Editor, y: Array) -> Block:
-    """p(z_c|y) of label values (N, L): loc and scale (N, Zc); between 0 and 1 both modes are interpolated."""
-    low, high = _columns(editor.labels, np.floor(y)), _columns(editor.labels, np.ceil(y))
-    at = [
-        editor.batched(lambda part: np.stack(editor.bundle.conditional_prior(part), axis=1), state)
-        for state in ((low,) if np.array_equal(low, high) else (low, high))
-    ]
-    share = np.repeat(y - np.floor(y), editor.bundle.manifest.layout.blocks, axis=1)
-    loc, scale = (at[0][:, part] * (1 - share) + at[-1][:, part] * share for part in (0, 1))
-    return Block(loc, np.maximum(scale, interventions.SCALE_FLOOR))
 
 
 def generate_folder(
@@ -171,11 +150,12 @@ def generate_folder(
         raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
     check_out(out, [])
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
-    asked = asked_labels(editor, set)
+    request = editor.request(set, seed=seed) if set else None
+    asked = {one.label: one.value for one in request.asked if one.value is not None} if request else {}
     settings = GenerateSettings(
         bundle=editor.bundle.digest,
-        edit=",".join(one.spelled for one in asked) or "generated",
-        asked={editor.labels.names[one.label]: one.value for one in asked},
+        edit=request.name if request else "generated",
+        asked={editor.labels.names[label]: value for label, value in asked.items()},
         seed=seed,
     )
     plan = [(_name(n), [output_name(_name(n), settings.edit, 0, "png")]) for n in range(count)]
@@ -195,7 +175,7 @@ def generate_folder(
         path = _write_sheet(results, plan, settings.edit) if sheet else None
     return results.outcome(
         editor,
-        [one.label for one in asked],
+        list(asked),
         sheet=path,
         written=written,
         skipped=count - written,
@@ -208,18 +188,17 @@ def _write(
     editor: Editor,
     made: Generated,
     plan: Sequence[tuple[str, Sequence[str]]],
-    asked: Sequence[Asked],
+    asked: Mapping[int, float],
     settings: GenerateSettings,
 ) -> None:
     """Write a batch of images, classified as they were written."""
     spec = editor.bundle.manifest.image
     pictures = [to_picture(image) for image in made.images]
     after = editor.classify(np.stack([images.network_input(picture, spec) for picture in pictures]))
-    set_ = {one.label for one in asked}
     names = editor.labels.names
     for row, (source, outputs) in enumerate(plan):
-        values = {} if made.y is None else dict(enumerate(made.y[row].tolist()))
-        hits = {i: holds(editor.labels, i, value, after[row]) for i, value in values.items()}
+        values = {i: value for i, value in enumerate(made.y[row].tolist()) if not math.isnan(value)}
+        hits = {i: outcome(editor.labels, i, value, after[row]).reached for i, value in values.items()}
         data = images.encode(pictures[row], "png")
         receipt = GeneratedReceipt(
             source=source,
@@ -229,10 +208,10 @@ def _write(
             output_sha256=hashlib.sha256(data).hexdigest(),
             seed=settings.seed,
             asked=settings.asked,
-            drawn={names[i]: value for i, value in values.items() if i not in set_},
+            drawn={names[i]: value for i, value in values.items() if i not in asked},
             after=editor.named(after[row]),
-            reached=all(hits[i] for i in set_),
-            agreement=sum(hits.values()) / len(hits) if hits else None,
+            reached=all(hits[i] for i in asked),
+            agreement=sum(hits.values()) / len(hits) if len(hits) > len(asked) else None,
             settings=settings.id,
         )
         results.begin(source, receipt.source_sha256, outputs)
@@ -252,16 +231,12 @@ def _write_sheet(results: Results, plan: Sequence[tuple[str, Sequence[str]]], ti
     return results.write_sheet(film_grid(list(chunks(cells, SHEET_COLUMNS)), title))
 
 
-def _has_prior(editor: Editor) -> bool:
-    return "conditional_prior" in editor.bundle.manifest.files
-
-
 def _name(number: int) -> str:
     return f"{number:06d}"
 
 
 def _columns(labels: LabelSet, y: Array) -> Array:
-    """Label values (N, L) as the columns of y, (N, Y): 0 or 1 per binary label, one-hot per categorical one."""
+    """Drawn labels (N, L) as the columns of y, (N, Y): 0 or 1 per binary label, one-hot per categorical one."""
     wide = np.zeros((len(y), labels.width), np.float32)
     for i, (label, columns) in enumerate(zip(labels.labels, labels.columns, strict=True)):
         if label.kind == "binary":

@@ -10,15 +10,17 @@ from typing import Required, Unpack, get_args
 from . import images
 from .batch import Task, Wanted
 from .editor import Editor
-from .errors import UsageError, nearest
+from .errors import UsageError
 from .folder import Scan, check_out, default_out, in_shard, output_stems, parse_shard, scan
 from .images import Format
 from .latent_store import LatentStore
 from .ledger import Ledger
 from .plan import read_plan
 from .records import Group
+from .rendering import refuse_format
 from .request import EditRequest, RequestOptions, Value
 from .store import Store
+from .stream import refuse_speed
 
 OUTPUTS = 64
 """Outputs of one batch, and of one task: a source of which more are asked is read several times."""
@@ -158,10 +160,8 @@ def _refuse_options(
     vary: Sequence[str],
     plan: Path | None,
 ) -> None:
-    if format != "same" and format not in get_args(Format):
-        raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
-    if not 1 <= batch_size <= 4096:
-        raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
+    refuse_format(format)
+    refuse_speed(batch_size)
     if not 1 <= max_pixels <= images.MOST_PIXELS:
         raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
     if plan is not None and (set or vary):

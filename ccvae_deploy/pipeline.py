@@ -18,7 +18,7 @@ from typing import Unpack
 
 from . import batch, images
 from .batch import Batch, Finished, Read, Task
-from .errors import ImageError, UsageError
+from .errors import ImageError
 from .images import Picture
 from .job import OUTPUTS, Job, JobOptions, settle
 from .progress import Reporter, progress
@@ -26,6 +26,7 @@ from .receipts import Failure
 from .report import write_report
 from .results import take_back
 from .sheet import COLUMNS, ROWS, contact_sheet, small
+from .stream import refuse_speed
 from .summary import Summary, summarise
 
 IN_FLIGHT = 3
@@ -76,8 +77,7 @@ def edit_folder(
         CCVAEError: refused, and nothing was written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    if workers is not None and not 1 <= workers <= 256:
-        raise UsageError(f"--workers {workers}: expected 1 to 256")
+    refuse_speed(workers=workers)
     job = settle(inputs, **options)
     began = time.monotonic()
     with job.ledger, job.store:

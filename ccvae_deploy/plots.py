@@ -6,14 +6,15 @@ Colours and the text's font come from the page's style sheet.
 import html
 from collections.abc import Sequence
 
+from .terminal import printable, shortened
+
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 340, 170, 40, 34, 8
 ROW, NAMES, FIGURES = 20, 120, 50
 
 
 def escaped(text: str) -> str:
     """Text for HTML and SVG; bytes that are not UTF-8, and controls, are shown as escapes."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-    return html.escape(printable)
+    return html.escape(printable(text))
 
 
 def histogram(series: Sequence[tuple[str, Sequence[int]]], low: float, high: float, axis: str) -> str:
@@ -50,16 +51,12 @@ def bars(values: Sequence[tuple[str, float]], high: float = 1.0) -> str:
     for i, (name, value) in enumerate(values):
         y = i * ROW
         parts += [
-            f'<text x="{NAMES - 6}" y="{y + 14}" class="end">{escaped(_short(name))}</text>',
+            f'<text x="{NAMES - 6}" y="{y + 14}" class="end">{escaped(shortened(name, 20))}</text>',
             f'<rect class="s0" x="{NAMES}" y="{y + 4}" width="{max(width * min(value / high, 1), 0.5):.1f}" '
             f'height="{ROW - 8}"><title>{escaped(name)}: {value:.4f}</title></rect>',
             f'<text x="{WIDTH - 2}" y="{y + 14}" class="end">{value:.3f}</text>',
         ]
     return _svg(WIDTH, max(len(values), 1) * ROW, parts)
-
-
-def _short(name: str, limit: int = 20) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
 def _svg(width: int, height: int, parts: Sequence[str]) -> str:

@@ -1,12 +1,12 @@
 """From a decoded change to a picture and to the bytes of a file, in one way for all commands. Touches nothing."""
 
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import compositing, images
-from .editor import Rendered
 from .errors import UsageError, nearest
 from .images import Format, Picture
 from .request import Compose
@@ -15,7 +15,22 @@ from .schema import ImageSpec
 Array = NDArray[np.float32]
 
 
-def rendered(picture: Picture, edited: Array, unedited: Array, how: Compose) -> Picture:
+@dataclass(frozen=True)
+class Rendered:
+    """One output as a file, and what the receipt needs of it.
+
+    Attributes:
+        data: the encoded file.
+        seen: what the encoder sees of the written pixels, (C, S, S).
+        pixel_change: mean absolute difference to the source at its own size, in levels of 255.
+    """
+
+    data: bytes
+    seen: Array
+    pixel_change: float
+
+
+def render(picture: Picture, edited: Array, unedited: Array, how: Compose) -> Picture:
     """A picture at its own size after an edit: residual compositing, or the decoder's image.
 
     Args:
@@ -26,29 +41,31 @@ def rendered(picture: Picture, edited: Array, unedited: Array, how: Compose) -> 
     return compositing.composite(picture, edited - unedited)
 
 
-def as_file(picture: Picture, result: Picture, format: Format, spec: ImageSpec) -> Rendered:
-    """A result as a file, and what is seen when it is looked at again: lossy files are decoded from their bytes.
+def write_out(
+    picture: Picture, edited: Array, unedited: Array, how: Compose, format: Format, spec: ImageSpec
+) -> Rendered:
+    """Render, encode, and look again at what was written: lossy files are decoded from their bytes.
 
     Raises:
         ImageError: the format does not take a picture of this size.
     """
+    result = render(picture, edited, unedited, how)
     data = images.encode(result, format)
     written = result if format == "png" else images.decode(data, max_pixels=images.MOST_PIXELS)
     return Rendered(data, images.network_input(written, spec), compositing.pixel_change(picture, written))
 
 
-def file_ending(format: Format) -> str:
-    """How names of files of a format end."""
-    return "jpg" if format == "jpeg" else format
+def output_format(asked: str, kept: Format) -> Format:
+    """The format of the outputs of a source whose own counts where `same` was asked for."""
+    return kept if asked == "same" else asked  # type: ignore[return-value]
 
 
-def checked(compose: str) -> Compose:
-    """The way of compositing that a word names.
+def refuse_format(format: str) -> None:
+    """Refuse a format that outputs cannot have.
 
     Raises:
         UsageError: an unknown word.
     """
-    for known in get_args(Compose):
-        if compose == known:
-            return compose  # type: ignore[return-value]
-    raise UsageError(f"--compose {compose!r}: {nearest(compose, get_args(Compose))}")
+    known = ("same", *get_args(Format))
+    if format not in known:
+        raise UsageError(f"--format {format!r}: {nearest(format, known)}")

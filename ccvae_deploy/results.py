@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import images
 from .editor import Editor
 from .errors import UsageError
 from .images import Picture
 from .ledger import Ledger
+from .outcome import outcome as judged
 from .receipts import Failure, OutputRecord, RunSettings
-from .schema import LabelSet
 from .store import Store
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Results:
             after = np.array([*row["after"].values()], np.float32)
             for i in labels:
                 name = editor.labels.names[i]
-                hits[name] += holds(editor.labels, i, row["asked"][name], after)
+                hits[name] += judged(editor.labels, i, row["asked"][name], after).reached
         return Outcome(
             out=self.out,
             sheet=sheet,
@@ -164,20 +163,6 @@ def take_back(
         if row["output"] not in outputs:
             store.remove(row["output"], row["output_sha256"])
     ledger.forget(source, settings.edit)
-
-
-def holds(labels: LabelSet, label: int, value: float, probabilities: NDArray[np.float32]) -> bool:
-    """Whether probabilities (Y,) say that a label has a value: the same side of 0.5, or the most probable class."""
-    mine = probabilities[labels.columns[label]]
-    if labels.labels[label].kind == "binary":
-        return bool((mine[0] > 0.5) == (value >= 0.5))
-    return int(mine.argmax()) == int(value)
-
-
-def classified(labels: LabelSet, label: int, probabilities: NDArray[np.float32]) -> float:
-    """The value that probabilities (Y,) give a label: 0 or 1, or the index of the most probable class."""
-    mine = probabilities[labels.columns[label]]
-    return float(mine[0] > 0.5 if labels.labels[label].kind == "binary" else mine.argmax())
 
 
 def outcome_table(outcome: Outcome) -> "Table":

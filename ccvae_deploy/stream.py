@@ -99,7 +99,7 @@ def chunks(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda _: 
         yield chunk
 
 
-def refuse_speed(batch_size: int, workers: int | None = None) -> None:
+def refuse_speed(batch_size: int = 16, workers: int | None = None) -> None:
     """Refuse a batch size or a number of threads that cannot work.
 
     Raises:

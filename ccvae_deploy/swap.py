@@ -11,16 +11,16 @@ from typing import get_args
 
 import numpy as np
 
-from .editor import Array, Editor, Encoded, Rendered
+from .editor import Array, Editor, Encoded
 from .errors import UsageError
 from .folder import output_name
-from .images import Format, Picture, network_input
+from .images import ENDING, Format, Picture, network_input
 from .interventions import intervene
+from .outcome import drift, outcome, state
 from .receipts import Figure, OutputRecord, RunSettings
 from .references import Reference, References
-from .rendering import as_file, checked, file_ending, rendered
-from .request import Compose
-from .results import classified, holds
+from .rendering import Rendered, output_format, render, write_out
+from .request import Compose, checked_compose
 from .stream import Seen
 
 
@@ -79,7 +79,7 @@ class Swap:
 
     def outputs(self, row: int, stem: str, kept: Format) -> list[str]:
         """The output names of a source, whose own format counts where `same` was asked for."""
-        ending = file_ending(self.format(kept))
+        ending = ENDING[self.format(kept)]
         return [
             output_name(stem, f"{self.settings.edit}={one.stem}", number, ending)
             for number, one in self.references.of(row)
@@ -92,13 +92,13 @@ class Swap:
 
     def format(self, kept: Format) -> Format:
         """The format of the outputs of a source."""
-        return kept if self.settings.format == "same" else self.settings.format  # type: ignore[return-value]
+        return output_format(self.settings.format, kept)
 
     def decoded(self, z: Array, z_c: Array) -> Array:
         """Decoder output of latents (N, Z) with the swapped blocks of the references' z_c (N, Zc)."""
         slices = self.editor.bundle.manifest.layout.slices
         swapped = intervene(z, {label: z_c[:, slices[label]] for label in self.labels}, slices)
-        return self.editor.batched(self.editor.bundle.decode, swapped)
+        return self.editor.decode(swapped)
 
     def render(self, source: Whole, edited: Array, unedited: Array) -> Rendered:
         """Composite, encode, and look again at what was written.
@@ -106,8 +106,8 @@ class Swap:
         Raises:
             ImageError: the format does not take a picture of this size.
         """
-        result = rendered(source.picture, edited, unedited, self.compose)
-        return as_file(source.picture, result, self.format(source.picture.format), self.editor.bundle.manifest.image)
+        format, spec = self.format(source.picture.format), self.editor.bundle.manifest.image
+        return write_out(source.picture, edited, unedited, self.compose, format, spec)
 
     def receipt(
         self,
@@ -121,10 +121,7 @@ class Swap:
     ) -> SwapReceipt:
         """The record of one output; `at` is the source's row of `encoded`."""
         labels, before, (number, taken) = self.editor.labels, encoded.before[at], reference
-        asked = {i: classified(labels, i, taken.probabilities) for i in self.labels}
-        kept = np.ones(len(after), bool)
-        for i in self.labels:
-            kept[labels.columns[i]] = False
+        asked = {i: state(labels, i, taken.probabilities) for i in self.labels}
         return SwapReceipt(
             source=source.source.relative,
             source_sha256=source.digest,
@@ -138,8 +135,8 @@ class Swap:
             before=self.editor.named(before),
             reference_labels=self.editor.named(taken.probabilities),
             after=self.editor.named(after),
-            reached=all(holds(labels, i, value, after) for i, value in asked.items()),
-            drift=float(np.abs(after - before)[kept].mean()) if kept.any() else 0.0,
+            reached=all(outcome(labels, i, value, after).reached for i, value in asked.items()),
+            drift=drift(labels, self.labels, before, after),
             pixel_change=rendered.pixel_change,
             control=float(encoded.control[at]),
             settings=self.settings.id,
@@ -153,11 +150,11 @@ def swap_picture(editor: Editor, picture: Picture, reference: Picture, labels: S
         LabelError: an unknown label.
         UsageError: no label or one twice, or an unknown way of compositing.
     """
-    how, chosen, spec = checked(compose), chosen_labels(editor, labels), editor.bundle.manifest.image
+    how, chosen, spec = checked_compose(compose), chosen_labels(editor, labels), editor.bundle.manifest.image
     encoded = editor.encode(np.stack([network_input(one, spec) for one in (picture, reference)]))
     slices = editor.bundle.manifest.layout.slices
     z = intervene(encoded.z[:1], {label: encoded.z[1:, slices[label]] for label in chosen}, slices)
-    return rendered(picture, editor.batched(editor.bundle.decode, z)[0], encoded.decoded[0], how)
+    return render(picture, editor.decode(z)[0], encoded.decoded[0], how)
 
 
 def chosen_labels(editor: Editor, labels: Sequence[str]) -> tuple[int, ...]:

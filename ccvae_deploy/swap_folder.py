@@ -8,20 +8,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 
 from . import images
-from .editor import Array, Editor, Encoded, Rendered
-from .errors import ImageError, UsageError, nearest
+from .editor import Array, Editor, Encoded
+from .errors import ImageError
 from .film import Cell, film_grid, shrunk
-from .folder import Source, check_out, output_stems, scan
-from .images import Format, from_array
+from .folder import Source, check_out, default_out, output_stems, scan
+from .images import from_array
 from .progress import Reporter, progress
 from .receipts import Failure, OutputRecord
 from .references import Reference, read_references
-from .rendering import checked
+from .rendering import Rendered, refuse_format
+from .request import checked_compose
 from .results import Outcome, Results, open_results
 from .stream import chunks, read_ahead, refuse_speed, stack
 from .swap import Swap, SwapSettings, Whole, chosen_labels
@@ -65,7 +65,7 @@ def swap_folder(
         labels: names of the labels whose blocks are taken.
         pairs: `one` reference per source, paired in the order of paths; or `all` with all.
         out: None takes `<folder>-swapped`.
-        format: `same`, `png`, `jpeg` or `webp`.
+        format: `same`, `png`, `jpeg`, `webp` or `avif`.
         overwrite: replace outputs that were made with other settings.
 
     Raises:
@@ -73,10 +73,9 @@ def swap_folder(
         KeyboardInterrupt: interrupted; the same call goes on.
     """
     refuse_speed(batch_size, workers)
-    if format not in ("same", *get_args(Format)):
-        raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
-    how = checked(compose)
-    target = out or _default_out(inputs)
+    refuse_format(format)
+    how = checked_compose(compose)
+    target = out or default_out(inputs, "swapped")
     sources = scan(inputs).sources
     check_out(target, [*inputs, from_])
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
@@ -102,12 +101,6 @@ def swap_folder(
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began
     return results.outcome(editor, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
-
-
-def _default_out(inputs: Sequence[Path]) -> Path:
-    if len(inputs) == 1 and inputs[0].is_dir():
-        return Path(f"{inputs[0].resolve().name}-swapped")
-    return Path("swapped")
 
 
 def _run(

@@ -14,12 +14,12 @@ from . import images
 from .editor import Array, Editor
 from .errors import ImageError, LabelError, UsageError, nearest
 from .film import Cell, film_gif, film_grid, shrunk
-from .generate import prior_block
 from .images import Picture
 from .interventions import Block, intervene
 from .new_file import write_file
-from .rendering import checked, rendered
-from .results import classified
+from .outcome import decided
+from .rendering import render
+from .request import checked_compose
 from .schema import Label, folded
 
 REACH = 2.0
@@ -78,8 +78,8 @@ def walk(
     chosen = [editor.labels.index(name) for name in labels]
     kinds = [editor.labels.labels[i] for i in chosen]
     _refuse(kinds, steps, classes, reach)
-    how = checked(compose)
-    if "conditional_prior" not in editor.bundle.manifest.files:
+    how = checked_compose(compose)
+    if not editor.latents.has_modes:
         family = editor.bundle.manifest.model.family
         raise UsageError(f"a {family} bundle has no conditional prior to measure a walk by; take a ccvae bundle")
     seen = images.network_input(picture, editor.bundle.manifest.image)[None]
@@ -89,10 +89,10 @@ def walk(
     copies = np.broadcast_to(encoded.z[0], (rows, columns, encoded.z.shape[1]))
     z = intervene(copies, dict(zip(chosen, blocks, strict=True)), editor.bundle.manifest.layout.slices)
     flat = z.reshape(-1, z.shape[-1])
-    decoded, probabilities = editor.batched(editor.bundle.decode, flat), editor.probabilities(flat)
+    decoded, probabilities = editor.decode(flat), editor.probabilities(flat)
     captions = _captions(editor, chosen, z, probabilities.reshape(rows, columns, -1))
     cells = [
-        Cell(rendered(picture, image, encoded.decoded[0], how), caption)
+        Cell(render(picture, image, encoded.decoded[0], how), caption)
         for image, caption in zip(decoded, captions, strict=True)
     ]
     return Walk(
@@ -203,11 +203,10 @@ def _axis(editor: Editor, modes: Block, label: int, steps: int, reach: float) ->
 
 def _modes(editor: Editor, before: Array, label: int, classes: Sequence[int]) -> Block:
     """p(z_i|y_i) at each class of one label, the others as the source classifies: loc and scale (classes, d)."""
-    values = [classified(editor.labels, i, before) for i in range(len(editor.labels))]
-    y = np.tile(np.array(values, np.float32), (len(classes), 1))
-    y[:, label] = classes
-    whole, columns = prior_block(editor, y), editor.bundle.manifest.layout.slices[label]
-    return Block(whole.loc[:, columns], whole.scale[:, columns])
+    columns, binary = editor.labels.columns[label], editor.labels.labels[label].kind == "binary"
+    y = np.repeat(decided(editor.labels, before[None]), len(classes), axis=0)
+    y[:, columns] = np.reshape(classes, (-1, 1)) if binary else np.eye(columns.stop - columns.start)[list(classes)]
+    return editor.latents.block(y, label)
 
 
 def _corners(label: Label, classes: Sequence[str] | None) -> list[int]:

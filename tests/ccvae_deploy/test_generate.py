@@ -1,7 +1,6 @@
 """`generate`: labels, latents, files, and runs that go on."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import LabelError, UsageError
 from ccvae_deploy.generate import draw_labels, generate, generate_folder
-from ccvae_deploy.schema import Label, LabelSet, ModelSpec
+from ccvae_deploy.schema import Label, LabelSet
 
 
 def receipts_of(out: Path) -> list[dict]:
@@ -139,16 +138,20 @@ def test_refusals(options, error, message, tiny_bundle, tmp_path) -> None:
     assert not (tmp_path / "g").exists()
 
 
-def test_without_a_conditional_prior_only_free_images_are_made(editor: Editor) -> None:
-    manifest = editor.bundle.manifest
-    files = {name: file for name, file in manifest.files.items() if name != "conditional_prior"}
-    model = ModelSpec(family="vae-classifier")
-    plain = Editor(replace(editor.bundle, manifest=manifest.model_copy(update={"files": files, "model": model})))
-    made = generate(plain, range(300))
-    assert made.y is None
-    assert made.z.std() == pytest.approx(1, rel=0.05)
-    with pytest.raises(UsageError, match="vae-classifier bundle has no conditional prior"):
-        generate(plain, range(3), set={"smiling": 1})
+def test_without_a_conditional_prior_labels_are_drawn_where_the_classifier_is_sure(priorless_bundle, tmp_path) -> None:
+    plain = Editor.open(priorless_bundle, provider="cpu")
+    free, asked = generate(plain, range(300)), generate(plain, range(300), set={"smiling": 1})
+    assert np.isnan(free.y).all()
+    assert free.z.std() == pytest.approx(1, rel=0.05)
+    assert (asked.y[:, 0] == 1).all()
+    assert np.isnan(asked.y[:, 1:]).all()
+    assert plain.probabilities(asked.z)[:, 0].min() >= 0.9 - 1e-6
+    np.testing.assert_array_equal(asked.z[:, 1:], free.z[:, 1:])
+    with pytest.raises(UsageError, match="vae-classifier bundle has no two modes to lie between"):
+        generate(plain, range(3), set={"smiling": 0.5})
+    generate_folder(bundle=priorless_bundle, count=2, set=["smiling=1"], out=tmp_path / "g")
+    row = receipts_of(tmp_path / "g")[0]
+    assert (row["asked"], row["drawn"], row["agreement"]) == ({"Smiling": 1.0}, {}, None)
 
 
 def test_the_command(tiny_bundle, tmp_path) -> None:
