@@ -12,9 +12,9 @@ from .editor import Editor
 from .errors import UsageError
 from .folder import Source, scan
 from .latent_store import LatentRow, LatentWriter, is_latents
-from .new_file import write_file
 from .progress import progress
 from .receipts import Failure
+from .store import replace_file
 from .stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
 
@@ -71,7 +71,7 @@ def encode_folder(
             bar.advance()
         if len(failures) == len(found.sources):
             raise UsageError(f"no image could be read; the first is {failures[0].source}: {failures[0].reason}")
-    write_file(failures_at, b"".join(failure.line().encode("ascii") for failure in failures))
+    replace_file(failures_at, (failure.line().encode("ascii") for failure in failures))
     return EncodedFolder(
         out=out,
         failures=failures_at,

@@ -4,12 +4,12 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from .images import Picture, from_pil, to_pil
+from .images import Picture
+from .sheet import GAP, PAPER, paste, small, write
 
-GAP, TITLE, CAPTION = 6, 26, 18
-PAPER, INK = (255, 255, 255), (40, 40, 40)
+TITLE, CAPTION = 26, 18
 FRAME_MS = 120
 
 
@@ -23,26 +23,14 @@ class Cell:
 
 def thumbnail(picture: Picture, size: int) -> Image.Image:
     """An RGB image of size x size: the picture in the middle, its aspect ratio kept, over white."""
-    image = to_pil(picture).convert("RGBA")
-    factor = size / max(image.size)
-    small = image.resize(
-        (max(1, round(image.width * factor)), max(1, round(image.height * factor))), Image.Resampling.LANCZOS
-    )
     square = Image.new("RGB", (size, size), PAPER)
-    square.paste(small, ((size - small.width) // 2, (size - small.height) // 2), small)
+    paste(square, picture, 0, 0, size)
     return square
 
 
 def shrunk(picture: Picture, size: int) -> Picture:
     """The picture with its longer side brought down to `size`; a smaller one stays as it is."""
-    if max(picture.size) <= size:
-        return picture
-    factor = size / max(picture.size)
-    box = (max(1, round(picture.size[0] * factor)), max(1, round(picture.size[1] * factor)))
-    image = Image.fromarray(picture.pixels).resize(box, Image.Resampling.LANCZOS)
-    if picture.alpha is not None:
-        image.putalpha(Image.fromarray(picture.alpha).resize(box, Image.Resampling.LANCZOS))
-    return from_pil(image)
+    return picture if max(picture.size) <= size else small(picture, size)
 
 
 def film_grid(rows: Sequence[Sequence[Cell]], title: str, *, size: int = 128) -> Image.Image:
@@ -52,12 +40,12 @@ def film_grid(rows: Sequence[Sequence[Cell]], title: str, *, size: int = 128) ->
     columns = max((len(row) for row in rows), default=0)
     sheet = Image.new("RGB", (GAP + columns * (size + GAP), TITLE + len(rows) * step), PAPER)
     draw = ImageDraw.Draw(sheet)
-    _text(draw, title, (GAP, TITLE / 2), 13, sheet.width - 2 * GAP, "lm")
+    write(draw, title, (GAP, TITLE / 2), 13, sheet.width - 2 * GAP, "lm")
     for r, row in enumerate(rows):
         for c, cell in enumerate(row):
             left, top = GAP + c * (size + GAP), TITLE + r * step
-            sheet.paste(thumbnail(cell.picture, size), (left, top))
-            _text(draw, cell.caption, (left + size / 2, top + size + CAPTION / 2), 11, size, "mm")
+            paste(sheet, cell.picture, left, top, size)
+            write(draw, cell.caption, (left + size / 2, top + size + CAPTION / 2), 11, size, "mm")
     return sheet
 
 
@@ -74,14 +62,3 @@ def film_gif(frames: Sequence[Cell], title: str, *, size: int = 256) -> bytes:
     buffer = io.BytesIO()
     flat[0].save(buffer, "GIF", save_all=True, append_images=flat[1:], duration=FRAME_MS, loop=0)
     return buffer.getvalue()
-
-
-def _text(
-    draw: ImageDraw.ImageDraw, text: str, place: tuple[float, float], points: int, width: float, anchor: str
-) -> None:
-    """Text cut to a width; what a font cannot draw must not stop a sheet."""
-    font = ImageFont.load_default(points)
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    while len(text) > 1 and draw.textlength(text, font=font) > width:
-        text = text[:-2] + "…"
-    draw.text(place, text, fill=INK, font=font, anchor=anchor)

@@ -26,13 +26,3 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         raise WriteError(f"cannot write {path}: {error.strerror}; make room and start again") from error
     finally:
         beside.unlink(missing_ok=True)
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Put these bytes in the place of a file.
-
-    Raises:
-        WriteError: the disk is full or refuses.
-    """
-    with new_file(path) as stream:
-        stream.write(data)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from . import images
 from .errors import ImageError
 from .film import thumbnail
-from .new_file import write_file
 from .plots import bars, escaped, histogram
 from .schema import folded
+from .store import replace_file
 from .summary import Summary
 
 REPORT = "report.html"
@@ -150,7 +150,7 @@ def write_report(out: Path, receipts: Iterable[dict[str, Any]], summary: Summary
         _pictures("Least successful", _WORST, collected.worst(), out, sources),
         "</body></html>",
     ]
-    write_file(out / REPORT, "\n".join(parts).encode("utf-8", "backslashreplace"))
+    replace_file(out / REPORT, ["\n".join(parts).encode("utf-8", "backslashreplace")])
     return out / REPORT
 
 

@@ -20,6 +20,7 @@ from .ledger import Ledger
 from .outcome import outcome as judged
 from .receipts import Failure, OutputRecord, RunSettings
 from .store import Store
+from .terminal import printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -181,9 +182,9 @@ def outcome_table(outcome: Outcome) -> "Table":
         table.add_row("reached", f"{name}: {share:.1%} of all outputs classify as asked")
     if len(outcome.reached) > 1:
         table.add_row("", f"all of them at once: {outcome.all_reached:.1%}")
-    table.add_row("results", str(outcome.out))
+    table.add_row("results", printable(str(outcome.out)))
     if outcome.sheet:
-        table.add_row("sheet", str(outcome.sheet))
+        table.add_row("sheet", printable(str(outcome.sheet)))
     return table
 
 

@@ -16,11 +16,11 @@ from .errors import ImageError, LabelError, UsageError, nearest
 from .film import Cell, film_gif, film_grid, shrunk
 from .images import Picture
 from .interventions import Block, intervene
-from .new_file import write_file
 from .outcome import decided
 from .rendering import render
 from .request import checked_compose
 from .schema import Label, folded
+from .store import replace_file
 
 REACH = 2.0
 MAX_STRIP, MAX_GRID = 64, 16
@@ -141,7 +141,7 @@ def traverse(
         first = () if len(found.cells) > 1 else (Cell(source, "original"),)
         sheet = film_grid([(*first, *row) for row in found.cells], found.title)
         data = images.encode(images.from_pil(sheet), "png")
-    write_file(out, data)
+    replace_file(out, [data])
     return found
 
 
