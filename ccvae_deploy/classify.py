@@ -73,9 +73,9 @@ def classify_folder(
     began, failed, spread = time.monotonic(), 0, samples is not None
     with ExitStack() as opened:
         table = (
-            opened.enter_context(LabelTable.create(out, column_names(editor), spread))
+            opened.enter_context(LabelTable.create(out, editor.labels.column_names, spread))
             if isinstance(out, Path)
-            else LabelTable(out, "csv", column_names(editor), spread)
+            else LabelTable(out, "csv", editor.labels.column_names, spread)
         )
         bar = opened.enter_context(progress("classify", len(found.sources), "images"))
         for row in classify_sources(editor, found.sources, samples=samples, seed=seed, workers=workers):
@@ -102,11 +102,6 @@ def classify_sources(
         rows = iter(classify_seen(editor, good, samples=samples, seed=seed) if good else [])
         for one in group:
             yield Row(one.source, error=one.reason) if isinstance(one, Failure) else next(rows)
-
-
-def column_names(editor: Editor) -> list[str]:
-    """What the columns of label probabilities are called: a label, or `label=class`."""
-    return list(editor.named(np.zeros(editor.labels.width, np.float32)))
 
 
 def classify_picture(

@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from . import __version__, commands
 from .errors import CCVAEError, UsageError
-from .latest import LATEST, follow
+from .latest import LATEST, latest_bundle
 from .screen import console
 from .terminal import printable
 
@@ -108,7 +108,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with runs/latest.")] = False,
     out: Annotated[Path | None, typer.Option(help="The run folder. [runs/<data>-<time>]")] = None,
 ) -> None:
-    """Train a CCVAE and write a run folder; `runs/latest` points at it."""
+    """Train a CCVAE and write a run folder. `runs/latest` points at it."""
     given = {key: value for key, value in locals().items() if value is not None}
     settings = {key: value for key, value in given.items() if key not in ("recipe", "resume", "out")}
     _needs_train_extra("train")
@@ -136,7 +136,7 @@ def export(
     ] = "fp32",
     out: Annotated[Path | None, typer.Option(help="The bundle folder. [RUN/bundle-FORMAT[-PRECISION]]")] = None,
 ) -> None:
-    """Split a run into its four graphs, check them against the model, and write a bundle per format."""
+    """Split a run into its four graphs. They are checked against the model; one bundle per format."""
     _needs_train_extra("export")
     from ccvae_export.export import export_run
 
@@ -173,7 +173,7 @@ def edit(
         float, typer.Option(help="How sure the classifier must be: --mode closest, and bundles without a prior.")
     ] = 0.9,
     compose: commands.ComposeOption = "residual",
-    format: Annotated[str, typer.Option(help="same, png, jpeg, webp or avif.")] = "same",
+    format: commands.FormatOption = "same",
     provider: commands.ProviderOption = "auto",
     batch_size: commands.BatchOption = 16,
     workers: commands.WorkersOption = None,
@@ -185,9 +185,9 @@ def edit(
     report: Annotated[bool, typer.Option("--report", help="Write report.html: plots, best and worst edits.")] = False,
     allow_torchscript: commands.TorchScriptOption = False,
 ) -> None:
-    """Edit images and folders of images: K draws per image, each with a receipt."""
+    """Edit images and folders of images. Each of K draws per image has a receipt."""
     options: JobOptions = {
-        "bundle": bundle or follow(LATEST) / "bundle-onnx",
+        "bundle": bundle or latest_bundle(),
         "set": set_ or (),
         "vary": vary or (),
         "until_reached": until_reached,

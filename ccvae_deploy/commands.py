@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .latest import LATEST, follow
+from .latest import latest_bundle
 from .screen import console
 
 ImagesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")]
@@ -22,6 +22,7 @@ WorkersOption = Annotated[int | None, typer.Option(help="Threads that read and w
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command did not make so.")]
 NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]
 ComposeOption = Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")]
+FormatOption = Annotated[str, typer.Option(help="same, png, jpeg, webp or avif.")]
 TorchScriptOption = Annotated[
     bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
 ]
@@ -39,12 +40,12 @@ def classify(
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
-    """Label probabilities of images and folders of images, as CSV or JSON lines."""
+    """Label probabilities of images, as CSV or JSON lines."""
     from .classify import classify_folder
 
     result = classify_folder(
         images,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        bundle=bundle or latest_bundle(),
         out=out or sys.stdout.buffer,
         samples=samples,
         seed=seed,
@@ -77,7 +78,7 @@ def encode(
 
     result = encode_folder(
         images,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        bundle=bundle or latest_bundle(),
         out=out,
         provider=provider,
         batch_size=batch_size,
@@ -113,7 +114,7 @@ def generate(
     from .results import outcome_table
 
     outcome = generate_folder(
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        bundle=bundle or latest_bundle(),
         count=count,
         set=set_ or (),
         out=out,
@@ -137,7 +138,7 @@ def swap(
     bundle: BundleOption = None,
     out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-swapped]")] = None,
     compose: ComposeOption = "residual",
-    format: Annotated[str, typer.Option(help="same, png, jpeg or webp.")] = "same",
+    format: FormatOption = "same",
     provider: ProviderOption = "auto",
     batch_size: BatchOption = 16,
     workers: WorkersOption = None,
@@ -145,13 +146,13 @@ def swap(
     no_sheet: NoSheetOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
-    """Give images the characteristics of a reference, each with a receipt."""
+    """Give images the characteristics of a reference. Each output has a receipt."""
     from .results import outcome_table
     from .swap_folder import swap_folder
 
     outcome = swap_folder(
         images,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        bundle=bundle or latest_bundle(),
         from_=from_,
         labels=_names(labels),
         pairs=pairs,
@@ -185,12 +186,12 @@ def traverse(
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
-    """Walk through the latents of one or two labels: a strip, a grid, or an animation."""
+    """Walk through the latents of one or two labels. Gives a strip, a grid, or an animation."""
     from .traverse import traverse as traverse_image
 
     found = traverse_image(
         image,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        bundle=bundle or latest_bundle(),
         labels=_names(labels),
         steps=steps,
         classes=_names(classes) if classes else None,
@@ -208,7 +209,7 @@ def merge(
     folders: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Output folders of `edit --shard`.")],
     out: Annotated[Path | None, typer.Option(help="A folder for all of them. [OUT itself, when there is one]")] = None,
 ) -> None:
-    """Join what shards have left: their outputs in one folder, their records in one ledger."""
+    """Join what shards have left. Outputs come into one folder, records into one ledger."""
     from .merge import merge_folders
 
     merged = merge_folders(folders, out)
@@ -230,10 +231,10 @@ def inspect(
         typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source."),
     ] = False,
 ) -> None:
-    """Print what a bundle, or one exported file alone, says of itself, and whether it opens."""
+    """Print what a bundle or one exported file says of itself. Ends with 1 where it does not open."""
     from .inspection import inspect as inspect_path
 
-    report = inspect_path(bundle or follow(LATEST) / "bundle-onnx", allow_torchscript=allow_torchscript)
+    report = inspect_path(bundle or latest_bundle(), allow_torchscript=allow_torchscript)
     if json:
         print(_json(report.to_json()))
     else:
@@ -243,7 +244,7 @@ def inspect(
 
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say what is wrong with this machine: versions, onnxruntime, GPU, threads, folders; with the remedy."""
+    """Say what is wrong with this machine. Versions, onnxruntime, GPU, threads, folders, each with its remedy."""
     from .doctor import diagnose
 
     diagnosis = diagnose()
@@ -263,12 +264,12 @@ def variance(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
-    """Show where draws of each label differ: green overlays, or the maps as arrays."""
+    """Show where draws of each label differ. Gives green overlays, or the maps as arrays."""
     from .variance import variance as write_variance
 
     found = write_variance(
         image,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
+        bundle=bundle or latest_bundle(),
         out=out,
         labels=_names(labels or ""),
         samples=samples,

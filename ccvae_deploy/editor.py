@@ -305,10 +305,7 @@ class Editor:
 
     def named(self, probabilities: Array) -> dict[str, float]:
         """One row of probabilities (Y,) by name: `label`, or `label=class` for each class of a categorical label."""
-        names: list[str] = []
-        for label in self.labels.labels:
-            names += [label.name] if label.kind == "binary" else [f"{label.name}={c}" for c in label.classes]
-        return dict(zip(names, map(float, probabilities), strict=True))
+        return dict(zip(self.labels.column_names, map(float, probabilities), strict=True))
 
     def probabilities(self, z: Array) -> Array:
         """q(y|z_c) of latents (N, Z), of which only the characteristic ones count: (N, Y)."""

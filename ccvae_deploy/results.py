@@ -19,6 +19,7 @@ from .images import Picture
 from .ledger import Ledger
 from .outcome import outcome as judged
 from .receipts import Failure, OutputRecord, RunSettings
+from .screen import facts
 from .store import Store
 from .terminal import printable
 
@@ -168,24 +169,20 @@ def take_back(
 
 def outcome_table(outcome: Outcome) -> "Table":
     """The outcome for the screen, in 80 columns."""
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    rows: list[tuple[str, str]] = []
     failures = f", {outcome.failed:,} failed (failures.jsonl)" if outcome.failed else ""
     done = f", {outcome.skipped:,} done before" if outcome.skipped else ""
     rate = outcome.written / outcome.seconds if outcome.seconds else 0.0
-    table.add_row("written", f"{outcome.written:,} images, {rate:,.1f} images/s{done}{failures}")
-    table.add_row("provider", outcome.provider)
+    rows.append(("written", f"{outcome.written:,} images, {rate:,.1f} images/s{done}{failures}"))
+    rows.append(("provider", outcome.provider))
     for name, share in outcome.reached.items():
-        table.add_row("reached", f"{name}: {share:.1%} of all outputs classify as asked")
+        rows.append(("reached", f"{name}: {share:.1%} of all outputs classify as asked"))
     if len(outcome.reached) > 1:
-        table.add_row("", f"all of them at once: {outcome.all_reached:.1%}")
-    table.add_row("results", printable(str(outcome.out)))
+        rows.append(("", f"all of them at once: {outcome.all_reached:.1%}"))
+    rows.append(("results", printable(str(outcome.out))))
     if outcome.sheet:
-        table.add_row("sheet", printable(str(outcome.sheet)))
-    return table
+        rows.append(("sheet", printable(str(outcome.sheet))))
+    return facts(rows)
 
 
 def _refuse_taken(out: Path, ledger: Ledger, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]]) -> None:
