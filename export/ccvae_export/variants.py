@@ -45,7 +45,7 @@ def refuse_combination(format: str, precision: str) -> None:
     known = (*reversed(PRECISIONS["onnx"]), "auto")
     if precision not in known:
         raise UsageError(f"--precision {precision!r}: {nearest(precision, known)}")
-    if precision not in (*PRECISIONS[format], "auto"):  # type: ignore[index]
+    if precision not in (*PRECISIONS[format], "auto"):
         raise UsageError(f"--precision {precision} with --format {format}: only ONNX has it; use --format onnx")
 
 
