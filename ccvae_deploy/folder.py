@@ -83,11 +83,11 @@ def _walk(folder: Path) -> tuple[list[Path], int]:
     return found, ignored
 
 
-def default_out(inputs: Sequence[Path]) -> Path:
-    """`<folder>-edited` in the current folder for one folder, else `edited`."""
+def default_out(inputs: Sequence[Path], done: str = "edited") -> Path:
+    """`<folder>-<done>` in the current folder for one folder, else `<done>`."""
     if len(inputs) == 1 and inputs[0].is_dir():
-        return Path(f"{inputs[0].resolve().name}-edited")
-    return Path("edited")
+        return Path(f"{inputs[0].resolve().name}-{done}")
+    return Path(done)
 
 
 def check_out(out: Path, inputs: Sequence[Path]) -> None:

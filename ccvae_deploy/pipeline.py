@@ -7,7 +7,6 @@ Sources go through in batches of a few; at most `IN_FLIGHT` batches exist at onc
 """
 
 import hashlib
-import json
 import os
 import time
 from collections import deque
@@ -19,12 +18,15 @@ from typing import Unpack
 
 from . import batch, images
 from .batch import Batch, Finished, Read, Task
-from .errors import ImageError, UsageError
+from .errors import ImageError
 from .images import Picture
 from .job import OUTPUTS, Job, JobOptions, settle
 from .progress import Reporter, progress
 from .receipts import Failure
-from .sheet import ROWS, contact_sheet
+from .report import write_report
+from .results import take_back
+from .sheet import COLUMNS, ROWS, contact_sheet, small
+from .stream import refuse_speed
 from .summary import Summary, summarise
 
 IN_FLIGHT = 3
@@ -40,7 +42,12 @@ class Tally:
 
 
 def edit_folder(
-    inputs: Sequence[Path], *, workers: int | None = None, sheet: bool = True, **options: Unpack[JobOptions]
+    inputs: Sequence[Path],
+    *,
+    workers: int | None = None,
+    sheet: bool = True,
+    report: bool = False,
+    **options: Unpack[JobOptions],
 ) -> Summary:
     """Edit images and folders of images.
 
@@ -51,13 +58,16 @@ def edit_folder(
     Args:
         workers: threads that read and write; None takes one per core.
         sheet: write a contact sheet.
+        report: write report.html, one page about all outputs of these edits.
         bundle: the bundle folder.
         set: `LABEL=VALUE` strings, or labels to values.
         plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
+        latents: what `encode_folder` has written of these images; the sources are not encoded again.
         out: None takes `<folder>-edited`.
-        format: `same`, `png`, `jpeg` or `webp`.
+        format: `same`, `png`, `jpeg`, `webp` or `avif`.
         provider: `auto`, `cpu`, `cuda` or `tensorrt`.
         batch_size: images per graph run.
+        max_pixels: larger images are recorded as failures; at most 178,956,970.
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
         allow_torchscript: open a TorchScript bundle, which is code.
@@ -67,15 +77,14 @@ def edit_folder(
         CCVAEError: refused, and nothing was written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    if workers is not None and not 1 <= workers <= 256:
-        raise UsageError(f"--workers {workers}: expected 1 to 256")
+    refuse_speed(workers=workers)
     job = settle(inputs, **options)
     began = time.monotonic()
     with job.ledger, job.store:
         tally = _run(job, workers or os.cpu_count() or 1)
         job.ledger.finish()
         sheet_path = _write_sheet(job) if sheet else None
-    return summarise(
+    summary = summarise(
         job.ledger,
         job.editor,
         sources=job.sources,
@@ -85,6 +94,10 @@ def edit_folder(
         seconds=time.monotonic() - began,
         sheet=sheet_path,
     )
+    if report:
+        sources = {task.source.relative: task.source.path for task in job.tasks}
+        write_report(job.out, job.ledger.receipts(), summary, sources)
+    return summary
 
 
 def _run(job: Job, threads: int) -> Tally:
@@ -151,7 +164,7 @@ def _read(job: Job, task: Task) -> Read | None:
         group = job.ledger.group(task.source.relative, wanted.name)
         if group is None or group.source_sha256 != digest or not job.done(task, wanted, group):
             todo.append(wanted)
-    return batch.read(batch.only(task, todo), job.editor, data) if todo else None
+    return batch.read(batch.only(task, todo), job.editor, data, job.latents) if todo else None
 
 
 def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
@@ -175,20 +188,9 @@ def _finish(job: Job, pool: ThreadPoolExecutor, begun: Batch, tally: Tally, bar:
 
 
 def _write(job: Job, done: Finished) -> None:
-    """The files of a source under an edit, then their records.
-
-    Where other results are recorded of it, because the source or the settings have changed, they are taken out of the
-    records before they are replaced, and those of other names are removed: a kill in between leaves nothing that is
-    recorded and not true.
-    """
-    old = job.ledger.group(done.source, done.wanted.name)
-    new = (done.wanted.settings.id, done.source_sha256, done.outputs[0].name)
-    if old is not None and (old.settings, old.source_sha256, old.output) != new:
-        names = {output.name for output in done.outputs}
-        for row in map(json.loads, job.ledger.lines(old)):
-            if row["output"] not in names:
-                job.store.remove(row["output"], row["output_sha256"])
-        job.ledger.forget(done.source, done.wanted.name)
+    """The files of a source under an edit, then their records."""
+    names = [output.name for output in done.outputs]
+    take_back(job.ledger, job.store, done.source, done.wanted.settings, done.source_sha256, names)
     for output in done.outputs:
         job.store.write(output.name, output.data)
     job.ledger.record(done.source, [output.receipt for output in done.outputs])
@@ -201,10 +203,10 @@ def _write_sheet(job: Job) -> Path | None:
         if len(rows) >= ROWS:
             break
         try:
-            original = images.decode(images.read_file(task.source.path))
+            original = images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels)
             for wanted in task.wanted:
-                names = wanted.outputs(task.stem, original.format)[:8]
-                rows.append((original, [images.decode(images.read_file(job.out / name)) for name in names]))
+                names = wanted.outputs(task.stem, original.format)[:COLUMNS]
+                rows.append((small(original), [_seen(job, job.out / name) for name in names]))
         except ImageError:
             continue
     if not rows:
@@ -212,3 +214,8 @@ def _write_sheet(job: Job) -> Path | None:
     name = f"sheet{job.ledger.names.mark}.png"
     job.store.write(name, images.encode(images.from_pil(contact_sheet(rows, job.title)), "png"))
     return job.out / name
+
+
+def _seen(job: Job, path: Path) -> Picture:
+    """A picture at the size a sheet shows it: at their own, all of a sheet may be more than memory holds."""
+    return small(images.decode(images.read_file(path), max_pixels=job.editor.max_pixels))
