@@ -33,6 +33,7 @@ picture: install
 # The figures of the README, with the bundle that `make demo` left.
 measure: install
 	$(BIN)/python tests/benchmarks/measure.py demo/runs/latest/bundle-onnx
+	$(BIN)/python tests/benchmarks/edit_speed.py demo/runs/latest/bundle-onnx
 
 # The graphs in onnxruntime-web under Node, which needs npm; `make test` passes this over where the package is missing.
 web-test: install

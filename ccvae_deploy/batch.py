@@ -15,15 +15,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from . import images
-from .editor import Array, Editor, Encoded, Rendered, write_out
+from .editor import Array, Editor, Encoded
 from .errors import ImageError
 from .folder import Source, output_name
-from .images import Format, Picture
+from .images import ENDING, Format, Picture
+from .latent_store import LatentRow, LatentStore, encoded_rows
 from .receipts import Failure, Receipt, Settings
 from .redraw import Place, keep_drawing
+from .rendering import Rendered, output_format, write_out
 from .request import EditRequest
-
-ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp"}
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Wanted:
         return self.settings.edit
 
     def format(self, kept: Format) -> Format:
-        """The format of the outputs of a source whose own counts where `same` was asked for."""
-        return kept if self.settings.format == "same" else self.settings.format  # type: ignore[return-value]
+        """The format of the outputs of a source."""
+        return output_format(self.settings.format, kept)
 
     def outputs(self, stem: str, kept: Format) -> list[str]:
         """The output names of a source."""
@@ -67,12 +67,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Read:
-    """A source in memory."""
+    """A source in memory: what the encoder sees of it, or what is stored of it already."""
 
     task: Task
     digest: str
     picture: Picture
-    seen: Array
+    seen: Array | LatentRow
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,8 @@ class _Pending:
     def submit(self, editor: Editor, pool: Executor, image: Array) -> Future[Rendered]:
         """Hand one decoded image to a pool."""
         picture, format = self.read.picture, self.wanted.format(self.read.picture.format)
-        return pool.submit(write_out, picture, image, self.unedited, self.wanted.request, format, editor)
+        how, spec = self.wanted.request.compose, editor.bundle.manifest.image
+        return pool.submit(write_out, picture, image, self.unedited, how, format, spec)
 
 
 @dataclass(frozen=True)
@@ -119,19 +120,38 @@ class Batch:
     pending: list[_Pending]
 
 
-def read(task: Task, editor: Editor, data: bytes | None = None) -> Read:
+def read(task: Task, editor: Editor, data: bytes | None = None, latents: LatentStore | None = None) -> Read:
     """A source decoded; `data` are its bytes where they have been read already.
 
     Raises:
-        ImageError: it cannot be done.
+        ImageError: it cannot be done, or the latents are not those of these bytes.
     """
     data = images.read_file(task.source.path) if data is None else data
-    picture = images.decode(data)
-    seen = images.network_input(picture, editor.bundle.manifest.image)
-    return Read(task, hashlib.sha256(data).hexdigest(), picture, seen)
+    digest = hashlib.sha256(data).hexdigest()
+    picture = images.decode(data, max_pixels=editor.max_pixels)
+    if latents is not None:
+        return Read(task, digest, picture, _stored(latents, task.source, digest))
+    return Read(task, digest, picture, images.network_input(picture, editor.bundle.manifest.image))
 
 
-def due(task: Task, done: Sequence[str], editor: Editor) -> Read | None:
+def _stored(latents: LatentStore, source: Source, digest: str) -> LatentRow:
+    row = latents.row(source.relative)
+    if row is None:
+        raise ImageError("not among the latents; encode again, or leave --latents out")
+    if row.source_sha256 != digest:
+        raise ImageError("changed since it was encoded; encode again, or leave --latents out")
+    return row
+
+
+def _encoded(editor: Editor, reads: Sequence[Read]) -> Encoded:
+    """The encoder's view of a batch; a run has stored latents of all its sources or of none."""
+    rows = [one.seen for one in reads if isinstance(one.seen, LatentRow)]
+    if rows:
+        return encoded_rows(editor, rows)
+    return editor.encode(np.stack([one.seen for one in reads if not isinstance(one.seen, LatentRow)]))
+
+
+def due(task: Task, done: Sequence[str], editor: Editor, latents: LatentStore | None = None) -> Read | None:
     """A source decoded, with the edits that are yet to be made of it; None when there are none.
 
     Args:
@@ -143,12 +163,12 @@ def due(task: Task, done: Sequence[str], editor: Editor) -> Read | None:
     data = images.read_file(task.source.path)
     digest = hashlib.sha256(data).hexdigest()
     todo = [wanted for wanted, known in zip(task.wanted, done, strict=True) if known != digest]
-    return read(only(task, todo), editor, data) if todo else None
+    return read(only(task, todo), editor, data, latents) if todo else None
 
 
 def start(editor: Editor, reads: Sequence[Read], pool: Executor) -> Batch:
     """Run the graphs on a batch and hand its pictures to the pool."""
-    encoded = editor.encode(np.stack([one.seen for one in reads]))
+    encoded = _encoded(editor, reads)
     by_edit: dict[str, list[tuple[int, Wanted]]] = {}
     for row, one in enumerate(reads):
         for wanted in one.task.wanted:

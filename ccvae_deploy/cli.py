@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__
+from . import __version__, commands
 from .errors import CCVAEError, UsageError
-from .latest import LATEST, follow
+from .latest import LATEST, latest_bundle
+from .screen import console
 from .terminal import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from .job import JobOptions
 
 
@@ -109,7 +108,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with runs/latest.")] = False,
     out: Annotated[Path | None, typer.Option(help="The run folder. [runs/<data>-<time>]")] = None,
 ) -> None:
-    """Train a CCVAE and write a run folder; `runs/latest` points at it."""
+    """Train a CCVAE and write a run folder. `runs/latest` points at it."""
     given = {key: value for key, value in locals().items() if value is not None}
     settings = {key: value for key, value in given.items() if key not in ("recipe", "resume", "out")}
     _needs_train_extra("train")
@@ -137,13 +136,12 @@ def export(
     ] = "fp32",
     out: Annotated[Path | None, typer.Option(help="The bundle folder. [RUN/bundle-FORMAT[-PRECISION]]")] = None,
 ) -> None:
-    """Split a run into its four graphs, check them against the model, and write a bundle per format."""
+    """Split a run into its four graphs. They are checked against the model; one bundle per format."""
     _needs_train_extra("export")
     from ccvae_export.export import export_run
 
     report = export_run(run, format or ["onnx"], out, precision=precision)
-    console = _console()
-    console.print(report.table())
+    console().print(report.table())
     for one in report.exported:
         print(f"{one.bundle} is written")
     print("next: ccvae-deploy edit imgs/ --set LABEL=VALUE --samples 8")
@@ -167,40 +165,40 @@ def edit(
         int, typer.Option(metavar="N", help="Draw up to N times until the written image classifies as asked.")
     ] = 1,
     samples: Annotated[int, typer.Option(help="Draws per image.")] = 1,
-    bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
+    bundle: commands.BundleOption = None,
+    latents: Annotated[Path | None, typer.Option(help="What `encode` has stored of these images.")] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where results go, or a URL. [<folder>-edited]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
+    seed: commands.SeedOption = 0,
     mode: Annotated[str, typer.Option(help="sample, mean or closest.")] = "sample",
     strength: Annotated[float, typer.Option(help="1 is the asked label, above 1 beyond it.")] = 1.0,
     confidence: Annotated[
         float, typer.Option(help="How sure the classifier must be: --mode closest, and bundles without a prior.")
     ] = 0.9,
-    compose: Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")] = (
-        "residual"
-    ),
-    format: Annotated[str, typer.Option(help="same, png, jpeg or webp.")] = "same",
-    provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Images per graph run; changes no result.")] = 16,
-    workers: Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")] = None,
+    compose: commands.ComposeOption = "residual",
+    format: commands.FormatOption = "same",
+    provider: commands.ProviderOption = "auto",
+    batch_size: commands.BatchOption = 16,
+    workers: commands.WorkersOption = None,
     engine: Annotated[str, typer.Option(help="local, or ray: on the machines of a Ray cluster.")] = "local",
+    max_pixels: Annotated[int, typer.Option(help="Larger images are passed over as failures.")] = 100_000_000,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
-    no_sheet: Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")] = False,
-    allow_torchscript: Annotated[
-        bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
-    ] = False,
+    no_sheet: commands.NoSheetOption = False,
+    report: Annotated[bool, typer.Option("--report", help="Write report.html: plots, best and worst edits.")] = False,
+    allow_torchscript: commands.TorchScriptOption = False,
 ) -> None:
-    """Edit images and folders of images: K draws per image, each with a receipt."""
+    """Edit images and folders of images. Each of K draws per image has a receipt."""
     options: JobOptions = {
-        "bundle": bundle or follow(LATEST) / "bundle-onnx",
+        "bundle": bundle or latest_bundle(),
         "set": set_ or (),
         "vary": vary or (),
         "until_reached": until_reached,
         "plan": plan,
         "samples": samples,
+        "latents": latents,
         "out": out,
         "seed": seed,
         "mode": mode,
@@ -210,6 +208,7 @@ def edit(
         "format": format,
         "provider": provider,
         "batch_size": batch_size,
+        "max_pixels": max_pixels,
         "shard": shard,
         "overwrite": overwrite,
         "allow_torchscript": allow_torchscript,
@@ -218,97 +217,22 @@ def edit(
         from .dry_run import dry_run as forecast
         from .dry_run import forecast_table
 
-        _console().print(forecast_table(forecast(images, **options)))
+        console().print(forecast_table(forecast(images, **options)))
         return
     from .pipeline import edit_folder
     from .summary import summary_table
 
-    summary = edit_folder(images, workers=workers, engine=engine, sheet=not no_sheet, **options)
-    _console().print(summary_table(summary))
+    summary = edit_folder(images, workers=workers, engine=engine, sheet=not no_sheet, report=report, **options)
+    console().print(summary_table(summary))
     if summary.failed:
         raise typer.Exit(1)
 
 
-@app.command()
-def merge(
-    folders: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Output folders of `edit --shard`.")],
-    out: Annotated[Path | None, typer.Option(help="A folder for all of them. [OUT itself, when there is one]")] = None,
-) -> None:
-    """Join what shards have left: their outputs in one folder, their records in one ledger."""
-    from .merge import merge_folders
-
-    merged = merge_folders(folders, out)
-    absent = f"; still without records: {', '.join(merged.absent)}" if merged.absent else ""
-    print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
-
-
-@app.command()
-def inspect(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[BUNDLE]",
-            help="A bundle, a run, or one .onnx, .pt, .pt2 or .safetensors file. [runs/latest/bundle-onnx]",
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    allow_torchscript: Annotated[
-        bool,
-        typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source."),
-    ] = False,
-) -> None:
-    """Print what a bundle, or one exported file alone, says of itself, and whether it opens."""
-    from .inspection import inspect as inspect_path
-
-    report = inspect_path(bundle or follow(LATEST) / "bundle-onnx", allow_torchscript=allow_torchscript)
-    if json:
-        print(_json(report.to_json()))
-    else:
-        _console().print(report.table())
-    if report.problem:
-        raise typer.Exit(1)
-
-
-@app.command()
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say what is wrong with this machine: versions, onnxruntime, GPU, threads, folders; with the remedy."""
-    from .doctor import diagnose
-
-    diagnosis = diagnose()
-    print(_json(diagnosis.to_json()) if json else diagnosis.text())
-    if not diagnosis.healthy:
-        raise typer.Exit(1)
-
-
-@app.command()
-def variance(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")],
-    out: Annotated[Path, typer.Option(help="Where the maps go: .png, .npy or .safetensors.")],
-    labels: Annotated[str | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
-    samples: Annotated[int, typer.Option(help="Draws per label, 2 to 100.")] = 64,
-    bundle: Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
-    provider: Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
-    allow_torchscript: Annotated[
-        bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
-    ] = False,
-) -> None:
-    """Show where draws of each label differ: green overlays, or the maps as arrays."""
-    from .variance import variance as write_variance
-
-    found = write_variance(
-        image,
-        bundle=bundle or follow(LATEST) / "bundle-onnx",
-        out=out,
-        labels=[name for name in (labels or "").split(",") if name.strip()],
-        samples=samples,
-        seed=seed,
-        provider=provider,
-        overwrite=overwrite,
-        allow_torchscript=allow_torchscript,
-    )
-    print(f"{out} shows where {samples} draws of {', '.join(found.labels)} differ")
+for command in (
+    *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
+    *(commands.variance, commands.inspect, commands.doctor),
+):
+    app.command()(command)
 
 
 @data_app.command()
@@ -340,13 +264,6 @@ def _failed(message: str, code: int) -> typer.Exit:
     return typer.Exit(code)
 
 
-def _json(content: object) -> str:
-    """JSON that a terminal may show: ASCII, and no control character."""
-    from json import dumps
-
-    return dumps(content, indent=2).replace("\x7f", "\\u007f")
-
-
 def _needs_train_extra(command: str) -> None:
     if find_spec("torch") is None:
         raise UsageError(f"`{command}` needs torch, which is not installed: pip install 'ccvae-deploy[train]'")
@@ -358,9 +275,3 @@ def _out_option(out: Path | None) -> str:
 
 def _run_argument(out: Path | None) -> str:
     return f" {out}" if out else ""
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 80, highlight=False)

@@ -14,6 +14,7 @@ from .errors import ImageError
 from .images import Format
 from .job import Job, JobOptions, settle
 from .remote import Place, Remote
+from .screen import facts
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def dry_run(inputs: Sequence[Path | str], **options: Unpack[JobOptions]) -> Fore
             outputs += wanted.request.samples
             size += wanted.request.samples * _size(task)
             if len(examples) < EXAMPLES:
-                examples += _names(task, wanted)[: EXAMPLES - len(examples)]
+                examples += _names(job, task, wanted)[: EXAMPLES - len(examples)]
     return Forecast(job.out, job.sources, job.ignored, counts, outputs, tuple(examples), size)
 
 
@@ -108,12 +109,12 @@ def _size(task: Task) -> int:
         return 0
 
 
-def _names(task: Task, wanted: Wanted) -> list[str]:
+def _names(job: Job, task: Task, wanted: Wanted) -> list[str]:
     """Output names; with `same` the format stands in the file."""
     try:
         kept: Format = "png"
         if wanted.settings.format == "same":
-            kept = images.decode(images.read_file(task.source.path)).format
+            kept = images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels).format
     except ImageError:
         return []
     return wanted.outputs(task.stem, kept)
@@ -121,19 +122,15 @@ def _names(task: Task, wanted: Wanted) -> list[str]:
 
 def forecast_table(forecast: Forecast) -> "Table":
     """The forecast for the screen."""
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    rows: list[tuple[str, str]] = []
     ignored = f", {forecast.ignored:,} other files passed over" if forecast.ignored else ""
-    table.add_row("sources", f"{forecast.sources:,}{ignored}")
+    rows.append(("sources", f"{forecast.sources:,}{ignored}"))
     for state in get_args(State):
         if forecast.units[state]:
-            table.add_row(state, f"{forecast.units[state]:,} {MEANING[state]}")
+            rows.append((state, f"{forecast.units[state]:,} {MEANING[state]}"))
     rough = f", about {forecast.bytes / 1e6:,.1f} MB if each is as large as its source" if forecast.outputs else ""
-    table.add_row("would write", f"{forecast.outputs:,} images{rough}")
+    rows.append(("would write", f"{forecast.outputs:,} images{rough}"))
     for number, name in enumerate(forecast.examples):
-        table.add_row("" if number else "such as", printable(name))
-    table.add_row("into", printable(str(forecast.out)))
-    return table
+        rows.append(("" if number else "such as", printable(name)))
+    rows.append(("into", printable(str(forecast.out))))
+    return facts(rows)

@@ -9,25 +9,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import images
+from . import compositing, images
 from .bundle import Bundle, open_bundle
 from .errors import ImageError
-from .images import Format, Picture
+from .images import Picture
 from .latents import Latents
-from .outcome import outcomes
+from .outcome import drift, outcomes
 from .receipts import Receipt, Settings
 from .redraw import Place, keep_drawing
+from .rendering import render
 from .request import EditRequest, RequestOptions, Value, make_request
 from .schema import LabelSet
 from .variance import Variance, variance_maps
 
+if TYPE_CHECKING:
+    from .label_table import Row
+    from .traverse import Walk, WalkOptions
+
 Array = NDArray[np.float32]
+ImageLike = str | PathLike[str] | Image.Image | NDArray[np.uint8]
+"""An image: a path, a Pillow image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4)."""
 
 BATCH = 16
 
@@ -47,21 +54,6 @@ class Encoded:
     before: Array
     decoded: Array
     control: Array
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """One output as a file, and what the receipt needs of it.
-
-    Attributes:
-        data: the encoded file.
-        seen: what the encoder sees of the written pixels, (C, S, S).
-        pixel_change: mean absolute difference to the source at its own size, in levels of 255.
-    """
-
-    data: bytes
-    seen: Array
-    pixel_change: float
 
 
 @dataclass(frozen=True)
@@ -88,10 +80,11 @@ class Editor:
     >>> edit.images[0].save("anna-smiling.png")                 # doctest: +SKIP
     """
 
-    def __init__(self, bundle: Bundle, batch_size: int = BATCH) -> None:
+    def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = images.MAX_PIXELS) -> None:
         self.bundle = bundle
         self.batch_size = batch_size
-        self.latents = Latents(bundle, self._batched)
+        self.max_pixels = max_pixels
+        self.latents = Latents(bundle, self.batched)
 
     @classmethod
     def open(
@@ -102,19 +95,56 @@ class Editor:
         allow_torchscript: bool = False,
         threads: int = 0,
         batch_size: int = BATCH,
+        max_pixels: int = images.MAX_PIXELS,
     ) -> Self:
-        """Open and verify a bundle folder; see `open_bundle` for arguments and errors."""
+        """Open and verify a bundle folder; see `open_bundle` for arguments and errors.
+
+        Args:
+            batch_size: images per graph run; changes no result.
+            max_pixels: larger images are refused.
+        """
         opened = open_bundle(Path(bundle), provider=provider, allow_torchscript=allow_torchscript, threads=threads)
-        return cls(opened, batch_size)
+        return cls(opened, batch_size, max_pixels)
 
     @property
     def labels(self) -> LabelSet:
         """The labels the bundle knows."""
         return self.bundle.manifest.labels
 
+    def label(self, image: ImageLike, *, samples: int | None = None, seed: int = 0) -> "Row":
+        """Label probabilities of one image; see `classify_picture` for arguments and errors."""
+        from .classify import classify_picture
+
+        return classify_picture(self, *_open(image, self.max_pixels), samples=samples, seed=seed)
+
+    def generate(
+        self, count: int = 1, *, seed: int = 0, set: Mapping[str, Value] | None = None, **labels: Value
+    ) -> list[Image.Image]:
+        """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
+        from .generate import generate, to_picture
+
+        made = generate(self, range(count), set={**(set or {}), **labels}, seed=seed)
+        return [images.to_pil(to_picture(image)) for image in made.images]
+
+    def swap(
+        self, image: ImageLike, reference: ImageLike, labels: Sequence[str], *, compose: str = "residual"
+    ) -> Image.Image:
+        """An image with the named labels' blocks of a reference; see `swap_picture` for errors."""
+        from .swap import swap_picture
+
+        return images.to_pil(
+            swap_picture(self, _open(image, self.max_pixels)[0], _open(reference, self.max_pixels)[0], labels, compose)
+        )
+
+    def walk(self, image: ImageLike, labels: Sequence[str], **options: Unpack["WalkOptions"]) -> "Walk":
+        """Walk through the latents of one or two labels; see `ccvae_deploy.traverse.walk` for options and errors."""
+        from .traverse import walk
+
+        return walk(self, _open(image, self.max_pixels)[0], labels, **options)
+
     def edit(
         self,
-        image: str | PathLike[str] | Image.Image | NDArray[np.uint8],
+        image: ImageLike,
         *,
         samples: int = 1,
         seed: int = 0,
@@ -152,11 +182,11 @@ class Editor:
             compose=compose,
             until_reached=until_reached,
         )
-        picture, name, digest = _open(image)
+        picture, name, digest = _open(image, self.max_pixels)
         encoded = self.encode(images.network_input(picture, self.bundle.manifest.image)[None])
 
         def look(_: Sequence[Place], decoded: Array) -> list[Look]:
-            results = [render(picture, image, encoded.decoded[0], request) for image in decoded]
+            results = [render(picture, image, encoded.decoded[0], request.compose) for image in decoded]
             return [Look(result, images.network_input(result, self.bundle.manifest.image)) for result in results]
 
         places = [(0, k) for k in range(samples)]
@@ -165,14 +195,14 @@ class Editor:
         settings = self.settings(request, "png").id
         receipts = []
         for (_, k), one in kept.items():
-            change = images.pixel_change(picture, one.result.picture)
+            change = compositing.pixel_change(picture, one.result.picture)
             receipt = self.receipt(request, encoded, 0, k, one.after, change, settings, one.attempt)
             receipts.append(receipt.placed(name, digest, ""))
         return Edit([images.to_pil(one.result.picture) for one in kept.values()], receipts)
 
     def variance(
         self,
-        image: str | PathLike[str] | Image.Image | NDArray[np.uint8],
+        image: ImageLike,
         *,
         labels: Sequence[str] = (),
         samples: int = 64,
@@ -189,7 +219,7 @@ class Editor:
             LabelError: an unknown label.
             UsageError: `samples` or `seed` outside its range.
         """
-        picture, name, _ = _open(image)
+        picture, name, _ = _open(image, self.max_pixels)
         return variance_maps(self, picture, name, labels, samples, seed)
 
     def request(self, asked: Mapping[str, Value] | Sequence[str], **options: Unpack[RequestOptions]) -> EditRequest:
@@ -204,18 +234,18 @@ class Editor:
 
     def encode(self, seen: Array) -> Encoded:
         """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
-        z = self._batched(lambda part: self.bundle.encode(part)[0], seen)
+        z = self.batched(lambda part: self.bundle.encode(part)[0], seen)
         decoded = self.decode(z)
         control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
-        return Encoded(z, self._probabilities(z), decoded, control)
+        return Encoded(z, self.probabilities(z), decoded, control)
 
     def classify(self, seen: Array) -> Array:
         """Label probabilities at the posterior mean of network inputs (N, C, S, S): (N, Y)."""
-        return self._probabilities(self._batched(lambda part: self.bundle.encode(part)[0], seen))
+        return self.probabilities(self.batched(lambda part: self.bundle.encode(part)[0], seen))
 
     def decode(self, z: Array) -> Array:
         """Decoder output of latents (N, Z): (N, C, S, S) in [0, 1]."""
-        return self._batched(self.bundle.decode, z)
+        return self.batched(self.bundle.decode, z)
 
     def edited_latents(
         self, request: EditRequest, z: Array, before: Array, names: Sequence[str], attempt: int = 0
@@ -258,33 +288,28 @@ class Editor:
         """The record of one output, its place yet to be filled in."""
         before = encoded.before[row]
         found = outcomes(self.labels, request.asked, before, after)
-        kept = np.ones(len(after), bool)
-        for label in found:
-            kept[self.labels.columns[label]] = False
-        drift = float(np.abs(after - before)[kept].mean()) if kept.any() else 0.0
         return Receipt(
             sample=sample,
             attempt=attempt,
             seed=request.seed,
             mode=request.mode,
             asked=request.values,
-            before=self._named(before),
-            after=self._named(after),
+            before=self.named(before),
+            after=self.named(after),
             reached=all(one.reached for one in found.values()),
-            drift=drift,
+            drift=drift(self.labels, found, before, after),
             pixel_change=change,
             control=float(encoded.control[row]),
             settings=settings,
         )
 
-    def _named(self, probabilities: Array) -> dict[str, float]:
-        names: list[str] = []
-        for label in self.labels.labels:
-            names += [label.name] if label.kind == "binary" else [f"{label.name}={c}" for c in label.classes]
-        return dict(zip(names, map(float, probabilities), strict=True))
+    def named(self, probabilities: Array) -> dict[str, float]:
+        """One row of probabilities (Y,) by name: `label`, or `label=class` for each class of a categorical label."""
+        return dict(zip(self.labels.column_names, map(float, probabilities), strict=True))
 
-    def _probabilities(self, z: Array) -> Array:
-        logits = self._batched(self.bundle.classify, np.ascontiguousarray(z[:, : self.bundle.manifest.layout.z_c]))
+    def probabilities(self, z: Array) -> Array:
+        """q(y|z_c) of latents (N, Z), of which only the characteristic ones count: (N, Y)."""
+        logits = self.batched(self.bundle.classify, np.ascontiguousarray(z[:, : self.bundle.manifest.layout.z_c]))
         probabilities = np.empty_like(logits)
         for label, columns in zip(self.labels.labels, self.labels.columns, strict=True):
             part = logits[:, columns].astype(np.float64)
@@ -295,7 +320,7 @@ class Editor:
                 probabilities[:, columns] = odds / odds.sum(axis=1, keepdims=True)
         return probabilities
 
-    def _batched(self, graph: Callable[[Array], Array], rows: Array) -> Array:
+    def batched(self, graph: Callable[[Array], Array], rows: Array) -> Array:
         """Run a graph on batches of one size; the last is padded with copies of its first row."""
         results = []
         for start in range(0, len(rows), self.batch_size):
@@ -307,30 +332,12 @@ class Editor:
         return np.concatenate(results)
 
 
-def render(picture: Picture, edited: Array, unedited: Array, request: EditRequest) -> Picture:
-    """The result at the picture's own size: residual compositing, or the decoder's image."""
-    if request.compose == "decode":
-        return images.enlarge(edited, picture)
-    return images.composite(picture, edited - unedited)
-
-
-def write_out(
-    picture: Picture, edited: Array, unedited: Array, request: EditRequest, format: Format, editor: Editor
-) -> Rendered:
-    """Render, encode, and look again at what was written: lossy files are decoded from their bytes."""
-    result = render(picture, edited, unedited, request)
-    data = images.encode(result, format)
-    written = result if format == "png" else images.decode(data)
-    seen = images.network_input(written, editor.bundle.manifest.image)
-    return Rendered(data, seen, images.pixel_change(picture, written))
-
-
-def _open(image: Any) -> tuple[Picture, str, str]:
+def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:
     """Picture, name for the noise, and sha256 of the source's bytes."""
     if isinstance(image, str | PathLike):
         path = Path(image)
         data = images.read_file(path)
-        return images.decode(data), path.name, hashlib.sha256(data).hexdigest()
+        return images.decode(data, max_pixels=max_pixels), path.name, hashlib.sha256(data).hexdigest()
     if isinstance(image, Image.Image):
         picture = images.from_pil(image)
     elif isinstance(image, np.ndarray):

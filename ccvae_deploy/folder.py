@@ -104,11 +104,11 @@ def _walk_remote(folder: Remote) -> tuple[list[tuple[str, Place]], int]:
     return found, ignored
 
 
-def default_out(inputs: Sequence[Place]) -> Path:
-    """`<folder>-edited` in the current folder for one folder, else `edited`."""
+def default_out(inputs: Sequence[Place], done: str = "edited") -> Path:
+    """`<folder>-<done>` in the current folder for one folder, else `<done>`."""
     if len(inputs) == 1 and inputs[0].is_dir():
-        return Path(f"{_name(inputs[0])}-edited")
-    return Path("edited")
+        return Path(f"{_name(inputs[0])}-{done}")
+    return Path(done)
 
 
 def check_out(out: Place, inputs: Sequence[Place]) -> None:

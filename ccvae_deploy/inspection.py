@@ -134,8 +134,13 @@ def inspect(path: Path, *, allow_torchscript: bool = False) -> BundleReport | Ar
     manifest, digest = read_manifest(path)
     damaged = _damaged(path, manifest)
     opens, problem = (None, next(iter(damaged.values()))) if damaged else _opens(path, manifest, allow_torchscript)
+    return BundleReport(path, digest, manifest, damaged, *read_measurements(path), opens, problem)
+
+
+def read_measurements(path: Path) -> tuple[tuple[ParitySummary, ...] | None, QualityLine | None]:
+    """Parity, one summary per graph and pair of backends, and quality of a bundle folder; None where not readable."""
     measured = _measured(path)
-    return BundleReport(path, digest, manifest, damaged, _parity(measured), _quality(measured), opens, problem)
+    return _parity(measured), _quality(measured)
 
 
 def _measured(path: Path) -> Any:
@@ -151,7 +156,6 @@ def _measured(path: Path) -> Any:
 
 
 def _parity(measured: Any) -> tuple[ParitySummary, ...] | None:
-    """One summary per graph and pair of backends."""
     rows = measured.get("rows") if isinstance(measured, dict) else measured
     try:
         lines = TypeAdapter(list[ParityLine]).validate_python(rows)

@@ -1,16 +1,19 @@
 """One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Required, Unpack, get_args
 
+from . import images
 from .batch import Task, Wanted
 from .editor import Editor
-from .errors import UsageError, nearest
+from .errors import UsageError
 from .folder import Scan, check_out, default_out, in_shard, output_stems, parse_shard, scan
 from .images import Format
+from .latent_store import LatentStore
 from .ledger import Ledger
 from .plan import read_plan
 from .receipts import Settings
@@ -18,8 +21,10 @@ from .records import Group
 from .remote import Place, Remote, location
 from .remote_ledger import RemoteLedger
 from .remote_store import RemoteStore
+from .rendering import refuse_format
 from .request import EditRequest, RequestOptions, Value
 from .store import Store
+from .stream import refuse_speed
 
 OUTPUTS = 64
 """Outputs of one batch, and of one task: a source of which more are asked is read several times."""
@@ -31,10 +36,12 @@ class JobOptions(RequestOptions, total=False):
     bundle: Required[Path]
     set: Sequence[str] | Mapping[str, Value]
     plan: Path | None
+    latents: Path | None
     out: Path | str | None
     format: str
     provider: str
     batch_size: int
+    max_pixels: int
     shard: str | None
     overwrite: bool
     allow_torchscript: bool
@@ -48,6 +55,7 @@ class Job:
         open_editor: opens the same editor again, in another process too.
         tasks: what this run or shard has to see to, in the order of the sources' paths.
         title: what the contact sheet says of it.
+        latents: what `encode` has stored of the sources, in place of the encoder.
     """
 
     editor: Editor
@@ -59,6 +67,7 @@ class Job:
     part: tuple[int, int] | None
     ignored: int
     title: str
+    latents: LatentStore | None = None
 
     @property
     def outputs(self) -> int:
@@ -100,24 +109,35 @@ def settle(
     bundle: Path,
     set: Sequence[str] | Mapping[str, Value] = (),
     plan: Path | None = None,
+    latents: Path | None = None,
     out: Path | str | None = None,
     format: str = "same",
     provider: str = "auto",
     batch_size: int = 16,
+    max_pixels: int = images.MAX_PIXELS,
     shard: str | None = None,
     overwrite: bool = False,
     allow_torchscript: bool = False,
     **options: Unpack[RequestOptions],
 ) -> Job:
     """Check everything that can be checked before work; see `edit_folder` for arguments and errors."""
-    _refuse_options(format, batch_size, set, options.get("vary", ()), plan)
+    _refuse_options(format, batch_size, max_pixels, set, options.get("vary", ()), plan)
     part = parse_shard(shard) if shard else None
     places = [location(given) for given in inputs]
     target = location(out) if out else default_out(places)
     found = scan(places)
     check_out(target, places)
-    open_editor = partial(Editor.open, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    open_editor = partial(
+        Editor.open,
+        provider=provider,
+        allow_torchscript=allow_torchscript,
+        # graphs are about a quarter of the work; the other cores decode, composite and encode
+        threads=max(1, (os.cpu_count() or 1) // 4),
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+    )
     editor = open_editor(bundle)
+    stored = LatentStore.open(latents, editor.bundle) if latents else None
     if plan is None:
         request = editor.request(set, **options)
         asked = {source.relative: [request] for source in found.sources}
@@ -133,7 +153,8 @@ def settle(
                 wanted[one.name] = Wanted(one, editor.settings(one, format))
     tasks = _tasks(found, asked, wanted, part)
     ledger, store = _records(target, [one.settings for one in wanted.values()], part)
-    job = Job(editor, partial(open_editor, bundle.resolve()), target, ledger, store, tasks, part, found.ignored, title)
+    again = partial(open_editor, bundle.resolve())
+    job = Job(editor, again, target, ledger, store, tasks, part, found.ignored, title, stored)
     if not overwrite:
         _refuse_conflicts(job)
     return job
@@ -165,12 +186,17 @@ def _tasks(
 
 
 def _refuse_options(
-    format: str, batch_size: int, set: Sequence[str] | Mapping[str, Value], vary: Sequence[str], plan: Path | None
+    format: str,
+    batch_size: int,
+    max_pixels: int,
+    set: Sequence[str] | Mapping[str, Value],
+    vary: Sequence[str],
+    plan: Path | None,
 ) -> None:
-    if format != "same" and format not in get_args(Format):
-        raise UsageError(f"--format {format!r}: {nearest(format, ('same', *get_args(Format)))}")
-    if not 1 <= batch_size <= 4096:
-        raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
+    refuse_format(format)
+    refuse_speed(batch_size)
+    if not 1 <= max_pixels <= images.MOST_PIXELS:
+        raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
     if plan is not None and (set or vary):
         raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
 

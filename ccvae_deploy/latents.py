@@ -81,13 +81,17 @@ class Latents:
                 self._check_reachable(asked, int(asked.value), head, request.confidence)
 
     def block(self, y: Array, label: int) -> Block:
-        """p(z_i|y_i) at the states y (N, Y), from the conditional prior graph; N(0, I) where there is none. (N, d)."""
-        columns = self.layout.slices[label]
+        """p(z_i|y_i) at the states y (N, Y), loc and scale (N, d)."""
+        whole, columns = self.prior(y), self.layout.slices[label]
+        return Block(whole.loc[:, columns], whole.scale[:, columns])
+
+    def prior(self, y: Array) -> Block:
+        """p(z_c|y) at the states y (N, Y), from its graph; N(0, I) where there is none. Loc and scale (N, Zc)."""
         if not self.has_modes:
-            shape = len(y), columns.stop - columns.start
+            shape = len(y), self.layout.z_c
             return Block(np.zeros(shape, np.float32), np.ones(shape, np.float32))
         both = self._run(lambda part: np.stack(self.bundle.conditional_prior(part), axis=1), y)
-        return Block(both[:, 0, columns], both[:, 1, columns])
+        return Block(both[:, 0], both[:, 1])
 
     def head(self, label: int) -> Head:
         """The linear classifier of one label, read from its graph at 0 and at unit vectors.

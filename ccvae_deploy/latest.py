@@ -15,3 +15,8 @@ def follow(run: Path) -> Path:
     if run.is_file() and run.stat().st_size < 4096:
         return run.parent / run.read_text("utf-8", "replace").strip()
     return run
+
+
+def latest_bundle() -> Path:
+    """The bundle that commands take unless another is given."""
+    return follow(LATEST) / "bundle-onnx"

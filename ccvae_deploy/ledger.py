@@ -18,7 +18,7 @@ from typing import IO, Any, Self
 
 from .errors import WriteError
 from .lock import FolderLock, busy, lock_journal
-from .receipts import Failure, Receipt, Settings
+from .receipts import Failure, OutputRecord, RunSettings
 from .records import (
     AllSettings,
     Group,
@@ -47,7 +47,7 @@ class Ledger:
         shard: a shard has records of its own.
     """
 
-    def __init__(self, out: Path, settings: Iterable[Settings], shard: tuple[int, int] | None = None) -> None:
+    def __init__(self, out: Path, settings: Iterable[RunSettings], shard: tuple[int, int] | None = None) -> None:
         self.out, self.names = out, Names.of(shard)
         self.place: Place = out
         self.settings = {one.id: one for one in settings}
@@ -100,12 +100,12 @@ class Ledger:
         """What is recorded of a source under an edit."""
         return self.groups.get((source, edit))
 
-    def made_with_others(self, source: str, settings: Settings) -> bool:
+    def made_with_others(self, source: str, settings: RunSettings) -> bool:
         """Whether this edit of the source is recorded with other settings."""
         group = self.groups.get((source, settings.edit))
         return group is not None and group.settings != settings.id
 
-    def record(self, source: str, receipts: Sequence[Receipt]) -> None:
+    def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
         """Note a source as done; call it after its outputs are written.
 
         Samples beyond these that were recorded of the same source with the same settings stay recorded.

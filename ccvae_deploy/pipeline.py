@@ -6,7 +6,6 @@
 Sources go through in batches of a few; at most `IN_FLIGHT` batches exist at once. Writes below `out` only.
 """
 
-import json
 import os
 import time
 from collections import deque
@@ -15,19 +14,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Unpack, get_args
+from typing import Unpack
 
 from . import batch, images, ray_engine
 from .batch import Batch, Finished, Read, Task
-from .errors import ImageError, UsageError, nearest
+from .errors import ImageError, UsageError
 from .images import Picture
 from .job import OUTPUTS, Job, JobOptions, settle
 from .progress import Reporter, progress
 from .receipts import Failure
-from .sheet import ROWS, contact_sheet
+from .remote import Remote, location
+from .report import write_report
+from .results import take_back
+from .sheet import COLUMNS, ROWS, contact_sheet, small
+from .stream import refuse_speed
 from .summary import Summary, summarise
-
-Engine = Literal["local", "ray"]
 
 IN_FLIGHT = 3
 PIXELS_IN_FLIGHT = 24_000_000
@@ -47,6 +48,7 @@ def edit_folder(
     workers: int | None = None,
     engine: str = "local",
     sheet: bool = True,
+    report: bool = False,
     **options: Unpack[JobOptions],
 ) -> Summary:
     """Edit images and folders of images, of this machine or behind URLs such as `s3://bucket/imgs`.
@@ -59,13 +61,16 @@ def edit_folder(
         workers: threads that read and write, None takes one per core; with Ray, actors, see `ray_engine`.
         engine: `local`, or `ray` for the machines of a Ray cluster.
         sheet: write a contact sheet.
+        report: write report.html, one page about all outputs of these edits.
         bundle: the bundle folder.
         set: `LABEL=VALUE` strings, or labels to values.
         plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
+        latents: what `encode_folder` has written of these images; the sources are not encoded again.
         out: a folder or a URL; None takes `<folder>-edited` here.
-        format: `same`, `png`, `jpeg` or `webp`.
+        format: `same`, `png`, `jpeg`, `webp` or `avif`.
         provider: `auto`, `cpu`, `cuda` or `tensorrt`.
         batch_size: images per graph run.
+        max_pixels: larger images are recorded as failures; at most 178,956,970.
         shard: `I/N`, part I of N counted from 0.
         overwrite: replace outputs that were made with other settings.
         allow_torchscript: open a TorchScript bundle, which is code.
@@ -75,19 +80,17 @@ def edit_folder(
         CCVAEError: refused, and nothing was written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    if workers is not None and not 1 <= workers <= 256:
-        raise UsageError(f"--workers {workers}: expected 1 to 256")
-    if engine not in get_args(Engine):
-        raise UsageError(f"--engine {engine!r}: {nearest(engine, get_args(Engine))}")
-    if engine == "ray":
-        ray_engine.check_installed()
+    refuse_speed(workers=workers)
+    ray_engine.refuse_engine(engine, options.get("latents"))
+    if report and isinstance(location(options.get("out") or ""), Remote):
+        raise UsageError("--report writes into folders of this machine only; leave it out, or give another --out")
     job = settle(inputs, **options)
     began = time.monotonic()
     with job.ledger, job.store:
         tally = _run_on_ray(job, workers) if engine == "ray" else _run(job, workers or os.cpu_count() or 1)
         job.ledger.finish()
         sheet_path = _write_sheet(job) if sheet else None
-    return summarise(
+    summary = summarise(
         job.ledger,
         job.editor,
         sources=job.sources,
@@ -97,6 +100,10 @@ def edit_folder(
         seconds=time.monotonic() - began,
         sheet=sheet_path,
     )
+    if report:
+        sources = {task.source.relative: task.source.path for task in job.tasks}
+        write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources)
+    return summary
 
 
 def _run(job: Job, threads: int) -> Tally:
@@ -166,7 +173,7 @@ def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list
 
 def _read(job: Job, task: Task) -> Read | None:
     """A source decoded, with the edits that are yet to be made of it; None when there are none."""
-    return batch.due(task, job.done_of(task), job.editor)
+    return batch.due(task, job.done_of(task), job.editor, job.latents)
 
 
 def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
@@ -195,20 +202,9 @@ def _settle(job: Job, result: Finished | Failure, tally: Tally) -> None:
 
 
 def _write(job: Job, done: Finished) -> None:
-    """The files of a source under an edit, then their records.
-
-    Where other results are recorded of it, because the source or the settings have changed, they are taken out of the
-    records before they are replaced, and those of other names are removed: a kill in between leaves nothing that is
-    recorded and not true.
-    """
-    old = job.ledger.group(done.source, done.wanted.name)
-    new = (done.wanted.settings.id, done.source_sha256, done.outputs[0].name)
-    if old is not None and (old.settings, old.source_sha256, old.output) != new:
-        names = {output.name for output in done.outputs}
-        for row in map(json.loads, job.ledger.lines(old)):
-            if row["output"] not in names:
-                job.store.remove(row["output"], row["output_sha256"])
-        job.ledger.forget(done.source, done.wanted.name)
+    """The files of a source under an edit, then their records."""
+    names = [output.name for output in done.outputs]
+    take_back(job.ledger, job.store, done.source, done.wanted.settings, done.source_sha256, names)
     job.store.write_all({output.name: output.data for output in done.outputs})
     job.ledger.record(done.source, [output.receipt for output in done.outputs])
 
@@ -220,10 +216,10 @@ def _write_sheet(job: Job) -> Path | str | None:
         if len(rows) >= ROWS:
             break
         try:
-            original = images.decode(images.read_file(task.source.path))
+            original = images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels)
             for wanted in task.wanted:
-                names = wanted.outputs(task.stem, original.format)[:8]
-                rows.append((original, [images.decode(job.store.read(name)) for name in names]))
+                names = wanted.outputs(task.stem, original.format)[:COLUMNS]
+                rows.append((small(original), [_seen(job, name) for name in names]))
         except ImageError:
             continue
     if not rows:
@@ -231,3 +227,8 @@ def _write_sheet(job: Job) -> Path | str | None:
     name = f"sheet{job.ledger.names.mark}.png"
     job.store.write(name, images.encode(images.from_pil(contact_sheet(rows, job.title)), "png"))
     return job.store.path(name)
+
+
+def _seen(job: Job, name: str) -> Picture:
+    """A picture at the size a sheet shows it: at their own, all of a sheet may be more than memory holds."""
+    return small(images.decode(job.store.read(name), max_pixels=job.editor.max_pixels))

@@ -92,6 +92,8 @@ def make_session(graph: bytes, choice: Choice, threads: int) -> "InferenceSessio
     options.inter_op_num_threads = 1
     # else onnxruntime takes bytes that begin like its own format for such, whatever was vetted
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    # idle threads would spin on the cores that read, composite and save: half of the machine, measured
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = [choice.name]
     on_gpu = choice.name != "CPUExecutionProvider"
     if on_gpu:

@@ -9,21 +9,25 @@ whose actor has died is done again elsewhere: an edit is a function of its task,
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from . import batch
 from .batch import Finished, Read, Task
-from .errors import CCVAEError, ImageError, UsageError, one_line
+from .errors import CCVAEError, ImageError, UsageError, nearest, one_line
 from .folder import Source
 from .receipts import Failure
 
 if TYPE_CHECKING:
     from .job import Job
+
+Engine = Literal["local", "ray"]
 
 PIXELS = 8_000_000
 """Where the pictures of a chunk are larger, it is done in parts."""
@@ -115,13 +119,17 @@ class EditActor:
             yield result, len(result.outputs) if isinstance(result, Finished) else 0
 
 
-def check_installed() -> None:
-    """Refuse where Ray is not there.
+def refuse_engine(engine: str, latents: object = None) -> None:
+    """Refuse an engine that cannot work.
 
     Raises:
-        UsageError: it is not installed.
+        UsageError: it is unknown or not installed, or latents are given that its actors cannot read.
     """
-    if find_spec("ray") is None:
+    if engine not in get_args(Engine):
+        raise UsageError(f"--engine {engine!r}: {nearest(engine, get_args(Engine))}")
+    if engine == "ray" and latents:
+        raise UsageError("--latents with --engine ray: actors encode what they read; leave one of them out")
+    if engine == "ray" and find_spec("ray") is None:
         raise UsageError("`--engine ray` needs Ray Data, which is not installed: pip install 'ccvae-deploy[ray]'")
 
 
@@ -205,7 +213,7 @@ def _cluster() -> Iterator[None]:
     ours = not ray.is_initialized()
     if ours:
         try:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            ray.init(address=_address(), logging_level=logging.ERROR, log_to_driver=False)
         except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise UsageError(f"Ray cannot be started or reached: {one_line(error)}; see `ray status`") from error
     context = ray.data.DataContext.get_current().copy()
@@ -216,3 +224,20 @@ def _cluster() -> Iterator[None]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def _address() -> str:
+    """`auto` where a cluster is named or answers, else `local`.
+
+    Ray remembers the last cluster of this machine in a file, and would try for minutes to reach one that has ended
+    without a word.
+    """
+    if os.environ.get("RAY_ADDRESS"):
+        return "auto"
+    remembered = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    try:
+        host, _, port = remembered.read_text("utf-8").strip().rpartition(":")
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except (OSError, ValueError):
+        return "local"
+    return "auto"

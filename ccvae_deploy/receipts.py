@@ -16,7 +16,7 @@ def _six_digits(value: float) -> float:
 Figure = Annotated[float, AfterValidator(_six_digits)]
 
 
-class Settings(Frozen):
+class RunSettings(Frozen):
     """Everything that decides the bytes of an output, besides the source and the sample's number.
 
     Attributes:
@@ -29,6 +29,17 @@ class Settings(Frozen):
 
     bundle: str
     edit: str
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that name these settings in receipts."""
+        text = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Settings(RunSettings):
+    """The settings of `edit`."""
+
     asked: dict[str, float | str]
     seed: int
     mode: str
@@ -38,26 +49,42 @@ class Settings(Frozen):
     format: str
     until_reached: int = 1
 
-    @property
-    def id(self) -> str:
-        """16 hex digits that name these settings in receipts."""
-        text = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+class Record(Frozen):
+    """Something that is kept as one line of JSON."""
+
+    def line(self) -> str:
+        """ASCII only; a name that is not UTF-8 survives as surrogate escapes."""
+        return json.dumps(self.model_dump()) + "\n"
 
 
-class Receipt(Frozen):
-    """The record of one output.
+class OutputRecord(Record):
+    """What the record of any output says of it.
 
     Attributes:
         source, output: paths relative to the input and output folder; `source_sha256` is that of the source's bytes.
         output_bytes, output_sha256: size and hash of the written file.
+        settings: names an entry of settings.json.
+    """
+
+    source: str
+    source_sha256: str
+    output: str
+    output_bytes: int
+    output_sha256: str
+    settings: str
+
+
+class Receipt(OutputRecord):
+    """The record of one output.
+
+    Attributes:
         before, after: label probabilities of the source, and of the written pixels.
         reached: every asked label is on the asked side of 0.5, or is the most probable class; a varied one kept its
             side or class.
         drift: mean |after - before| over the labels that were not asked.
         pixel_change: mean absolute difference to the source, in levels of 255.
         control: the same between the network's input and its plain reconstruction: the model's own blur.
-        settings: names an entry of settings.json.
         attempt: which draw of the sample was kept, counted from 0; above 0 only with `until_reached`.
     """
 
@@ -86,18 +113,10 @@ class Receipt(Frozen):
             place |= {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest()}
         return self.model_copy(update=place)
 
-    def line(self) -> str:
-        """One line of receipts.jsonl, ASCII only; a name that is not UTF-8 survives as surrogate escapes."""
-        return json.dumps(self.model_dump()) + "\n"
 
-
-class Failure(Frozen):
+class Failure(Record):
     """The record of one input that could not be done."""
 
     source: str
     error: str
     reason: str
-
-    def line(self) -> str:
-        """One line of failures.jsonl."""
-        return json.dumps(self.model_dump()) + "\n"

@@ -115,17 +115,26 @@ def make_request(
         raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
     if mode not in get_args(Mode):
         raise UsageError(f"--mode {mode!r}: {nearest(mode, get_args(Mode))}")
-    if compose not in get_args(Compose):
-        raise UsageError(f"--compose {compose!r}: {nearest(compose, get_args(Compose))}")
     if not 0 <= strength <= 10:
         raise UsageError(f"--strength {strength:g}: expected 0 to 10; 1 is the asked label")
     if not 0.5 < confidence < 1:
         raise UsageError(f"--confidence {confidence:g}: expected above 0.5 and below 1")
     if not 1 <= until_reached <= MAX_ATTEMPTS:
         raise UsageError(f"--until-reached {until_reached}: expected 1 to {MAX_ATTEMPTS} draws")
-    request = EditRequest(parsed, samples, seed, mode, strength, confidence, compose, until_reached)  # type: ignore[arg-type]
+    request = EditRequest(parsed, samples, seed, mode, strength, confidence, checked_compose(compose), until_reached)  # type: ignore[arg-type]
     _refuse_combinations(request, labels)
     return request
+
+
+def checked_compose(compose: str) -> Compose:
+    """The way of compositing that a word names.
+
+    Raises:
+        UsageError: an unknown word.
+    """
+    if compose not in get_args(Compose):
+        raise UsageError(f"--compose {compose!r}: {nearest(compose, get_args(Compose))}")
+    return compose  # type: ignore[return-value]
 
 
 def _refuse_combinations(request: EditRequest, labels: LabelSet) -> None:

@@ -5,6 +5,7 @@ in bundles and inside each exported graph, so a change of a field is a change of
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import Annotated, Any, Literal
 
@@ -121,10 +122,18 @@ class LabelSet(Frozen):
         """The label names as spelled in the data."""
         return tuple(label.name for label in self.labels)
 
-    @property
+    @cached_property
     def columns(self) -> tuple[slice, ...]:
         """Per label, its columns of y."""
         return _slices([label.columns for label in self.labels])
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """What each column of y is called: `label`, or `label=class` for each class of a categorical label."""
+        names: list[str] = []
+        for label in self.labels:
+            names += [label.name] if label.kind == "binary" else [f"{label.name}={c}" for c in label.classes]
+        return tuple(names)
 
     @property
     def width(self) -> int:
@@ -167,7 +176,7 @@ class LatentLayout(Frozen):
         """Z, the number of latents."""
         return self.z_c + self.residual
 
-    @property
+    @cached_property
     def slices(self) -> tuple[slice, ...]:
         """Per label, its columns of z."""
         return _slices(self.blocks)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from .images import Picture, to_pil
+from .canvas import one_at_a_time
+from .images import Picture, from_pil, to_pil
 
 CELL, GAP, HEAD = 128, 6, 26
 ROWS, COLUMNS = 12, 8
@@ -22,30 +23,40 @@ def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str)
     columns = max((len(samples) for _, samples in shown), default=0)
     first = GAP + CELL + 2 * GAP
     sheet = Image.new("RGB", (first + columns * (CELL + GAP), HEAD + len(shown) * (CELL + GAP)), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    draw.text((GAP + CELL / 2, HEAD / 2), "original", fill=INK, font=font, anchor="mm")
-    draw.text((first, HEAD / 2), _fitting(draw, title, font, columns * (CELL + GAP)), fill=INK, font=font, anchor="lm")
+    draw = ImageDraw.Draw(sheet)
+    write(draw, "original", (GAP + CELL / 2, HEAD / 2), 13, CELL, "mm")
+    write(draw, title, (first, HEAD / 2), 13, columns * (CELL + GAP), "lm")
     draw.line([(first - 1.5 * GAP, 4), (first - 1.5 * GAP, sheet.height - 4)], fill=RULE)
     for row, (original, samples) in enumerate(shown):
         top = HEAD + row * (CELL + GAP)
-        _paste(sheet, original, GAP, top)
+        paste(sheet, original, GAP, top)
         for column, sample in enumerate(samples):
-            _paste(sheet, sample, first + column * (CELL + GAP), top)
+            paste(sheet, sample, first + column * (CELL + GAP), top)
     return sheet
 
 
-def _paste(sheet: Image.Image, picture: Picture, left: int, top: int) -> None:
-    """A picture in the middle of its cell, its aspect ratio kept, transparent parts over the paper."""
-    image = to_pil(picture).convert("RGBA")
-    factor = CELL / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    small = image.resize(size, Image.Resampling.LANCZOS)
-    sheet.paste(small, (left + (CELL - size[0]) // 2, top + (CELL - size[1]) // 2), small)
+def small(picture: Picture, size: int = CELL) -> Picture:
+    """A picture as a cell shows it, its aspect ratio kept; all that need be in memory of one for a sheet."""
+    factor = size / max(picture.size)
+    fitting = (max(1, round(picture.size[0] * factor)), max(1, round(picture.size[1] * factor)))
+    if picture.size == fitting:
+        return picture
+    with one_at_a_time(picture.size):
+        return from_pil(to_pil(picture).resize(fitting, Image.Resampling.LANCZOS))
 
 
-def _fitting(
-    draw: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float
-) -> str:
+def paste(sheet: Image.Image, picture: Picture, left: int, top: int, size: int = CELL) -> None:
+    """A picture in the middle of its cell, transparent parts over the paper."""
+    image = to_pil(small(picture, size)).convert("RGBA")
+    sheet.paste(image, (left + (size - image.width) // 2, top + (size - image.height) // 2), image)
+
+
+def write(
+    draw: ImageDraw.ImageDraw, text: str, place: tuple[float, float], points: int, width: float, anchor: str
+) -> None:
+    """Text cut to a width; what a font cannot draw must not stop a sheet."""
+    font = ImageFont.load_default(points)
+    text = text.encode("utf-8", "replace").decode("utf-8")
     while len(text) > 1 and draw.textlength(text, font=font) > width:
         text = text[:-2] + "…"
-    return text
+    draw.text(place, text, fill=INK, font=font, anchor=anchor)

@@ -123,13 +123,14 @@ def inside(path: Path, root: Path) -> bool:
 
 
 def replace_file(path: Path, lines: Iterable[bytes]) -> None:
-    """Put a file in the place of another so that, after a power cut too, it is the old one or the new one.
+    """Put a file in its place so that, after a power cut too, the old one is there or the new one.
 
     Raises:
         WriteError: the disk is full or refuses.
     """
     beside = path.with_name(f".{path.name}.new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         beside.unlink(missing_ok=True)
         with beside.open("xb") as file:
             file.writelines(lines)

@@ -14,6 +14,7 @@ from .outcome import outcomes
 from .remote import Place
 from .request import VARY, Asked
 from .schema import LabelSet
+from .screen import facts
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -139,27 +140,23 @@ def _median(histogram: NDArray[np.int64]) -> float:
 
 def summary_table(summary: Summary) -> "Table":
     """The summary for the screen."""
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    rows: list[tuple[str, str]] = []
     failures = f", {summary.failed:,} failed (failures.jsonl)" if summary.failed else ""
     done = f", {summary.skipped:,} done before" if summary.skipped else ""
     ignored = f", {summary.ignored:,} other files passed over" if summary.ignored else ""
-    table.add_row("sources", f"{summary.sources:,}{done}{failures}{ignored}")
-    table.add_row("written", f"{summary.written:,} images, {summary.images_per_second:,.1f} images/s")
-    table.add_row("provider", summary.provider)
+    rows.append(("sources", f"{summary.sources:,}{done}{failures}{ignored}"))
+    rows.append(("written", f"{summary.written:,} images, {summary.images_per_second:,.1f} images/s"))
+    rows.append(("provider", summary.provider))
     for name, share in summary.reached.items():
-        table.add_row("reached", f"{name}: {share:.1%} of {summary.asked[name]:,} outputs classify as asked")
+        rows.append(("reached", f"{name}: {share:.1%} of {summary.asked[name]:,} outputs classify as asked"))
     if len(summary.reached) > 1:
-        table.add_row("", f"all of them at once: {summary.all_reached:.1%}")
+        rows.append(("", f"all of them at once: {summary.all_reached:.1%}"))
     drift = sorted(summary.drift.items(), key=lambda item: -item[1])
     largest = ", ".join(f"{name} {value:.3f}" for name, value in drift[:4])
-    table.add_row("drift", f"median change of other labels: {largest}" if drift else "no other label")
-    table.add_row("pixels", f"changed by {summary.pixel_change:.2f} of 255 on average")
-    table.add_row("control", f"reconstruction alone differs by {summary.control:.2f} of 255 at the model's size")
-    table.add_row("results", printable(str(summary.out)))
+    rows.append(("drift", f"median change of other labels: {largest}" if drift else "no other label"))
+    rows.append(("pixels", f"changed by {summary.pixel_change:.2f} of 255 on average"))
+    rows.append(("control", f"reconstruction alone differs by {summary.control:.2f} of 255 at the model's size"))
+    rows.append(("results", printable(str(summary.out))))
     if summary.sheet:
-        table.add_row("sheet", printable(str(summary.sheet)))
-    return table
+        rows.append(("sheet", printable(str(summary.sheet))))
+    return facts(rows)

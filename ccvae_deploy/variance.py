@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from . import images
 from .errors import UsageError
+from .film import Cell, film_grid
 from .images import Picture
 from .outcome import decided
 from .store import replace_file
+from .stream import chunks
 
 if TYPE_CHECKING:
     from .editor import Editor
@@ -29,8 +31,7 @@ Array = NDArray[np.float32]
 
 GREEN = np.array([0, 255, 0], np.float32)
 ENDINGS = (".png", ".npy", ".safetensors")
-CELL, GAP, CAPTION, COLUMNS = 192, 6, 20, 6
-PAPER, INK = (255, 255, 255), (40, 40, 40)
+CELL, COLUMNS = 192, 6
 
 
 @dataclass(frozen=True)
@@ -88,21 +89,9 @@ def overlay(picture: Picture, shown: Array) -> Picture:
 
 def strip(found: Variance) -> Image.Image:
     """The picture and its overlays with their labels below, up to six in a row."""
-    shown = [("original", found.picture)]
-    shown += [(name, overlay(found.picture, one)) for name, one in zip(found.labels, found.maps, strict=True)]
-    columns, rows = min(len(shown), COLUMNS), -(-len(shown) // COLUMNS)
-    size = (GAP + columns * (CELL + GAP), GAP + rows * (CELL + CAPTION + GAP))
-    sheet = Image.new("RGB", size, PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for i, (name, picture) in enumerate(shown):
-        left, top = GAP + i % COLUMNS * (CELL + GAP), GAP + i // COLUMNS * (CELL + CAPTION + GAP)
-        image = images.to_pil(picture).convert("RGBA")
-        factor = CELL / max(image.size)
-        fitting = max(1, round(image.width * factor)), max(1, round(image.height * factor))
-        small = image.resize(fitting, Image.Resampling.LANCZOS)
-        sheet.paste(small, (left + (CELL - small.width) // 2, top + (CELL - small.height) // 2), small)
-        draw.text((left + CELL / 2, top + CELL + CAPTION / 2), name[:28], fill=INK, font=font, anchor="mm")
-    return sheet
+    cells = [Cell(found.picture, "original")]
+    cells += [Cell(overlay(found.picture, one), name) for name, one in zip(found.labels, found.maps, strict=True)]
+    return film_grid(list(chunks(cells, COLUMNS)), "where draws differ", size=CELL)
 
 
 def encoded_file(found: Variance, ending: str) -> bytes:
@@ -149,6 +138,5 @@ def variance(
         raise UsageError(f"--out {out} is the image itself; give another --out")
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript)
     found = editor.variance(image, labels=labels, samples=samples, seed=seed)
-    out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, [encoded_file(found, out.suffix.lower())])
     return found

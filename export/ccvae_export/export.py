@@ -22,7 +22,7 @@ from ccvae_train.checkpoint import TrainedRun, load_run
 from .choose import choose
 from .model_card import write_card
 from .onnx_graphs import OPSET
-from .parity import EAGER, Graphs, ParityReport, eager_graphs, measure_parity
+from .parity import EAGER, Graphs, ParityReport, ParityRow, eager_graphs, measure_parity
 from .pt2_graphs import load_pt2
 from .quality import Quality, QualityGate
 from .run_images import RunImages, run_images
@@ -137,18 +137,19 @@ def _build(
         def assemble(chosen: Chosen) -> Bundle:
             trial = Path(trials, str(next(number)))
             trial.mkdir()
-            _write_graphs(run, format, chosen, trial)
-            try:
-                return open_written(trial)
-            except BundleError as error:
-                raise ParityError(f"{error}; no bundle was written") from error
+            write_graphs(run, format, chosen, trial)
+            return open_written(trial)
 
-        chosen, quality = choose(options, exact, assemble, gate)
-    manifest = _write_graphs(run, format, chosen, folder)
+        try:
+            chosen, quality = choose(options, exact, assemble, gate)
+        except BundleError as error:
+            raise ParityError(f"{error}; no bundle was written") from error
+    manifest = write_graphs(run, format, chosen, folder)
     return Exported(target, manifest, quality, {graph: one.form for graph, one in chosen.items() if one.form})
 
 
-def _write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) -> Manifest:
+def write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) -> Manifest:
+    """Write graphs and manifest into an empty folder: all that `open_written` needs."""
     files: dict[GraphName, GraphFile] = {}
     for graph, one in chosen.items():
         inputs, outputs = graph_signature(graph, run.labels, run.layout, run.image)
@@ -180,7 +181,7 @@ def _write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path)
 
 def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> ParityReport:
     """Eager torch and all formats against each other, on the CPU and on CUDA where torch and a device are there."""
-    rows = []
+    rows: list[ParityRow] = []
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() and cuda_devices() else [])]:
         suffix = "" if device == "cpu" else " on CUDA"
         bundles = {f"{format}{suffix}": open_written(folder, device) for format, folder in folders.items()}

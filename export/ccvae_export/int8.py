@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 BATCH = 32
+PERCENTILE = 99.999
+"""Of an activation's values: the few beyond it are clipped, and all others get finer steps."""
 OUTPUT_AXIS = {"Gemm": 1, "MatMul": 1, "ConvTranspose": 1, "Conv": 0}
 LARGE = 32_768
 """Float weights of as many numbers or more are stored in 8 bits; below that they would save nothing."""
@@ -34,12 +36,12 @@ def quantise(
 
     Args:
         given: name of the graph's input.
-        calibration: inputs whose smallest and largest activations set the ranges, (N, ...).
+        calibration: inputs whose activations set the ranges, (N, ...).
         operators: the kinds of node to quantise.
         keep: names of nodes that stay in float32.
     """
     import onnx
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with quiet("root", "onnxruntime.quantization"), tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "int8.onnx")
@@ -53,7 +55,12 @@ def quantise(
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"WeightSymmetric": True, "OpTypesToExcludeOutputQuantization": ["Gemm"]},
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={
+                "CalibPercentile": PERCENTILE,
+                "WeightSymmetric": True,
+                "OpTypesToExcludeOutputQuantization": ["Gemm"],
+            },
         )
         quantised = onnx.load(target)
     _sink_dequantisation(quantised.graph)
@@ -74,8 +81,8 @@ def store_weights(model: "ModelProto", large: int = LARGE) -> None:
 
     graph = model.graph
     axes = {node.input[1]: _output_axis(node) for node in graph.node if node.op_type in OUTPUT_AXIS}
-    stored = [one for one in graph.initializer if one.name in axes and one.data_type == 1 and np.prod(one.dims) >= large]
-    for initializer in stored:
+    floats = [one for one in graph.initializer if one.name in axes and one.data_type == 1]
+    for initializer in [one for one in floats if np.prod(one.dims) >= large]:
         name, weight = initializer.name, numpy_helper.to_array(initializer)
         graph.initializer.remove(initializer)
         if weight.ndim > 2:

@@ -190,8 +190,8 @@ def _quality(quality: Quality) -> str:
     return (
         f"{quality.images} images edited by these graphs and by the trained model: pixels differ by "
         f"{quality.mean:.3f} levels of 255 on average, {quality.p999:.0f} at the 99.9th percentile and "
-        f"{quality.worst:.0f} at most, {quality.equal:.3%} of them not at all; {quality.disagreement:.2%} of label decisions and "
-        f"{quality.flips:.2%} of receipts' `reached` differ."
+        f"{quality.worst:.0f} at most, {quality.equal:.3%} of them not at all; "
+        f"{quality.disagreement:.2%} of label decisions and {quality.flips:.2%} of receipts' `reached` differ."
     )
 
 

@@ -128,9 +128,11 @@ def measure_parity(
         inputs = _inputs(run, next(iter(backends.values())), batch)
         results = {name: _results(run, graphs, inputs) for name, graphs in backends.items()}
         for names in combinations(backends, 2):
-            lower = {graph: min((precisions[name][graph] for name in names), key=RANK) for graph in GRAPHS}
+            lower: dict[str, Precision] = {
+                graph: min((precisions[name][graph] for name in names), key=RANK) for graph in GRAPHS
+            }
             for graph in (*GRAPHS, COMPOSED):
-                precision = min(lower.values(), key=RANK) if graph == COMPOSED else lower[graph]
+                precision = lower[graph] if graph in lower else min(lower.values(), key=RANK)
                 pair = results[names[0]][graph], results[names[1]][graph]
                 rows.append(_compare(graph, names, batch, precision, pair))
     place = {graph: position for position, graph in enumerate((*GRAPHS, COMPOSED))}

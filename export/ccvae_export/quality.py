@@ -56,12 +56,12 @@ class Quality:
     @property
     def ok(self) -> bool:
         """Whether every figure is within its limit."""
-        return max(self.strain.values()) <= 1
+        return self.worst_strain <= 1
 
     @property
     def worst_strain(self) -> float:
-        """The largest share of a limit that is used up; a NaN counts as infinite."""
-        return max(np.inf if np.isnan(value) else value for value in self.strain.values())
+        """The largest share of a limit that is used up."""
+        return max(self.strain.values())
 
     def to_json(self) -> dict[str, float | bool]:
         """The figures as `parity.json` holds them."""
@@ -91,14 +91,17 @@ class QualityGate:
         self._reference: _Edits | None = None
 
     def measure(self, candidate: Bundle) -> Quality:
-        """Edit the images with a bundle and compare; the first call edits them with the reference too."""
+        """Edit the images with a bundle and compare; the first call edits them with the reference too.
+
+        Raises:
+            BundleError: a graph gives what is no number, or no image.
+        """
         if self._reference is None:
             reference = Editor(replace(candidate, graphs=dict(self._graphs)))
             self._requests = _requests(reference, reference.encode(self._images).before)
             self._reference = self._edits(reference)
         found, expected = self._edits(Editor(candidate)), self._reference
-        # a broken graph may give infinities and NaN: they count as a difference of the whole range
-        difference = np.nan_to_num(np.abs(found.levels - expected.levels), nan=255.0, posinf=255.0)
+        difference = np.abs(found.levels - expected.levels)
         return Quality(
             images=len(self._images),
             mean=float(difference.mean(dtype=np.float64)),
@@ -116,9 +119,8 @@ class QualityGate:
         for request, rows in self._requests:
             part = Encoded(*(getattr(encoded, one.name)[rows] for one in fields(Encoded)))
             changed = editor.changed(request, part, [str(row) for row in rows])[:, 0]
-            with np.errstate(invalid="ignore"):
-                levels[rows] = np.clip(np.rint(255 * (self._images[rows] + changed - part.decoded)), 0, 255)
-            after = editor.classify(np.nan_to_num(levels[rows]) / np.float32(255))
+            levels[rows] = np.clip(np.rint(255 * (self._images[rows] + changed - part.decoded)), 0, 255)
+            after = editor.classify(levels[rows] / np.float32(255))
             reached[rows] = _reached(editor, request, part.before, after)
         return _Edits(levels, encoded.before, reached)
 

@@ -64,6 +64,7 @@ class LinearTail(nn.Module):
         super().__init__()
         self.encoder = copy.deepcopy(encoder)
         *convolutions, last, relu, flatten = self.encoder.features
+        assert isinstance(last, nn.Conv2d)
         tail = _linear(last.weight.flatten(1), last.bias)
         self.encoder.features = nn.Sequential(*convolutions, flatten, tail, relu)
 
@@ -129,7 +130,7 @@ def equalise(layers: list[nn.Module], inputs: Tensor) -> None:
             peak = x.transpose(0, 1).flatten(1).amax(dim=1)
             scale = (peak / peak.max()).clamp_min(RARE)
             _channels(made, out=True).div_(scale)
-            made.bias.div_(scale)  # type: ignore[union-attr, operator]
+            made.bias.div_(scale)  # type: ignore[operator]
             _channels(used, out=False).mul_(scale)
             x = x / scale.view(-1, *[1] * (x.dim() - 2))
 

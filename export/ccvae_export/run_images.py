@@ -14,7 +14,8 @@ from ccvae_train.datasets.source import open_dataset
 
 Array = NDArray[np.float32]
 
-CALIBRATION, JUDGED = 512, 256
+CALIBRATION, JUDGED, FEWEST = 512, 1024, 256
+"""How many are calibrated on and judged by; where fewer than `FEWEST` validate, training images make up the number."""
 UNSEEN = 2028
 """A seed of portraits that training and validation do not use."""
 
@@ -55,6 +56,8 @@ def run_images(run: TrainedRun, *, required: bool) -> RunImages:
             return RunImages(_generated(run, CALIBRATION), _generated(run, JUDGED), "generated images")
         raise DataError(f"8 bits are calibrated on the run's own images, which are not there: {error}") from error
     trained, unseen = data.train.images[:CALIBRATION], data.valid.images[:JUDGED]
+    if len(unseen) < FEWEST:
+        unseen = np.concatenate([unseen, data.train.images[::-1][: FEWEST - len(unseen)]])
     return RunImages(_inputs(trained, run.image), _inputs(unseen, run.image), f"validation images of {source}")
 
 

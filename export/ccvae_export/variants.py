@@ -45,7 +45,7 @@ def refuse_combination(format: str, precision: str) -> None:
     known = (*reversed(PRECISIONS["onnx"]), "auto")
     if precision not in known:
         raise UsageError(f"--precision {precision!r}: {nearest(precision, known)}")
-    if precision not in (*PRECISIONS[format], "auto"):  # type: ignore[index]
+    if precision not in (*PRECISIONS[format], "auto"):
         raise UsageError(f"--precision {precision} with --format {format}: only ONNX has it; use --format onnx")
 
 
@@ -107,7 +107,7 @@ def _int8_decoder(run: TrainedRun, calibration: Array, upsampled: tuple[int, ...
     from .int8 import quantise
 
     inputs, outputs = graph_signature("decoder", run.labels, run.layout, run.image)
-    z = _latents(run, calibration)
+    z = latents(run, calibration)
     decoder: Decoder = copy.deepcopy(run.model.decoder)
     equalise(list(decoder.layers), torch.from_numpy(z))
     model = onnx_model(fast_decoder(decoder, upsampled), "decoder", inputs, outputs)
@@ -118,7 +118,7 @@ def _int8_decoder(run: TrainedRun, calibration: Array, upsampled: tuple[int, ...
 
 
 @torch.inference_mode()
-def _latents(run: TrainedRun, images: Array) -> Array:
+def latents(run: TrainedRun, images: Array) -> Array:
     """What a decoder is given in use: posterior means, also with every label at the prior's mean of its other value."""
     z, _ = run.model.encoder(torch.from_numpy(images))
     moved = z.clone()

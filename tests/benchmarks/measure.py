@@ -2,24 +2,18 @@
 
     python tests/benchmarks/measure.py BUNDLE
 
-on a bundle that was trained on portraits. Prints two tables; what is compared is compared in this one run. Needs Linux.
+on a bundle that was trained on portraits. Prints what editing each label does; `edit_speed.py` measures how fast it is.
 """
 
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from ccvae_deploy import Editor
 from ccvae_deploy.images import from_array, network_input
-from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.request import make_request
 from ccvae_train.datasets.portraits import LABELS, draw_factors, masks, render
 
@@ -63,64 +57,8 @@ def edits_by_label(editor: Editor, count: int = 200, samples: int = 4) -> Table:
     return table
 
 
-def made_photographs(folder: Path, count: int) -> Path:
-    """JPEGs of 178x218, the size of CelebA's."""
-    folder.mkdir()
-    for i in range(count):
-        image = Image.fromarray(render(draw_factors(1, i), 128))
-        image.resize((178, 218), Image.Resampling.BICUBIC).save(folder / f"{i:05d}.jpg", quality=92)
-    return folder
-
-
-def folder_rate(bundle: Path, images: Path, out: Path) -> float:
-    """Outputs per second of `edit` with 8 samples, all in."""
-    return edit_folder([images], bundle=bundle, out=out, set=["smiling=1"], samples=8).images_per_second
-
-
-def loop_rate(editor: Editor, images: Path, out: Path) -> float:
-    """Outputs per second of the same edits one image after the other, as a plain script would."""
-    out.mkdir()
-    began, written = time.perf_counter(), 0
-    for path in sorted(images.iterdir()):
-        for k, image in enumerate(editor.edit(path, smiling=1, samples=8).images):
-            image.save(out / f"{path.stem}-{k}.jpg", quality=95, subsampling=0)
-            written += 1
-    return written / (time.perf_counter() - began)
-
-
-def command(bundle: Path, images: Path, out: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of the command in a process of its own."""
-    script = (
-        "import sys\nfrom ccvae_deploy.cli import app\n"
-        "try: app(sys.argv[1:])\n"
-        # not getrusage: a child's figure there begins with its parent's
-        "finally: print('peak', open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
-    )
-    arguments = ["edit", images, "--set", "smiling=1", "--samples", "8", "--bundle", bundle, "--out", out]
-    began = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, check=True
-    )
-    return time.perf_counter() - began, int(done.stdout.split("peak")[1]) / 1024
-
-
-def speed(bundle: Path, editor: Editor, folder: Path) -> Table:
-    """Rates of three interleaved runs, cold start, and peak memory at two sizes."""
-    many, few, one = (made_photographs(folder / str(count), count) for count in (1000, 100, 1))
-    pairs = [(folder_rate(bundle, few, folder / f"f{i}"), loop_rate(editor, few, folder / f"l{i}")) for i in range(3)]
-    ours, plain = (statistics.median(rates) for rates in zip(*pairs, strict=True))
-    cold = statistics.median(command(bundle, one, folder / f"c{i}")[0] for i in range(3))
-    table = Table(title="178x218 JPEG, 8 samples per image, receipts included", title_justify="left", show_header=False)
-    table.add_row("edit, a folder", f"{ours:,.0f} images/s")
-    table.add_row("Editor.edit, one image after the other", f"{plain:,.0f} images/s ({ours / plain:.1f}x)")
-    table.add_row("one image from a cold start", f"{cold:.2f} s")
-    table.add_row("peak memory, 800 outputs", f"{command(bundle, few, folder / 'm1')[1]:,.0f} MiB")
-    table.add_row("peak memory, 8,000 outputs", f"{command(bundle, many, folder / 'm2')[1]:,.0f} MiB")
-    return table
-
-
 def main(bundle: Path) -> None:
-    """Print both tables."""
+    """Print the table."""
     editor = Editor.open(bundle)
     console = Console(width=80, highlight=False)
     figures = editor.bundle.manifest.provenance["validation"]
@@ -129,8 +67,6 @@ def main(bundle: Path) -> None:
         f"balanced {figures['balanced_accuracy']:.4f}, L1 {figures['l1']:.4f}; {editor.bundle.provider_note}"
     )
     console.print(edits_by_label(editor))
-    with tempfile.TemporaryDirectory() as folder:
-        console.print(speed(bundle, editor, Path(folder)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from ccvae_deploy.bundle import MANIFEST
+from ccvae_deploy.bundle import MANIFEST, Bundle
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.schema import (
@@ -158,6 +158,58 @@ def priorless_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 def editor(tiny_bundle: Path) -> Editor:
     """An editor over the valid bundle."""
     return Editor.open(tiny_bundle, provider="cpu")
+
+
+@pytest.fixture(scope="session")
+def categorical_editor() -> Editor:
+    """An editor over graphs that are Python functions: `Hair` with five classes and two latents, `Hat` with one.
+
+    The mean of Hair's class k is (cos 72k, sin 72k) * 4, its scale 0.5; an image's first three channels of the corner
+    pixel are z of Hair and Hat over 10, plus 0.5.
+    """
+    labels = LabelSet(
+        labels=(Label(name="Hair", kind="categorical", classes=("a", "b", "c", "d", "e"), dims=2), Label(name="Hat"))
+    )
+    layout = LatentLayout(blocks=(2, 1), residual=1)
+    turns = 2 * np.pi * np.arange(5) / 5
+    means = np.stack([4 * np.cos(turns), 4 * np.sin(turns)], axis=1).astype(np.float32)
+
+    def encode(image):
+        z = np.concatenate([image[:, :, 0, 0], image[:, :1, 1, 1]], axis=1) * 10 - 5
+        return z, np.full_like(z, 0.1)
+
+    def decode(z):
+        image = np.full((len(z), 3, 32, 32), 0.5, np.float32)
+        image[:, :, :, :] = np.clip((z[:, :3] + 5) / 10, 0, 1)[:, :, None, None]
+        return (image,)
+
+    def prior(y):
+        loc = np.concatenate([y[:, :5] @ means, y[:, 5:] * 4 - 2], axis=1)
+        return loc, np.full_like(loc, 0.5)
+
+    graphs = {
+        "encoder": encode,
+        "decoder": decode,
+        "classifier": lambda z_c: (np.concatenate([z_c[:, :2] @ means.T, 2 * z_c[:, 2:]], axis=1),),
+        "conditional_prior": prior,
+    }
+    files = {}
+    for name in GRAPHS:
+        inputs, outputs = graph_signature(name, labels, layout, IMAGE)
+        files[name] = GraphFile(
+            file=f"{name}.onnx", sha256="0" * 64, bytes=1, format="onnx", inputs=inputs, outputs=outputs
+        )
+    manifest = Manifest(
+        model=ModelSpec(),
+        labels=labels,
+        layout=layout,
+        image=IMAGE,
+        label_prior=(0.2, 0.2, 0.2, 0.2, 0.2, 0.5),
+        latent_range=LatentRange(low=(-5.0,) * 4, high=(5.0,) * 4),
+        files=files,
+        provenance={},
+    )
+    return Editor(Bundle(manifest, "0" * 64, "none", "python functions", graphs))
 
 
 @pytest.fixture

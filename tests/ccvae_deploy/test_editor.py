@@ -7,11 +7,15 @@ import pytest
 from PIL import Image
 
 from ccvae_deploy import Editor
+from ccvae_deploy.classify import classify_sources
 from ccvae_deploy.editor import Encoded
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
+from ccvae_deploy.folder import scan
+from ccvae_deploy.generate import generate_folder
 from ccvae_deploy.images import from_pil, network_input
 from ccvae_deploy.request import make_request
 from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.swap_folder import swap_folder
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +148,34 @@ def test_what_is_no_image(editor: Editor, tmp_path: Path) -> None:
         editor.edit(tmp_path / "absent.png", smiling=1)
     with pytest.raises(ImageError, match="expected uint8"):
         editor.edit(np.zeros((4, 4, 3)), smiling=1)
+
+
+def test_one_image_is_labelled_as_in_a_folder(pictures, editor: Editor) -> None:
+    source = scan([pictures / "a.png"]).sources
+    for samples in (None, 20):
+        (row,) = classify_sources(editor, source, samples=samples, seed=2)
+        assert editor.label(pictures / "a.png", samples=samples, seed=2) == row
+
+
+def test_generated_images_are_those_of_the_command(editor: Editor, tiny_bundle, tmp_path) -> None:
+    generate_folder(bundle=tiny_bundle, count=3, set=["smiling=1"], out=tmp_path / "g", seed=4)
+    made = editor.generate(3, smiling=1, seed=4)
+    for n, image in enumerate(made):
+        with Image.open(tmp_path / "g" / f"{n:06d}__smiling=1__00.png") as written:
+            np.testing.assert_array_equal(np.asarray(image), np.asarray(written))
+
+
+def test_a_swapped_image_is_that_of_the_command(pictures, editor: Editor, tiny_bundle, tmp_path) -> None:
+    reference = Image.new("RGB", (30, 30), (230, 230, 230))
+    reference.save(tmp_path / "r.png")
+    given = {"bundle": tiny_bundle, "from_": tmp_path / "r.png", "labels": ["young", "smiling"], "out": tmp_path / "s"}
+    swap_folder([pictures / "a.png"], **given, sheet=False)
+    with Image.open(tmp_path / "s" / "a__smiling,young=r__00.png") as written:
+        swapped = editor.swap(pictures / "a.png", reference, ["smiling", "young"])
+        np.testing.assert_array_equal(np.asarray(swapped), np.asarray(written))
+
+
+def test_a_walk_from_an_array(editor: Editor) -> None:
+    found = editor.walk(np.full((20, 30, 3), 128, np.uint8), ["smiling"], steps=3)
+    assert found.z.shape == (1, 3, 8)
+    assert found.cells[0][0].picture.size == (30, 20)

@@ -19,8 +19,8 @@ TOLERANCES = {"fp32": 1e-5, "fp16": 5e-3, "int8": 2e-2}
 """Other processors round otherwise; a step of an int8 image is about 4e-3."""
 
 
-def test_both_formats_of_version_1_are_there() -> None:
-    assert {"v1-onnx-fp32", "v1-torchscript-fp32"} <= set(BUNDLES)
+def test_every_form_of_version_1_is_there() -> None:
+    assert {"v1-onnx-fp32", "v1-onnx-fp16", "v1-onnx-int8", "v1-torchscript-fp32"} <= set(BUNDLES)
     assert sum(path.stat().st_size for path in GOLDEN.rglob("*") if path.is_file()) < 300 << 10
 
 

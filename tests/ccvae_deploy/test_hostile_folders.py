@@ -179,13 +179,16 @@ def test_locks_are_not_inherited(tmp_path) -> None:
     with settings as ledger:
         handles = [ledger._journal.fileno(), ledger._lock._handle]
         assert not any(map(os.get_inheritable, handles))
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+        program = "import time; print(flush=True); time.sleep(60)"
+        child = subprocess.Popen([sys.executable, "-c", program], close_fds=False, stdout=subprocess.PIPE)
+        # until it has become another program, the child has all that this one has
+        child.stdout.readline()
     try:
         with settle_nothing(tmp_path):
             pass
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 def settle_nothing(folder: Path) -> Ledger:

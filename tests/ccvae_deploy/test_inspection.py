@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ccvae_deploy.cli import app
 from ccvae_deploy.errors import BundleError
-from ccvae_deploy.inspection import inspect, read_parity
+from ccvae_deploy.inspection import inspect, read_measurements
 
 
 def invoke(*arguments: object):
@@ -57,7 +57,7 @@ def test_a_bundle_says_everything_within_80_columns(own_bundle: Path) -> None:
         "Wearing_Hat 0.200 1",
         "Young 0.700 2 0.875 0.75",
         "image (N, 3, 32, 32) -> z_loc (N, 8), z_scale (N, 8)",
-        "decoder CPU 1, 17 2e-05 0.0001 float yes",
+        "decoder eager torch, CPU 2e-05 0.0001 float yes",
         "data portraits",
         "validation.l1 0.048",
     ):
@@ -119,7 +119,7 @@ def test_graphs_that_are_code_are_not_loaded(own_bundle: Path, format: str, endi
 @pytest.mark.parametrize("option", [[], ["--json"]])
 def test_names_from_strangers_cannot_drive_the_terminal(own_bundle: Path, option: list[str]) -> None:
     hostile = "\x1b]0;owned\x07[bold red]x[/] \u202e\x9b2J:smile:\nopens yes\x7f"
-    name = "Smi\x9bling\u202e [red]"
+    name = "Smiling [red]:smile:"
 
     def change(content):
         content["provenance"] = {hostile: hostile, "data": hostile, "validation": {"by_label": {name: hostile}}}
@@ -130,7 +130,7 @@ def test_names_from_strangers_cannot_drive_the_terminal(own_bundle: Path, option
     assert result.exit_code == 0, result.stderr
     assert all(line.isprintable() for line in result.stdout.splitlines())
     if not option:
-        assert r"Smi\x9bling\u202e [red]" in result.stdout
+        assert name in result.stdout
         assert ":smile:" in result.stdout
         assert max(map(len, result.stdout.splitlines())) <= 80
 
@@ -157,7 +157,7 @@ def test_odd_provenance_is_shown_as_far_as_it_goes(own_bundle: Path) -> None:
 )
 def test_a_parity_report_that_is_none_is_passed_over(own_bundle: Path, content: str) -> None:
     (own_bundle / "parity.json").write_text(content)
-    assert read_parity(own_bundle) is None
+    assert read_measurements(own_bundle)[0] is None
     assert inspect(own_bundle).problem is None
 
 
@@ -168,12 +168,12 @@ def test_parity_is_summed_up_by_its_worst_row(own_bundle: Path, tmp_path: Path) 
         parity_row(backend="torch cpu", max_abs=0.0),
     ]
     (own_bundle / "parity.json").write_text(json.dumps({"rows": rows}))
-    first, second = read_parity(own_bundle)
+    first, second = read_measurements(own_bundle)[0]
     assert (first.batches, first.worst.batch, first.ok) == ((1, 2), 2, False)
     assert (second.backend, second.worst.max_abs, second.ok) == ("torch cpu", 0.0, True)
     (own_bundle / "parity.json").rename(tmp_path / "elsewhere.json")
     (own_bundle / "parity.json").symlink_to(tmp_path / "elsewhere.json")
-    assert read_parity(own_bundle) is None
+    assert read_measurements(own_bundle)[0] is None
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_receipts_are_in_the_order_of_sources_whatever_the_order_of_work(tmp_pat
         ledger.finish()
     found = rows(tmp_path / "receipts.jsonl")
     assert [(row["source"], row["sample"]) for row in found] == [(s, k) for s in "abc" for k in range(2)]
-    assert list(found[0])[:6] == ["source", "source_sha256", "output", "output_bytes", "output_sha256", "sample"]
+    assert list(found[0])[:5] == ["source", "source_sha256", "output", "output_bytes", "output_sha256"]
     assert found[0]["before"] == {"Smiling": 0.123457}
     assert rows(tmp_path / "failures.jsonl") == [{"source": "d", "error": "ImageError", "reason": "empty file"}]
     assert not (tmp_path / ".journal.jsonl").exists()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ccvae_deploy.outcome import decided, outcomes
+from ccvae_deploy.outcome import decided, drift, outcome, outcomes, state
 from ccvae_deploy.request import make_request
 from ccvae_deploy.schema import Label, LabelSet
 
@@ -36,3 +36,16 @@ def test_a_varied_label_reaches_by_staying() -> None:
     assert [one.reached for one in stayed.values()] == [True, True]
     assert [one.reached for one in left.values()] == [False, False]
     assert [round(one.probability, 4) for one in left.values()] == [0.4, 0.2]
+
+
+def test_a_state_is_reached_by_what_has_it() -> None:
+    assert [state(LABELS, i, BEFORE) for i in (0, 1)] == [1, 0]
+    assert all(outcome(LABELS, i, state(LABELS, i, BEFORE), BEFORE).reached for i in (0, 1))
+    assert not outcome(LABELS, 1, 2, BEFORE).reached
+
+
+def test_drift_is_the_mean_change_of_what_was_not_asked() -> None:
+    after = np.float32([0.2, 0.4, 0.0, 0.6])
+    assert round(drift(LABELS, [0], BEFORE, after), 4) == 0.2
+    assert round(drift(LABELS, [1], BEFORE, after), 4) == 0.6
+    assert drift(LABELS, [0, 1], BEFORE, after) == 0

@@ -3,6 +3,7 @@
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -195,6 +196,21 @@ def test_refusals(cluster, many, tmp_path, run) -> None:
         run(tmp_path / "out", many, engine="ray", workers=200)
     with pytest.raises(UsageError, match="--engine 'rya': did you mean ray"):
         run(tmp_path / "out", many, engine="rya")
+    with pytest.raises(UsageError, match="--latents with --engine ray"):
+        run(tmp_path / "out", many, engine="ray", latents=tmp_path / "latents.safetensors")
+
+
+def test_a_cluster_that_has_ended_without_a_word_is_not_waited_for(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert ray_engine._address() == "local"
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "ray/ray_current_cluster").write_text(f"127.0.0.1:{server.getsockname()[1]}")
+        assert ray_engine._address() == "auto"
+    assert ray_engine._address() == "local"
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert ray_engine._address() == "auto"
 
 
 def test_actors_share_out_what_there_is() -> None:

@@ -269,6 +269,15 @@ def test_what_means_something_in_a_url_is_a_name_like_any_other(memory, pictures
     assert stored(f"{memory}/out") == tree(tmp_path / "local")
 
 
+def test_a_report_is_for_local_folders(memory, pictures, go, tmp_path) -> None:
+    with pytest.raises(UsageError, match="--report writes into folders of this machine only"):
+        go(pictures, f"{memory}/out", report=True)
+    go(upload(pictures, f"{memory}/imgs"), tmp_path / "down", report=True)
+    go(pictures, tmp_path / "local", report=True)
+    pages = [(tmp_path / name / "report.html").read_text().count("data:image") for name in ("down", "local")]
+    assert pages[0] == pages[1] > 1
+
+
 def test_names_that_no_store_takes_are_failures(memory, tmp_path) -> None:
     store = remote_store.RemoteStore(Remote(memory))
     with pytest.raises(ImageError, match="not UTF-8"):

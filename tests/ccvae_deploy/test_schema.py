@@ -37,6 +37,7 @@ LABELS = LabelSet(
 
 def test_columns_follow_the_kinds() -> None:
     assert LABELS.columns == (slice(0, 1), slice(1, 4), slice(4, 5))
+    assert len(LABELS.column_names) == LABELS.width
     assert LABELS.width == 5
 
 

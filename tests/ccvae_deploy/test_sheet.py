@@ -1,9 +1,10 @@
 """Contact sheets: what stands where, and the same bytes every time."""
 
 import numpy as np
+import pytest
 
 from ccvae_deploy.images import from_array
-from ccvae_deploy.sheet import CELL, GAP, HEAD, contact_sheet
+from ccvae_deploy.sheet import CELL, GAP, HEAD, contact_sheet, small
 
 
 def plain(colour: tuple[int, int, int], width: int = 60, height: int = 60):
@@ -33,3 +34,25 @@ def test_at_most_twelve_rows_of_eight() -> None:
     sheet = contact_sheet([(one, [one] * 20)] * 40, title)
     assert sheet.size == (3 * GAP + CELL + 8 * (CELL + GAP), HEAD + 12 * (CELL + GAP))
     assert sheet.tobytes() == contact_sheet([(one, [one] * 8)] * 12, title).tobytes()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 900), (3000, 1), (700, 20), (127, 128)])
+def test_odd_sizes_stay_within_their_cells(width: int, height: int) -> None:
+    one = small(plain((10, 20, 30), width, height))
+    assert max(one.size) == CELL
+    assert min(one.size) == max(1, round(min(width, height) * CELL / max(width, height)))
+    assert small(one) is one
+    sheet = np.asarray(contact_sheet([(plain((10, 20, 30), width, height), [one])], "x"))
+    cell = sheet[HEAD : HEAD + CELL, GAP : GAP + CELL]
+    assert (cell[CELL // 2, CELL // 2] == (10, 20, 30)).all() or min(one.size) == 1
+    outside = sheet[HEAD : HEAD + CELL, GAP + CELL : GAP + CELL + GAP // 2]
+    assert (outside == 255).all()
+
+
+def test_grey_and_transparent_pictures_lie_on_the_paper() -> None:
+    grey = from_array(np.full((50, 50), 77, np.uint8))
+    clear = from_array(np.dstack([np.full((50, 50, 3), 9, np.uint8), np.zeros((50, 50), np.uint8)]))
+    sheet = np.asarray(contact_sheet([(grey, [clear])], "x"))
+    middle = HEAD + CELL // 2
+    assert sheet[middle, GAP + CELL // 2].tolist() == [77, 77, 77]
+    assert sheet[middle, 3 * GAP + CELL + CELL // 2].tolist() == [255, 255, 255]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout, LatentRange, ModelSpec
+from ccvae_export import quality, run_images
 from ccvae_export.export import export_run
 from ccvae_train.checkpoint import RunState, save_checkpoint
 from ccvae_train.config import TrainConfig
@@ -39,6 +40,15 @@ def write_run(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def few_images():
+    """Exports of the suite calibrate on few images and are judged by as few as the gate allows."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_images, "CALIBRATION", 64)
+        patch.setattr(run_images, "JUDGED", run_images.FEWEST)
+        yield
+
+
 @pytest.fixture(scope="session")
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 32x32 RGB images with three labels, one of two latents."""
@@ -49,6 +59,29 @@ def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def onnx_bundle(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its ONNX bundle; do not change it."""
     return export_run(made_run, "onnx", tmp_path_factory.mktemp("out") / "bundle").bundle
+
+
+@pytest.fixture(scope="session")
+def fp16_bundle(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its ONNX bundle in float16; do not change it."""
+    return export_run(made_run, "onnx", tmp_path_factory.mktemp("out") / "bundle", precision="fp16").bundle
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its ONNX bundle in 8 bits, whatever the gate says of random weights; do not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quality, "MEAN_LEVELS", 50.0)
+        patch.setattr(quality, "P999_LEVELS", 50.0)
+        patch.setattr(quality, "FLIPS", 1.0)
+        patch.setattr(quality, "DISAGREEMENT", 1.0)
+        return export_run(made_run, "onnx", tmp_path_factory.mktemp("out") / "bundle", precision="int8").bundle
+
+
+@pytest.fixture(scope="session")
+def pt2_bundle(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its .pt2 bundle; do not change it."""
+    return export_run(made_run, "pt2", tmp_path_factory.mktemp("out") / "bundle").bundle
 
 
 @pytest.fixture(scope="session")

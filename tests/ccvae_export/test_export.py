@@ -1,7 +1,9 @@
 """Export: the bundle computes what the model computes, says what it is, and a broken one is never left behind."""
 
 import io
+import itertools
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -19,17 +21,19 @@ from ccvae_deploy import Editor
 from ccvae_deploy.bundle import open_bundle
 from ccvae_deploy.errors import ParityError, RunError, UsageError
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_export import export
-from ccvae_export.export import export_run
-from ccvae_export.parity import BATCHES, ParityRow, measure_parity
+from ccvae_export import variants
+from ccvae_export.export import export_run, open_written
+from ccvae_export.parity import BATCHES
+from ccvae_export.pt2_graphs import pt2_bytes
 from ccvae_train.checkpoint import load_run
 
 GRAPHS = ("encoder", "decoder", "classifier", "conditional_prior")
+NETWORKS = dict(zip(GRAPHS, ("Encoder", "Decoder", "Classifier", "ConditionalPrior"), strict=True))
 
 
-@pytest.mark.parametrize("bundle", ["onnx_bundle", "torchscript_bundle"])
+@pytest.mark.parametrize("bundle", ["onnx_bundle", "torchscript_bundle", "pt2_bundle"])
 def test_graphs_agree_with_the_model_at_every_batch(made_run: Path, bundle: str, request) -> None:
-    run, opened = load_run(made_run), open_bundle(request.getfixturevalue(bundle), allow_torchscript=True)
+    run, opened = load_run(made_run), open_written(request.getfixturevalue(bundle))
     for batch in (1, 2, 3, 17, 64):
         image = np.random.default_rng(batch).random((batch, 3, 32, 32), dtype=np.float32)
         with torch.inference_mode():
@@ -68,17 +72,6 @@ def test_convolutions_give_the_same_bytes_for_any_batch_size_and_workers(onnx_bu
     assert found[0] == found[1] == found[2]
 
 
-def test_parity_report_is_written_and_fits_the_screen(made_run: Path, onnx_bundle: Path) -> None:
-    rows = json.loads((onnx_bundle / "parity.json").read_text())
-    expected = {(graph, batch) for graph in (*GRAPHS, "composed edit") for batch in BATCHES}
-    assert {(row["graph"], row["batch"]) for row in rows} == expected
-    assert all(row["ok"] and row["max_abs"] <= row["tolerance"] for row in rows)
-    report = measure_parity(load_run(made_run), open_bundle(onnx_bundle, provider="cpu"))
-    console = Console(width=80, record=True, file=io.StringIO())
-    console.print(report.table())
-    assert max(map(len, console.export_text().splitlines())) <= 80
-
-
 class Skewed(nn.Module):
     """A network that was exported wrongly."""
 
@@ -88,45 +81,69 @@ class Skewed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
         found = self.network(x)
-        return (found[0] + self.by, *found[1:]) if isinstance(found, tuple) else found * (1 + self.by)
+        return (found[0] + self.by, *found[1:]) if isinstance(found, tuple) else found * (1 - self.by)
 
 
-@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+@pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_a_broken_graph_is_refused_by_name_and_leaves_nothing(made_run, tmp_path, monkeypatch, format, graph) -> None:
-    convert, ending = export.FORMATS[format]
+    whole = variants.fast
 
-    def breaking(module, name, *rest):
-        return convert(Skewed(module, 0.01) if name == graph else module, name, *rest)
+    def breaking(network: nn.Module) -> nn.Module:
+        return Skewed(whole(network), 0.003) if type(network).__name__ == NETWORKS[graph] else whole(network)
 
-    monkeypatch.setitem(export.FORMATS, format, (breaking, ending))
-    message = f"{graph} at batch 1 differs from the model by .* no bundle was written"
+    monkeypatch.setattr(variants, "fast", breaking)
+    message = f"{graph} in {format} at batch 1 differs from eager torch by .* no bundle was written"
     with pytest.raises(ParityError, match=message) as caught:
         export_run(made_run, format, tmp_path / "bundle")
     assert caught.value.exit_code == 1
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("found", [float("nan"), float("inf"), 1.1])
-def test_what_is_a_difference(made_run: Path, onnx_bundle: Path, monkeypatch, found: float) -> None:
-    opened = open_bundle(onnx_bundle, provider="cpu")
-    decode = opened.graphs["decoder"]
-
-    def spoiled(z):
-        (image,) = decode(z)
-        image[-1, 0, 0, 0] = found
-        return (image,)
-
-    monkeypatch.setitem(opened.graphs, "decoder", spoiled)
-    report = measure_parity(load_run(made_run), opened)
-    assert [row.ok for row in report.rows if row.graph == "decoder"] == [False] * len(BATCHES)
-    with pytest.raises(ParityError, match="decoder at batch 1"):
-        report.require()
+def test_a_graph_that_gives_no_numbers_is_refused(made_run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(variants, "fast", lambda network: Skewed(network, float("nan")))
+    with pytest.raises(ParityError, match="no bundle was written") as caught:
+        export_run(made_run, "onnx", tmp_path / "bundle")
+    assert caught.value.exit_code == 1
+    assert not any(tmp_path.iterdir())
 
 
-def test_a_row_holds_up_to_its_tolerance() -> None:
-    assert ParityRow("decoder", "cpu", 1, "float", 1e-4, 0.0, 1e-4).ok
-    assert not ParityRow("decoder", "cpu", 1, "float", 1.01e-4, 0.0, 1e-4).ok
+def test_several_formats_come_from_one_export_or_none(made_run: Path, tmp_path: Path, monkeypatch) -> None:
+    run = Path(shutil.copytree(made_run, tmp_path / "run"))
+    report = export_run(run, ["onnx", "torchscript", "pt2"])
+    assert [one.bundle.name for one in report.exported] == ["bundle-onnx", "bundle-torchscript", "bundle-pt2"]
+    rows = json.loads((run / "bundle-pt2" / "parity.json").read_text())["rows"]
+    names = ("eager torch", "onnx", "torchscript", "pt2")
+    pairs = set(itertools.combinations(names, 2))
+    expected = {(graph, *pair, batch) for graph in (*GRAPHS, "composed edit") for pair in pairs for batch in BATCHES}
+    assert {(row["graph"], row["reference"], row["backend"], row["batch"]) for row in rows} == expected
+    assert BATCHES == (1, 2, 3, 17, 64)
+    assert all(row["ok"] and row["max_abs"] <= row["tolerance"] for row in rows)
+    before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+    monkeypatch.setattr(variants, "pt2_bytes", lambda network, *rest: pt2_bytes(Skewed(network, 0.003), *rest))
+    with pytest.raises(ParityError, match="pt2"):
+        export_run(run, ["onnx", "pt2"])
+    assert {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()} == before
+
+
+def test_what_cannot_be_exported_is_refused_before_work(made_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="only ONNX has it; use --format onnx"):
+        export_run(made_run, "pt2", tmp_path / "b", precision="int8")
+    with pytest.raises(UsageError, match="did you mean fp16"):
+        export_run(made_run, "onnx", tmp_path / "b", precision="fp61")
+    with pytest.raises(UsageError, match="it names one bundle"):
+        export_run(made_run, ["onnx", "pt2"], tmp_path / "b")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_report_fits_the_screen(made_run: Path, tmp_path: Path) -> None:
+    report = export_run(made_run, "torchscript", tmp_path / "bundle", precision="auto")
+    assert report.exported[0].manifest.files["encoder"].precision == "fp16"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(report.table())
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "quality gate" in text
 
 
 def test_export_is_deterministic_and_replaces_its_own_bundle(made_run: Path, onnx_bundle: Path, tmp_path: Path) -> None:
@@ -181,7 +198,7 @@ def test_unknown_format_and_missing_run(made_run: Path, tmp_path: Path) -> None:
         export_run(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+@pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])
 def test_the_command_prints_the_table_and_no_warning(made_run: Path, tmp_path: Path, format: str) -> None:
     command = [sys.executable, "-c", "from ccvae_deploy.cli import app; app()", "export", made_run, "--format", format]
     done = subprocess.run([*command, "--out", tmp_path / "b"], capture_output=True, text=True, cwd=tmp_path)

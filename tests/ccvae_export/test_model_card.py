@@ -14,14 +14,17 @@ from ccvae_export.data_terms import data_terms
 from ccvae_export.front_matter import front_matter
 from ccvae_export.model_card import write_card
 from ccvae_export.parity import ParityReport, ParityRow
+from ccvae_export.quality import Quality
 
 PARITY = ParityReport(
     (
-        ParityRow("decoder", "cpu", 1, "float", 1e-6, 1e-7, 1e-4),
-        ParityRow("decoder", "cpu", 17, "float", 3e-6, 1e-7, 1e-4),
-        ParityRow("composed edit", "cpu", 1, "levels", 1.0, 0.0, 1.0),
+        ParityRow("decoder", "eager torch", "onnx", 1, "float", 1e-6, 1e-7, 0.1, 1e-4),
+        ParityRow("decoder", "eager torch", "onnx", 17, "float", 3e-6, 1e-7, 0.1, 1e-4),
+        ParityRow("composed edit", "eager torch", "onnx", 1, "levels", 1.0, 0.0, 0.0, None),
     )
 )
+
+QUALITY = Quality(256, mean=0.25, p999=3.0, worst=9.0, equal=0.75, disagreement=0.001, flips=0.004)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +53,7 @@ def test_an_exported_card_has_every_part(onnx_bundle: Path) -> None:
         "Labels",
         "Graphs",
         "Parity with the trained model",
+        "Quality of its edits",
         "Limits",
         "Citation",
     ]
@@ -79,7 +83,7 @@ def test_the_picture_of_portraits_shows_edits_of_portraits_not_trained_on(onnx_b
 @pytest.mark.parametrize("source", ["celeba:/home/anna/faces", "table:/home/anna/x", "something-new"])
 def test_other_data_are_not_shown_and_their_terms_are_stated(opened, tmp_path, monkeypatch, source: str) -> None:
     monkeypatch.setattr(model_card, "edited_portraits", lambda _: pytest.fail("a real image would be shown"))
-    write_card(tmp_path, trained_on(opened.manifest, source), PARITY, opened)
+    write_card(tmp_path, trained_on(opened.manifest, source), PARITY, QUALITY, opened)
     card = (tmp_path / "README.md").read_text()
     assert "![images that the model generated](sheet.png)" in card
     assert "No image of the training data is shown" in card
@@ -99,7 +103,7 @@ def test_the_same_bundle_gives_the_same_bytes(opened, tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        write_card(tmp_path / name, trained_on(opened.manifest, "celeba:x"), PARITY, opened)
+        write_card(tmp_path / name, trained_on(opened.manifest, "celeba:x"), PARITY, QUALITY, opened)
         found.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert found[0] == found[1]
     assert set(found[0]) == {"README.md", "sheet.png"}
@@ -138,27 +142,28 @@ def test_a_torchscript_card_says_that_it_is_code(torchscript_bundle: Path) -> No
     assert (torchscript_bundle / "sheet.png").is_file()
 
 
-def test_graphs_that_the_runtime_does_not_open_have_no_picture(opened, tmp_path: Path) -> None:
-    files = {
-        name: entry.model_copy(update={"format": "pt2", "file": f"{name}.pt2", "opset": None})
-        for name, entry in opened.manifest.files.items()
-    }
-    write_card(tmp_path, opened.manifest.model_copy(update={"files": files}), PARITY)
-    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
-    assert "sheet.png" not in (tmp_path / "README.md").read_text()
+def test_a_card_of_graphs_that_the_runtime_does_not_run_has_a_picture_too(pt2_bundle: Path) -> None:
+    card = (pt2_bundle / "README.md").read_text()
+    assert "(sheet.png)" in card
+    assert (pt2_bundle / "sheet.png").is_file()
 
 
 def test_parity_is_told_by_its_worst_batch(opened) -> None:
-    card = model_card.model_card(opened.manifest, PARITY, pictured=False)
-    assert "| decoder | cpu | 1, 17 | 3e-06 | 0.0001 | float |" in card
-    assert "| composed edit | cpu | 1 | 1 | 1 | levels |" in card
+    card = model_card.model_card(opened.manifest, PARITY, QUALITY, pictured=False)
+    assert "| decoder | eager torch, onnx | 3e-06 | 0.0001 | float |" in card
+    assert "| composed edit | eager torch, onnx | 1 | judged below | levels |" in card
+    assert (
+        "0.250 levels of 255 on average, 3 at the 99.9th percentile and 9 at most, 75.000% of them not at all" in card
+    )
 
 
 def test_names_cannot_break_out_of_their_cell(opened) -> None:
     labels = opened.manifest.labels
     hostile = labels.labels[0].model_copy(update={"name": "a|b<script>`\u202e"})
     renamed = labels.model_copy(update={"labels": (hostile, *labels.labels[1:])})
-    card = model_card.model_card(opened.manifest.model_copy(update={"labels": renamed}), PARITY, pictured=False)
+    card = model_card.model_card(
+        opened.manifest.model_copy(update={"labels": renamed}), PARITY, QUALITY, pictured=False
+    )
     assert r"| a\|b&lt;script>'\u202e |" in card
     assert "<script>" not in card
 

@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ from ccvae_deploy.schema import (
     graph_signature,
 )
 
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
 LABELS = LabelSet(
     labels=(
         Label(name="Smiling"),
@@ -45,6 +49,7 @@ LABELS = LabelSet(
 LAYOUT = LatentLayout(blocks=(1, 2, 1), residual=6)
 WIDTHS = (6, 8, 8)
 FLAT = WIDTHS[-1] * 4 * 4
+GREY = ImageSpec(size=32, channels=1)
 
 
 def weight(rng: np.random.Generator, *shape: int) -> NDArray[np.float32]:
@@ -158,6 +163,56 @@ def torchscript_graph(name: str, image: ImageSpec) -> bytes:
     return buffer.getvalue()
 
 
+def fp16_graph(name: str, image: ImageSpec) -> bytes:
+    """The float32 graph with weights and arithmetic in float16."""
+    import onnx
+
+    from ccvae_export.onnx_graphs import in_float16, onnx_bytes
+
+    return onnx_bytes(in_float16(onnx.load_model_from_string(onnx_graph(name, image))), name, "{}")  # type: ignore[arg-type]
+
+
+def int8_graph(name: str, image: ImageSpec) -> bytes:
+    """The same kinds of graph in 8 bits; the decoder's first two layers as convolutions and depth to space."""
+    import onnx
+
+    from ccvae_export.int8 import quantise, store_weights
+    from ccvae_export.onnx_graphs import onnx_bytes
+
+    rng = np.random.default_rng(7)
+    if name == "decoder":
+        model = upsampling_decoder(image)
+        last = [node.name for node in model.graph.node if node.op_type == "DepthToSpace"][-1:]
+        z = rng.standard_normal((64, LAYOUT.size)).astype(np.float32)
+        model = quantise(model, "z", z, ("Conv", "Relu", "DepthToSpace"), last)
+    else:
+        model = onnx.load_model_from_string(onnx_graph(name, image))
+        for number, node in enumerate(model.graph.node):
+            node.name = f"node{number}"
+        if name == "encoder":
+            keep = [model.graph.node[0].name, *(node.name for node in model.graph.node if node.op_type == "Gemm")]
+            images = rng.random((64, image.channels, image.size, image.size), np.float32)
+            model = quantise(model, "image", images, ("Conv", "Relu"), keep)
+        store_weights(model, large=1)
+    return onnx_bytes(model, name, "{}")  # type: ignore[arg-type]
+
+
+def upsampling_decoder(image: ImageSpec) -> "ModelProto":
+    """A narrow decoder in the form that quantises."""
+    import torch
+    from torch import nn
+
+    from ccvae_export.onnx_graphs import onnx_model
+    from ccvae_export.rewrite import Upsample
+
+    torch.manual_seed(7)
+    layers: list[nn.Module] = [nn.Linear(LAYOUT.size, FLAT), nn.ReLU(), nn.Unflatten(1, (WIDTHS[-1], 4, 4))]
+    widths = (*WIDTHS[::-1], image.channels)
+    layers += [Upsample(nn.ConvTranspose2d(widths[i], widths[i + 1], 4, stride=2, padding=1)) for i in range(2)]
+    layers += [nn.ConvTranspose2d(widths[2], widths[3], 4, stride=2, padding=1), nn.Sigmoid()]
+    return onnx_model(nn.Sequential(*layers).eval(), "decoder", *graph_signature("decoder", LABELS, LAYOUT, image))
+
+
 def write(folder: Path, image: ImageSpec, entry: dict[str, object], make: Callable[[str, ImageSpec], bytes]) -> None:
     """The bundle and what its graphs give."""
     folder.mkdir()
@@ -193,7 +248,9 @@ def write(folder: Path, image: ImageSpec, entry: dict[str, object], make: Callab
 
 MAKERS: dict[str, tuple[ImageSpec, dict[str, object], Callable[[str, ImageSpec], bytes]]] = {
     "v1-onnx-fp32": (ImageSpec(size=32), {"format": "onnx", "opset": 18}, onnx_graph),
-    "v1-torchscript-fp32": (ImageSpec(size=32, channels=1), {"format": "torchscript"}, torchscript_graph),
+    "v1-onnx-fp16": (GREY, {"format": "onnx", "precision": "fp16", "opset": 18}, fp16_graph),
+    "v1-onnx-int8": (GREY, {"format": "onnx", "precision": "int8", "opset": 18}, int8_graph),
+    "v1-torchscript-fp32": (GREY, {"format": "torchscript"}, torchscript_graph),
 }
 
 if __name__ == "__main__":

@@ -1,0 +1,162 @@
+"""Label probabilities for files and folders of images. Writes one table, nothing else."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from .editor import Array, Editor
+from .errors import UsageError
+from .folder import Source, scan
+from .images import Picture, network_input
+from .label_table import LabelTable, Row, refuse_table
+from .noise import latent_noise
+from .progress import progress
+from .receipts import Failure
+from .stream import Seen, chunks, read_ahead, refuse_speed, see, stack
+
+MAX_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a run of `classify` came to.
+
+    Attributes:
+        sources: images found, `failed` of which could not be read; `ignored` files are no images.
+    """
+
+    out: Path | None
+    provider: str
+    sources: int
+    failed: int
+    ignored: int
+    seconds: float
+
+
+def classify_folder(
+    images: Sequence[Path],
+    *,
+    bundle: Path,
+    out: Path | BinaryIO,
+    samples: int | None = None,
+    seed: int = 0,
+    provider: str = "auto",
+    batch_size: int = 16,
+    workers: int | None = None,
+    overwrite: bool = False,
+    allow_torchscript: bool = False,
+) -> Classified:
+    """Write the label probabilities of images and folders of images as a table, in the order of their paths.
+
+    An image that cannot be read is a row with an `error`.
+
+    Args:
+        out: a file that ends in .csv or .jsonl, or a binary stream, which is given CSV.
+        samples: None classifies the posterior mean; K averages over K posterior draws and adds their spread.
+        overwrite: replace a file that is no table of this command.
+
+    Raises:
+        CCVAEError: refused, and nothing was written; or the disk is full.
+    """
+    refuse_speed(batch_size, workers)
+    _refuse_draws(samples, seed)
+    if isinstance(out, Path):
+        refuse_table(out, overwrite)
+    found = scan(images)
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    began, failed, spread = time.monotonic(), 0, samples is not None
+    with ExitStack() as opened:
+        table = (
+            opened.enter_context(LabelTable.create(out, editor.labels.column_names, spread))
+            if isinstance(out, Path)
+            else LabelTable(out, "csv", editor.labels.column_names, spread)
+        )
+        bar = opened.enter_context(progress("classify", len(found.sources), "images"))
+        for row in classify_sources(editor, found.sources, samples=samples, seed=seed, workers=workers):
+            table.write(row)
+            failed += bool(row.error)
+            bar.advance()
+    return Classified(
+        out=out if isinstance(out, Path) else None,
+        provider=f"{editor.bundle.provider}: {editor.bundle.provider_note}",
+        sources=len(found.sources),
+        failed=failed,
+        ignored=found.ignored,
+        seconds=time.monotonic() - began,
+    )
+
+
+def classify_sources(
+    editor: Editor, sources: Sequence[Source], *, samples: int | None = None, seed: int = 0, workers: int | None = None
+) -> Iterator[Row]:
+    """Label probabilities of each source, in order, one batch in memory at a time; see `classify_seen`."""
+    read = partial(see, spec=editor.bundle.manifest.image)
+    for group in chunks(read_ahead(sources, read, workers=workers), editor.batch_size):
+        good = [one for one in group if isinstance(one, Seen)]
+        rows = iter(classify_seen(editor, good, samples=samples, seed=seed) if good else [])
+        for one in group:
+            yield Row(one.source, error=one.reason) if isinstance(one, Failure) else next(rows)
+
+
+def classify_picture(
+    editor: Editor, picture: Picture, name: str, digest: str, *, samples: int | None = None, seed: int = 0
+) -> Row:
+    """Label probabilities of one picture; `name` keys the noise of the draws.
+
+    Args:
+        samples: None classifies the posterior mean; K averages over K posterior draws and adds their spread.
+
+    Raises:
+        UsageError: samples or seed outside its range.
+    """
+    pixels = network_input(picture, editor.bundle.manifest.image)
+    return classify_seen(editor, [Seen(Source(Path(name), name), digest, pixels)], samples=samples, seed=seed)[0]
+
+
+def classify_seen(editor: Editor, seen: Sequence[Seen], *, samples: int | None = None, seed: int = 0) -> list[Row]:
+    """Label probabilities of sources in memory, at least one.
+
+    Raises:
+        UsageError: samples or seed outside its range.
+    """
+    _refuse_draws(samples, seed)
+    if samples is None:
+        means, deviations = editor.classify(stack(seen)), None
+    else:
+        means, deviations = _averaged(editor, seen, samples, seed)
+    return [
+        Row(
+            one.source.relative,
+            one.digest,
+            editor.named(means[row]),
+            None if deviations is None else editor.named(deviations[row]),
+        )
+        for row, one in enumerate(seen)
+    ]
+
+
+def _averaged(editor: Editor, seen: Sequence[Seen], samples: int, seed: int) -> tuple[Array, Array]:
+    """Mean and standard deviation over draws z_c ~ q(z_c|x) of q(y|z_c), both (N, Y).
+
+    The deviation is that of the K draws themselves (divided by K): how far the posterior leaves each label open.
+    """
+    layout = editor.bundle.manifest.layout
+    both = editor.batched(lambda part: np.stack(editor.bundle.encode(part), axis=1), stack(seen))
+    noise = np.stack([latent_noise(seed, one.source.relative, samples, layout.z_c) for one in seen])
+    drawn = both[:, 0, None, : layout.z_c] + both[:, 1, None, : layout.z_c] * noise
+    probabilities = editor.probabilities(drawn.reshape(-1, layout.z_c)).reshape(len(seen), samples, -1)
+    wide = probabilities.astype(np.float64)
+    return wide.mean(axis=1).astype(np.float32), wide.std(axis=1).astype(np.float32)
+
+
+def _refuse_draws(samples: int | None, seed: int) -> None:
+    if samples is not None and not 1 <= samples <= MAX_DRAWS:
+        raise UsageError(f"--samples {samples}: expected 1 to {MAX_DRAWS}")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")

@@ -1,0 +1,292 @@
+"""The commands beside `train`, `export` and `edit`: thin shells over library functions of the same argument names.
+
+`cli` registers them. Imports what a command needs when it runs.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .latest import latest_bundle
+from .screen import console
+
+ImagesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")]
+BundleOption = Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")]
+SeedOption = Annotated[int, typer.Option(help="Same seed, same draws.")]
+ProviderOption = Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")]
+BatchOption = Annotated[int, typer.Option(help="Images per graph run; changes no result.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command did not make so.")]
+NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]
+ComposeOption = Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")]
+FormatOption = Annotated[str, typer.Option(help="same, png, jpeg, webp or avif.")]
+TorchScriptOption = Annotated[
+    bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
+]
+
+
+def classify(
+    images: ImagesArgument,
+    bundle: BundleOption = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file. [CSV on stdout]")] = None,
+    samples: Annotated[int | None, typer.Option(help="Average over this many posterior draws.")] = None,
+    seed: SeedOption = 0,
+    provider: ProviderOption = "auto",
+    batch_size: BatchOption = 16,
+    workers: WorkersOption = None,
+    overwrite: OverwriteOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Label probabilities of images, as CSV or JSON lines."""
+    from .classify import classify_folder
+
+    result = classify_folder(
+        images,
+        bundle=bundle or latest_bundle(),
+        out=out or sys.stdout.buffer,
+        samples=samples,
+        seed=seed,
+        provider=provider,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    failures = f", {result.failed:,} failed (see the column `error`)" if result.failed else ""
+    rate = result.sources / max(result.seconds, 1e-9)
+    place = f" are in {result.out}" if result.out else ""
+    print(f"{result.sources:,} images{place}{failures}, {rate:,.0f} images/s, {result.provider}", file=sys.stderr)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def encode(
+    images: ImagesArgument,
+    bundle: BundleOption = None,
+    out: Annotated[Path, typer.Option(help="A .safetensors file.")] = Path("latents.safetensors"),
+    provider: ProviderOption = "auto",
+    batch_size: BatchOption = 16,
+    workers: WorkersOption = None,
+    overwrite: OverwriteOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Encode images and folders of images once, for many edits."""
+    from .encode import encode_folder
+
+    result = encode_folder(
+        images,
+        bundle=bundle or latest_bundle(),
+        out=out,
+        provider=provider,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    failures = f", {result.failed:,} failed ({result.failures})" if result.failed else ""
+    rate = result.sources / max(result.seconds, 1e-9)
+    print(f"latents of {result.sources - result.failed:,} images are in {result.out}{failures}")
+    print(f"{rate:,.0f} images/s, {result.provider}")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def generate(
+    count: Annotated[int, typer.Option(help="How many images; a greater count adds to those that are there.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="LABEL=VALUE", help="Repeat for more; other labels come from the label prior."),
+    ] = None,
+    bundle: BundleOption = None,
+    out: Annotated[Path, typer.Option(help="Where images go.")] = Path("generated"),
+    seed: SeedOption = 0,
+    provider: ProviderOption = "auto",
+    batch_size: BatchOption = 16,
+    overwrite: OverwriteOption = False,
+    no_sheet: NoSheetOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Make images of given labels, each with a receipt."""
+    from .generate import generate_folder
+    from .results import outcome_table
+
+    outcome = generate_folder(
+        bundle=bundle or latest_bundle(),
+        count=count,
+        set=set_ or (),
+        out=out,
+        seed=seed,
+        provider=provider,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        sheet=not no_sheet,
+        allow_torchscript=allow_torchscript,
+    )
+    console().print(outcome_table(outcome))
+
+
+def swap(
+    images: ImagesArgument,
+    from_: Annotated[Path, typer.Option("--from", metavar="REF", help="The reference, or a folder of them.")],
+    labels: Annotated[str, typer.Option(help="Whose blocks are taken, such as smiling,young.")],
+    pairs: Annotated[
+        str, typer.Option(help="one reference per image, in the order of paths; or all with all.")
+    ] = "one",
+    bundle: BundleOption = None,
+    out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-swapped]")] = None,
+    compose: ComposeOption = "residual",
+    format: FormatOption = "same",
+    provider: ProviderOption = "auto",
+    batch_size: BatchOption = 16,
+    workers: WorkersOption = None,
+    overwrite: OverwriteOption = False,
+    no_sheet: NoSheetOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Give images the characteristics of a reference. Each output has a receipt."""
+    from .results import outcome_table
+    from .swap_folder import swap_folder
+
+    outcome = swap_folder(
+        images,
+        bundle=bundle or latest_bundle(),
+        from_=from_,
+        labels=_names(labels),
+        pairs=pairs,
+        out=out,
+        compose=compose,
+        format=format,
+        provider=provider,
+        batch_size=batch_size,
+        workers=workers,
+        overwrite=overwrite,
+        sheet=not no_sheet,
+        allow_torchscript=allow_torchscript,
+    )
+    console().print(outcome_table(outcome))
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def traverse(
+    image: ImageArgument,
+    labels: Annotated[str, typer.Option(help="One label for a strip, two for a grid, such as smiling,young.")],
+    steps: Annotated[int, typer.Option(help="Pictures per axis.")] = 8,
+    classes: Annotated[
+        str | None, typer.Option(help="Corners of a categorical label's square, three or four. [its first four]")
+    ] = None,
+    reach: Annotated[float, typer.Option(help="How far beyond the two modes, in scales of the prior.")] = 2.0,
+    compose: ComposeOption = "residual",
+    bundle: BundleOption = None,
+    out: Annotated[Path, typer.Option(help="A .png file, or .gif for one label.")] = Path("walk.png"),
+    provider: ProviderOption = "auto",
+    overwrite: OverwriteOption = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Walk through the latents of one or two labels. Gives a strip, a grid, or an animation."""
+    from .traverse import traverse as traverse_image
+
+    found = traverse_image(
+        image,
+        bundle=bundle or latest_bundle(),
+        labels=_names(labels),
+        steps=steps,
+        classes=_names(classes) if classes else None,
+        reach=reach,
+        compose=compose,
+        out=out,
+        provider=provider,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    print(f"{len(found.cells)} x {len(found.cells[0])} pictures are in {out}")
+
+
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Output folders of `edit --shard`.")],
+    out: Annotated[Path | None, typer.Option(help="A folder for all of them. [OUT itself, when there is one]")] = None,
+) -> None:
+    """Join what shards have left. Outputs come into one folder, records into one ledger."""
+    from .merge import merge_folders
+
+    merged = merge_folders(folders, out)
+    absent = f"; still without records: {', '.join(merged.absent)}" if merged.absent else ""
+    print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
+
+
+def inspect(
+    bundle: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[BUNDLE]",
+            help="A bundle, a run, or one .onnx, .pt, .pt2 or .safetensors file. [runs/latest/bundle-onnx]",
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    allow_torchscript: Annotated[
+        bool,
+        typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source."),
+    ] = False,
+) -> None:
+    """Print what a bundle or one exported file says of itself. Ends with 1 where it does not open."""
+    from .inspection import inspect as inspect_path
+
+    report = inspect_path(bundle or latest_bundle(), allow_torchscript=allow_torchscript)
+    if json:
+        print(_json(report.to_json()))
+    else:
+        console().print(report.table())
+    if report.problem:
+        raise typer.Exit(1)
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what is wrong with this machine. Versions, onnxruntime, GPU, threads, folders, each with its remedy."""
+    from .doctor import diagnose
+
+    diagnosis = diagnose()
+    print(_json(diagnosis.to_json()) if json else diagnosis.text())
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
+
+
+def variance(
+    image: ImageArgument,
+    out: Annotated[Path, typer.Option(help="Where the maps go: .png, .npy or .safetensors.")],
+    labels: Annotated[str | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
+    samples: Annotated[int, typer.Option(help="Draws per label, 2 to 100.")] = 64,
+    bundle: BundleOption = None,
+    seed: SeedOption = 0,
+    provider: ProviderOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+    allow_torchscript: TorchScriptOption = False,
+) -> None:
+    """Show where draws of each label differ. Gives green overlays, or the maps as arrays."""
+    from .variance import variance as write_variance
+
+    found = write_variance(
+        image,
+        bundle=bundle or latest_bundle(),
+        out=out,
+        labels=_names(labels or ""),
+        samples=samples,
+        seed=seed,
+        provider=provider,
+        overwrite=overwrite,
+        allow_torchscript=allow_torchscript,
+    )
+    print(f"{out} shows where {samples} draws of {', '.join(found.labels)} differ")
+
+
+def _json(content: object) -> str:
+    """JSON that a terminal may show: ASCII, and no control character."""
+    from json import dumps
+
+    return dumps(content, indent=2).replace("\x7f", "\\u007f")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,128 @@
+"""Encode files and folders of images once, for many edits. Writes the latents and a list of failures beside them."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .editor import Editor
+from .errors import UsageError
+from .folder import Source, scan
+from .latent_store import LatentRow, LatentWriter, is_latents
+from .progress import progress
+from .receipts import Failure
+from .store import replace_file
+from .stream import Seen, chunks, read_ahead, refuse_speed, see, stack
+
+
+@dataclass(frozen=True)
+class EncodedFolder:
+    """What a run of `encode` came to.
+
+    Attributes:
+        sources: images found, `failed` of which could not be read; `ignored` files are no images.
+    """
+
+    out: Path
+    failures: Path
+    provider: str
+    sources: int
+    failed: int
+    ignored: int
+    seconds: float
+
+
+def encode_folder(
+    images: Sequence[Path],
+    *,
+    bundle: Path,
+    out: Path = Path("latents.safetensors"),
+    provider: str = "auto",
+    batch_size: int = 16,
+    workers: int | None = None,
+    overwrite: bool = False,
+    allow_torchscript: bool = False,
+) -> EncodedFolder:
+    """Write what the encoder says of images and folders of images; see `latent_store` for the file.
+
+    An image that cannot be read is recorded in `<out without ending>.failures.jsonl` and passed over.
+
+    Args:
+        overwrite: replace a file that holds no latents.
+
+    Raises:
+        CCVAEError: refused, and nothing was written; or no image could be read; or the disk is full.
+    """
+    refuse_speed(batch_size, workers)
+    failures_at = out.with_suffix(".failures.jsonl")
+    _refuse_out(out, failures_at, overwrite)
+    found = scan(images)
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    began, failures = time.monotonic(), []
+    with LatentWriter.create(out, editor.bundle) as writer, progress("encode", len(found.sources), "images") as bar:
+        for one in encode_sources(editor, found.sources, workers=workers):
+            if isinstance(one, Failure):
+                failures.append(one)
+            else:
+                writer.add(one)
+            bar.advance()
+        if len(failures) == len(found.sources):
+            raise UsageError(f"no image could be read; the first is {failures[0].source}: {failures[0].reason}")
+    replace_file(failures_at, (failure.line().encode("ascii") for failure in failures))
+    return EncodedFolder(
+        out=out,
+        failures=failures_at,
+        provider=f"{editor.bundle.provider}: {editor.bundle.provider_note}",
+        sources=len(found.sources),
+        failed=len(failures),
+        ignored=found.ignored,
+        seconds=time.monotonic() - began,
+    )
+
+
+def encode_sources(
+    editor: Editor, sources: Sequence[Source], *, workers: int | None = None
+) -> Iterator[LatentRow | Failure]:
+    """What the encoder says of each source, in order, one batch in memory at a time."""
+    read = partial(see, spec=editor.bundle.manifest.image)
+    for group in chunks(read_ahead(sources, read, workers=workers), editor.batch_size):
+        good = [one for one in group if isinstance(one, Seen)]
+        rows = iter(_rows(editor, good) if good else [])
+        for one in group:
+            yield one if isinstance(one, Failure) else next(rows)
+
+
+def _rows(editor: Editor, seen: Sequence[Seen]) -> list[LatentRow]:
+    pixels = stack(seen)
+    both = editor.batched(lambda part: np.stack(editor.bundle.encode(part), axis=1), pixels)
+    z = np.ascontiguousarray(both[:, 0])
+    before = editor.probabilities(z)
+    # as in Editor.encode, which does not give the scale
+    control = 255 * np.abs(pixels - editor.batched(editor.bundle.decode, z)).mean(axis=(1, 2, 3))
+    return [
+        LatentRow(
+            source=one.source.relative,
+            source_sha256=one.digest,
+            z_loc=z[row],
+            z_scale=both[row, 1],
+            before=before[row],
+            control=float(control[row]),
+        )
+        for row, one in enumerate(seen)
+    ]
+
+
+def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
+    if out.suffix.lower() != ".safetensors":
+        raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; give a file with --out")
+    if overwrite:
+        return
+    if out.exists() and not is_latents(out):
+        raise UsageError(f"{out} holds no latents; add --overwrite to replace it, or give another --out")
+    if failures.exists() and not out.exists():
+        raise UsageError(f"{failures} is there without {out}; add --overwrite to replace it, or give another --out")

@@ -1,0 +1,246 @@
+"""One HTML page about a run of `edit`: summary, plots, the most and the least successful edits as pictures.
+
+The page needs no network and no script: pictures are data URIs, plots inline SVG. All text in it is escaped, since
+file names may come from strangers. Reads sources and outputs for a few thumbnails, writes report.html.
+"""
+
+import base64
+import heapq
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import images
+from .errors import ImageError
+from .film import thumbnail
+from .plots import bars, escaped, histogram
+from .remote import Place
+from .schema import folded
+from .store import replace_file
+from .summary import Summary
+
+REPORT = "report.html"
+SHOWN, THUMBNAIL = 12, 128
+BINS, LEVELS, EDITS = 20, 256, 12
+OTHERS = "other edits"
+STYLE = """
+:root{color-scheme:light dark;--ink:#222;--soft:#666;--line:#ccc;--a:#3b6ea8;--b:#d08a2e;--paper:#fff}
+@media(prefers-color-scheme:dark){:root{--ink:#ddd;--soft:#999;--line:#444;--a:#6fa3e0;--b:#e0a85c;--paper:#181818}}
+body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1140px;margin:2em auto;
+padding:0 1em}
+h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}th{text-align:left;padding-right:1.5em;font-weight:600;
+vertical-align:top}.row{display:flex;flex-wrap:wrap;gap:1.5em}figure{margin:0}figcaption,.note{color:var(--soft);
+font-size:.85em}.pair{width:264px;overflow-wrap:anywhere}.pair img{vertical-align:top;image-rendering:auto}
+svg text{font:11px system-ui,sans-serif;fill:var(--ink)}.end{text-anchor:end}.middle{text-anchor:middle}
+.s0{fill:var(--a)}.s1{fill:var(--b);fill-opacity:.65}.axis{stroke:var(--line)}.k0{color:var(--a)}.k1{color:var(--b)}
+"""
+
+
+@dataclass(order=True)
+class Ranked:
+    """A receipt by how sure the classifier is of what was asked; greater is kept."""
+
+    rank: float
+    tie: int
+    row: dict[str, Any] = field(compare=False)
+    before: float = field(compare=False)
+    after: float = field(compare=False)
+
+
+class Collected:
+    """What a pass over receipts keeps of them: counts and a few rows, the same memory for any number.
+
+    Attributes:
+        chances: per asked `label=value` how often its probability after the edit fell into each of 20 bins.
+        changes: outputs by pixel change, in whole levels of 255; `controls` by the plain reconstruction's.
+        moved: per column of probabilities that was not asked, the sum of its absolute changes and their number.
+    """
+
+    def __init__(self) -> None:
+        self.chances: dict[str, NDArray[np.int64]] = {}
+        self.changes, self.controls = np.zeros(LEVELS, np.int64), np.zeros(LEVELS, np.int64)
+        self.moved: dict[str, tuple[float, int]] = {}
+        self._best: list[Ranked] = []
+        self._worst: list[Ranked] = []
+        self._top: Ranked | None = None
+        self._bottom: Ranked | None = None
+        self._source, self._count = "", 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Count one receipt; those of one source follow each other, and only its best and worst may be shown."""
+        if row["source"] != self._source:
+            self._close()
+            self._source = row["source"]
+        self._count += 1
+        before, after = self._count_chances(row)
+        self._count_moves(row)
+        self.changes[min(int(row["pixel_change"]), LEVELS - 1)] += 1
+        self.controls[min(int(row["control"]), LEVELS - 1)] += 1
+        up, down = (Ranked(sign * after, -self._count, row, before, after) for sign in (1, -1))
+        if before < 0.5 and (self._top is None or up > self._top):
+            self._top = up
+        if self._bottom is None or down > self._bottom:
+            self._bottom = down
+
+    def best(self) -> list[Ranked]:
+        """The surest outputs among sources that did not have what was asked."""
+        self._close()
+        return sorted(self._best, reverse=True)
+
+    def worst(self) -> list[Ranked]:
+        """The outputs that classify least as asked."""
+        self._close()
+        return sorted(self._worst, reverse=True)
+
+    def _count_chances(self, row: dict[str, Any]) -> tuple[float, float]:
+        """The least probability of what was asked, before and after the edit."""
+        before, after = 1.0, 1.0
+        for name, value in row["asked"].items():
+            was, became = (_chance(row, key, name, value) for key in ("before", "after"))
+            before, after = min(before, was), min(after, became)
+            edit = _edit(name, value)
+            if edit not in self.chances and len(self.chances) == EDITS:
+                edit = OTHERS
+            bins = self.chances.setdefault(edit, np.zeros(BINS, np.int64))
+            bins[min(int(became * BINS), BINS - 1)] += 1
+        return before, after
+
+    def _count_moves(self, row: dict[str, Any]) -> None:
+        asked = {folded(name) for name in row["asked"]}
+        for name, after in row["after"].items():
+            if folded(name.partition("=")[0]) not in asked:
+                total, count = self.moved.get(name, (0.0, 0))
+                self.moved[name] = total + abs(after - row["before"][name]), count + 1
+
+    def _close(self) -> None:
+        for one, kept in ((self._top, self._best), (self._bottom, self._worst)):
+            if one is not None:
+                (heapq.heappush if len(kept) < SHOWN else heapq.heappushpop)(kept, one)
+        self._top = self._bottom = None
+
+
+def write_report(out: Path, receipts: Iterable[dict[str, Any]], summary: Summary, sources: Mapping[str, Place]) -> Path:
+    """Write report.html into an output folder.
+
+    Args:
+        receipts: of the edits in question, those of one source after each other, as the ledger gives them.
+        sources: relative path to where the source lies; one that is missing is shown without its picture.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    collected = Collected()
+    for row in receipts:
+        collected.add(row)
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+        # nothing in this page may load or run, whatever a file is called
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
+        f"<title>{escaped(', '.join(collected.chances))}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{escaped(', '.join(collected.chances) or 'no outputs')}</h1>",
+        _summary(summary),
+        _plots(collected),
+        _pictures("Most successful", _BEST, collected.best(), out, sources),
+        _pictures("Least successful", _WORST, collected.worst(), out, sources),
+        "</body></html>",
+    ]
+    replace_file(out / REPORT, ["\n".join(parts).encode("utf-8", "backslashreplace")])
+    return out / REPORT
+
+
+_BEST = "Of sources that did not have what was asked; one output per source, the surest first."
+_WORST = "One output per source, the least convincing first."
+
+
+def _chance(row: dict[str, Any], key: str, spelled: str, value: float | str) -> float:
+    """The probability of what was asked, `before` or `after`; a label that was to vary is asked to stay as it was.
+
+    Args:
+        spelled: the label as the user wrote it.
+        value: 0 to 1, a class's index, or a word.
+    """
+    names = [name for name in row["after"] if folded(name.partition("=")[0]) == folded(spelled)]
+    chances = [row[key][name] for name in names]
+    stays = isinstance(value, str)
+    if len(names) == 1:
+        return float(
+            chances[0] if (row["before"][names[0]] > 0.5 if stays else float(value) >= 0.5) else 1 - chances[0]
+        )
+    chosen = max(range(len(names)), key=lambda i: row["before"][names[i]]) if stays else int(value)
+    return float(chances[chosen])
+
+
+def _edit(name: str, value: float | str) -> str:
+    return f"{name}={value}" if isinstance(value, str) else f"{name}={value:g}"
+
+
+def _summary(summary: Summary) -> str:
+    failed = f", {summary.failed:,} failed" if summary.failed else ""
+    skipped = f", {summary.skipped:,} done before" if summary.skipped else ""
+    rows = [
+        ("sources", f"{summary.sources:,}{skipped}{failed}"),
+        ("outputs", f"{summary.receipts:,}, of which {summary.written:,} in this run"),
+        ("provider", summary.provider),
+        *(("reached", f"{name}: {share:.1%} classify as asked") for name, share in summary.reached.items()),
+        ("all reached", f"{summary.all_reached:.1%}"),
+        ("pixel change", f"{summary.pixel_change:.2f} of 255 on average"),
+        ("control", f"{summary.control:.2f} of 255: the model's plain reconstruction, at its own size"),
+    ]
+    cells = (f"<tr><th>{escaped(name)}</th><td>{escaped(text)}</td></tr>" for name, text in rows)
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _plots(collected: Collected) -> str:
+    figures = [
+        (f"{escaped(name)}: its probability after the edit", histogram([("", bins.tolist())], 0, 1, "probability"))
+        for name, bins in collected.chances.items()
+    ]
+    drift = sorted(((name, total / count) for name, (total, count) in collected.moved.items()), key=lambda one: -one[1])
+    if drift:
+        caption = "Drift: mean absolute change of the labels that were not asked"
+        figures.append((caption, bars(drift, max(0.1, drift[0][1]))))
+    top = int(max(np.flatnonzero(collected.changes + collected.controls), default=0)) + 1
+    series = [("edit", collected.changes[:top].tolist()), ("reconstruction", collected.controls[:top].tolist())]
+    legend = '<span class="k0">■</span> edit <span class="k1">■</span> reconstruction alone (control)'
+    changes = histogram(series, 0, top, "mean absolute change, levels of 255")
+    figures.append((f"Pixel change: {legend}", changes))
+    shown = (f"<figure><figcaption>{caption}</figcaption>{svg}</figure>" for caption, svg in figures)
+    return f'<h2>Plots</h2><div class="row">{"".join(shown)}</div>'
+
+
+def _pictures(title: str, note: str, ranked: Iterable[Ranked], out: Path, sources: Mapping[str, Place]) -> str:
+    cards = []
+    for one in ranked:
+        row = one.row
+        source, output = sources.get(row["source"]), out / row["output"]
+        inside = output.resolve().is_relative_to(out.resolve())
+        pictures = _image(source, "before") + _image(output if inside else None, "after")
+        asked = ", ".join(_edit(name, value) for name, value in row["asked"].items())
+        cards.append(
+            f'<figure class="pair">{pictures}<figcaption><bdi>{escaped(row["output"])}</bdi><br>{escaped(asked)}: '
+            f"{one.before:.3f} → <b>{one.after:.3f}</b>, drift {row['drift']:.3f}, "
+            f"pixels {row['pixel_change']:.2f}</figcaption></figure>"
+        )
+    body = f'<div class="row">{"".join(cards)}</div>' if cards else '<p class="note">None.</p>'
+    return f'<h2>{title}</h2><p class="note">{note}</p>{body}'
+
+
+def _image(path: Place | None, alt: str) -> str:
+    """A thumbnail as a data URI, or nothing where the file is gone or damaged."""
+    if path is None:
+        return ""
+    try:
+        picture = images.decode(images.read_file(path))
+    except ImageError:
+        return ""
+    buffer = io.BytesIO()
+    thumbnail(picture, THUMBNAIL).save(buffer, "JPEG", quality=88)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{data}" alt="{alt}" width="{THUMBNAIL}" height="{THUMBNAIL}"> '

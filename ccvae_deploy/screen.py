@@ -1,0 +1,28 @@
+"""The console, and the tables of facts that are printed on it. Writes to stdout when it is told to."""
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+def console() -> "Console":
+    """As wide as the terminal, or 80 columns where there is none."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 80, highlight=False)
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> "Table":
+    """Names beside what is to be said of them; long text goes on in the next line, in its own column."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    return table

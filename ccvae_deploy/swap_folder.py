@@ -1,0 +1,235 @@
+"""Swap characteristics over folders: read, swap, write, note. Writes below `out` only."""
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from . import images
+from .editor import Array, Editor, Encoded
+from .errors import ImageError
+from .film import Cell, film_grid, shrunk
+from .folder import Source, check_out, default_out, output_stems, scan
+from .images import from_array
+from .progress import Reporter, progress
+from .receipts import Failure, OutputRecord
+from .references import Reference, read_references
+from .rendering import Rendered, refuse_format
+from .request import checked_compose
+from .results import Outcome, Results, open_results
+from .stream import chunks, read_ahead, refuse_speed, stack
+from .swap import Swap, SwapSettings, Whole, chosen_labels
+
+SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One output to make: the source's place in its batch, the output's among the source's, and the reference."""
+
+    at: int
+    k: int
+    reference: tuple[int, Reference]
+
+
+def swap_folder(
+    inputs: Sequence[Path],
+    *,
+    bundle: Path,
+    from_: Path,
+    labels: Sequence[str],
+    pairs: str = "one",
+    out: Path | None = None,
+    compose: str = "residual",
+    format: str = "same",
+    provider: str = "auto",
+    batch_size: int = 16,
+    workers: int | None = None,
+    overwrite: bool = False,
+    sheet: bool = True,
+    allow_torchscript: bool = False,
+) -> Outcome:
+    """Give images and folders of images the characteristics of a reference.
+
+    A source that cannot be done is recorded in failures.jsonl and passed over. What an earlier run with the same
+    settings and references has done is skipped.
+
+    Args:
+        from_: the reference, or a folder of them.
+        labels: names of the labels whose blocks are taken.
+        pairs: `one` reference per source, paired in the order of paths; or `all` with all.
+        out: None takes `<folder>-swapped`.
+        format: `same`, `png`, `jpeg`, `webp` or `avif`.
+        overwrite: replace outputs that were made with other settings.
+
+    Raises:
+        CCVAEError: refused, and nothing was written.
+        KeyboardInterrupt: interrupted; the same call goes on.
+    """
+    refuse_speed(batch_size, workers)
+    refuse_format(format)
+    how = checked_compose(compose)
+    target = out or default_out(inputs, "swapped")
+    sources = scan(inputs).sources
+    check_out(target, [*inputs, from_])
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    chosen = chosen_labels(editor, labels)
+    references = read_references(editor, from_, pairs, len(sources), workers=workers)
+    settings = SwapSettings(
+        bundle=editor.bundle.digest,
+        edit=",".join("_".join(editor.labels.names[i].lower().split()) for i in chosen),
+        pairs=pairs,
+        references=references.digest,
+        compose=how,
+        format=format,
+    )
+    swap = Swap(editor, chosen, references, settings, how)
+    stems = output_stems(sources)
+    plan = (
+        (source.relative, chain.from_iterable(swap.possible_outputs(row, stems[row])))
+        for row, source in enumerate(sources)
+    )
+    began = time.monotonic()
+    with open_results(target, settings, plan, overwrite=overwrite) as results:
+        written, skipped = _run(swap, results, sources, stems, workers or os.cpu_count() or 1)
+        path = _write_sheet(swap, results, sources, stems) if sheet else None
+    seconds = time.monotonic() - began
+    return results.outcome(editor, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
+
+
+def _run(
+    swap: Swap, results: Results, sources: Sequence[Source], stems: Sequence[str], threads: int
+) -> tuple[int, int]:
+    """Push every source through; gives outputs written, and outputs that were there."""
+    references, rows = swap.references, {source.relative: row for row, source in enumerate(sources)}
+    for failure in references.failures:
+        results.fail(failure)
+    todo = [source for row, source in enumerate(sources) if references.of(row)]
+    for row, source in enumerate(sources):
+        if not references.of(row):
+            results.fail(Failure(source=source.relative, error="ImageError", reason="its reference cannot be read"))
+    each = len(references.of(rows[todo[0].relative])) if todo else 0
+    size = max(1, swap.editor.batch_size // max(each, 1))
+    written = skipped = 0
+
+    def read(source: Source) -> Whole | int:
+        row = rows[source.relative]
+        return _read(swap, results, source, row, stems[row])
+
+    with ThreadPoolExecutor(threads) as pool, progress("swap", each * len(todo), "images") as bar:
+        ahead = read_ahead(todo, read, workers=threads, weigh=_pixels)
+        for group in chunks(ahead, size, _pixels):
+            batch = [one for one in group if isinstance(one, Whole)]
+            for failed in (one for one in group if isinstance(one, Failure)):
+                results.fail(failed)
+            skipped += sum(one for one in group if isinstance(one, int))
+            bar.advance(each * (len(group) - len(batch)))
+            if batch:
+                written += _do(swap, results, batch, pool, bar)
+    return written, skipped
+
+
+def _pixels(one: Whole | int | Failure) -> int:
+    return one.picture.size[0] * one.picture.size[1] if isinstance(one, Whole) else 0
+
+
+def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> Whole | int:
+    """A source decoded, or the number of its outputs when they are there and it is still the same."""
+    data = images.read_file(source.path)
+    digest = hashlib.sha256(data).hexdigest()
+    for names in swap.possible_outputs(row, stem):
+        if results.done(source.relative, names) == digest:
+            return len(names)
+    picture = images.decode(data)
+    seen = images.network_input(picture, swap.editor.bundle.manifest.image)
+    return Whole(source, digest, seen, picture, row, stem)
+
+
+def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolExecutor, bar: Reporter) -> int:
+    """Swap, render, classify and write a batch of sources; gives the number of outputs."""
+    encoded = swap.editor.encode(stack(batch))
+    units = [
+        Unit(at, k, reference)
+        for at, source in enumerate(batch)
+        for k, reference in enumerate(swap.references.of(source.row))
+    ]
+    receipts: list[list[OutputRecord]] = [[] for _ in batch]
+    failed: dict[int, Failure] = {}
+    for source in batch:
+        names = swap.outputs(source.row, source.stem, source.picture.format)
+        results.begin(source.source.relative, source.digest, names)
+    for part in chunks(units, swap.editor.batch_size):
+        done: list[tuple[Unit, Rendered]] = []
+        for unit, rendered in _rendered(swap, batch, encoded, part, pool):
+            if isinstance(rendered, Failure):
+                failed[unit.at] = rendered
+            else:
+                done.append((unit, rendered))
+        after: Iterable[Array] = swap.editor.classify(np.stack([one.seen for _, one in done])) if done else ()
+        for (unit, rendered), probabilities in zip(done, after, strict=True):
+            source = batch[unit.at]
+            name = swap.outputs(source.row, source.stem, source.picture.format)[unit.k]
+            results.write(name, rendered.data)
+            receipt = swap.receipt(source, encoded, unit.at, unit.reference, rendered, probabilities, name)
+            receipts[unit.at].append(receipt)
+        bar.advance(len(part))
+    for at, source in enumerate(batch):
+        if at in failed:
+            results.fail(failed[at])
+        else:
+            results.record(source.source.relative, receipts[at])
+    return sum(len(some) for at, some in enumerate(receipts) if at not in failed)
+
+
+def _rendered(
+    swap: Swap, batch: Sequence[Whole], encoded: Encoded, units: Sequence[Unit], pool: ThreadPoolExecutor
+) -> list[tuple[Unit, Rendered | Failure]]:
+    """Files in memory, made by the pool."""
+    z_c = np.stack([unit.reference[1].z_c for unit in units])
+    decoded = swap.decoded(encoded.z[[unit.at for unit in units]], z_c)
+    futures = [
+        pool.submit(swap.render, batch[unit.at], image, encoded.decoded[unit.at])
+        for unit, image in zip(units, decoded, strict=True)
+    ]
+    found: list[tuple[Unit, Rendered | Failure]] = []
+    for unit, future in zip(units, futures, strict=True):
+        try:
+            found.append((unit, future.result()))
+        except ImageError as error:
+            source = batch[unit.at].source.relative
+            found.append((unit, Failure(source=source, error="ImageError", reason=str(error))))
+    return found
+
+
+def _write_sheet(swap: Swap, results: Results, sources: Sequence[Source], stems: Sequence[str]) -> Path | None:
+    """The first sources beside what lies on disk for them; references stand above, or in the second column."""
+    rows: list[list[Cell]] = []
+    above: list[Cell] = []
+    for row, source in enumerate(sources):
+        if len(rows) == SHEET_ROWS:
+            break
+        try:
+            original = images.decode(images.read_file(source.path))
+            names = swap.outputs(row, stems[row], original.format)[:SHEET_COLUMNS]
+            made = [Cell(shrunk(results.picture(name), CELL)) for name in names]
+            taken = [
+                Cell(shrunk(images.decode(images.read_file(one.source.path)), CELL))
+                for _, one in swap.references.of(row)[:SHEET_COLUMNS]
+            ]
+        except ImageError:
+            continue
+        if made:
+            above = taken
+            rows.append([Cell(shrunk(original, CELL)), *(made if swap.references.shared else [*taken, *made])])
+    if not rows:
+        return None
+    if swap.references.shared:
+        rows.insert(0, [Cell(from_array(np.full((1, 1), 255, np.uint8))), *above])
+    order = "references above" if swap.references.shared else "original, reference, result"
+    return results.write_sheet(film_grid(rows, f"{swap.settings.edit}: {order}"))

@@ -1,0 +1,266 @@
+"""Walk through the latents of one or two labels and look at what the decoder draws. Writes one picture.
+
+Everything but the walked blocks stays at the posterior mean of the source (figures 3, 18, 19 and 21 of the paper).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from . import images
+from .editor import Array, Editor
+from .errors import ImageError, LabelError, UsageError, nearest
+from .film import Cell, film_gif, film_grid, shrunk
+from .images import Picture
+from .interventions import Block, intervene
+from .outcome import decided
+from .rendering import render
+from .request import checked_compose
+from .schema import Label, folded
+from .store import replace_file
+
+REACH = 2.0
+MAX_STRIP, MAX_GRID = 64, 16
+STRIP_SIZE, GIF_SIZE = 128, 256
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A walk as rows and columns of pictures; a strip has one row.
+
+    Attributes:
+        z: latents, (R, C, Z).
+        probabilities: q(y|z_c) at these latents, (R, C, Y).
+        cells: pictures with captions, R rows of C.
+    """
+
+    title: str
+    z: Array
+    probabilities: Array
+    cells: tuple[tuple[Cell, ...], ...]
+
+
+class WalkOptions(TypedDict, total=False):
+    """How a walk goes; every key has a default, see `walk`."""
+
+    steps: int
+    classes: Sequence[str] | None
+    reach: float
+    compose: str
+
+
+def walk(
+    editor: Editor,
+    picture: Picture,
+    labels: Sequence[str],
+    *,
+    steps: int = 8,
+    classes: Sequence[str] | None = None,
+    reach: float = REACH,
+    compose: str = "residual",
+) -> Walk:
+    """Walk along one binary label (a strip), two (a grid), or between three or four classes of a categorical one.
+
+    Args:
+        picture: the source; results have its size.
+        labels: one or two names. With two, the first goes down and the second across.
+        steps: pictures per axis.
+        classes: which classes of a categorical label are the corners; its first four unless given.
+        reach: how far beyond the two modes an axis goes, in units of the conditional prior's scale.
+
+    Raises:
+        LabelError: an unknown label or class.
+        UsageError: a combination that cannot be walked, or an argument outside its range.
+    """
+    chosen = [editor.labels.index(name) for name in labels]
+    kinds = [editor.labels.labels[i] for i in chosen]
+    _refuse(kinds, steps, classes, reach)
+    how = checked_compose(compose)
+    if not editor.latents.has_modes:
+        family = editor.bundle.manifest.model.family
+        raise UsageError(f"a {family} bundle has no conditional prior to measure a walk by; take a ccvae bundle")
+    seen = images.network_input(picture, editor.bundle.manifest.image)[None]
+    encoded = editor.encode(seen)
+    blocks = _blocks(editor, encoded.before[0], chosen, steps, classes, reach)
+    rows, columns = blocks[0].shape[:2]
+    copies = np.broadcast_to(encoded.z[0], (rows, columns, encoded.z.shape[1]))
+    z = intervene(copies, dict(zip(chosen, blocks, strict=True)), editor.bundle.manifest.layout.slices)
+    flat = z.reshape(-1, z.shape[-1])
+    decoded, probabilities = editor.decode(flat), editor.probabilities(flat)
+    captions = _captions(editor, chosen, z, probabilities.reshape(rows, columns, -1))
+    cells = [
+        Cell(render(picture, image, encoded.decoded[0], how), caption)
+        for image, caption in zip(decoded, captions, strict=True)
+    ]
+    return Walk(
+        _title(kinds),
+        z,
+        probabilities.reshape(rows, columns, -1),
+        tuple(tuple(cells[r * columns : (r + 1) * columns]) for r in range(rows)),
+    )
+
+
+def traverse(
+    image: Path,
+    *,
+    bundle: Path,
+    labels: Sequence[str],
+    steps: int = 8,
+    classes: Sequence[str] | None = None,
+    reach: float = REACH,
+    compose: str = "residual",
+    out: Path = Path("walk.png"),
+    provider: str = "auto",
+    overwrite: bool = False,
+    allow_torchscript: bool = False,
+) -> Walk:
+    """Write a walk as a strip or a grid (.png), or as an animation of a strip (.gif).
+
+    The change is added to the original brought down to 128 pixels (256 in an animation), so that a small model's walk
+    is as sharp as its edits.
+
+    Raises:
+        CCVAEError: refused, and nothing was written.
+    """
+    animated = _refuse_out(out, overwrite)
+    try:
+        source = images.decode(images.read_file(image))
+    except ImageError as error:
+        raise ImageError(f"{image}: {error}") from error
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript)
+    size = GIF_SIZE if animated else STRIP_SIZE
+    found = walk(editor, shrunk(source, size), labels, steps=steps, classes=classes, reach=reach, compose=compose)
+    if animated:
+        if len(found.cells) > 1:
+            raise UsageError(f"--out {out}: a grid does not move; give a name that ends in .png, or one label")
+        data = film_gif(found.cells[0], found.title)
+    else:
+        first = () if len(found.cells) > 1 else (Cell(source, "original"),)
+        sheet = film_grid([(*first, *row) for row in found.cells], found.title)
+        data = images.encode(images.from_pil(sheet), "png")
+    replace_file(out, [data])
+    return found
+
+
+def axis(modes: Block, low: Array, high: Array, steps: int, reach: float) -> Array:
+    """Positions of a block from below its first mode to beyond its second, (steps, d).
+
+    From mu_0 - t sgn s_0 to mu_1 + t sgn s_1 with sgn = sign(mu_1 - mu_0) per latent, each end clipped to the range
+    of real latents.
+
+    Args:
+        modes: loc and scale of p(z_i|y_i) at both values, (2, d).
+        low: 1st percentile of real latents, (d,); `high` the 99th.
+    """
+    sign = np.where(modes.loc[1] < modes.loc[0], np.float32(-1), np.float32(1))
+    ends = modes.loc + np.float32(reach) * sign * modes.scale * np.array([[-1], [1]], np.float32)
+    first, last = np.clip(ends, low, high)
+    share = np.linspace(0, 1, steps, dtype=np.float32)[:, None]
+    line: Array = first * (1 - share) + last * share
+    return line
+
+
+def polytope(corners: Array, steps: int) -> Array:
+    """Blocks between three or four class means on a square grid by bilinear weights, (steps, steps, d) (figure 21).
+
+    The first two are the upper corners and the others the lower ones; three make a triangle, its third the lower edge.
+
+    Args:
+        corners: (3, d) or (4, d).
+    """
+    upper_left, upper_right, lower_left = corners[:3]
+    lower_right = corners[-1]
+    share = np.linspace(0, 1, steps, dtype=np.float32)
+    across, down = share[None, :, None], share[:, None, None]
+    upper = upper_left * (1 - across) + upper_right * across
+    lower = lower_left * (1 - across) + lower_right * across
+    square: Array = upper * (1 - down) + lower * down
+    return square
+
+
+def _blocks(
+    editor: Editor, before: Array, chosen: Sequence[int], steps: int, classes: Sequence[str] | None, reach: float
+) -> list[Array]:
+    """Per walked label its block in every row and column, (R, C, d)."""
+    at = [_modes(editor, before, i, _corners(editor.labels.labels[i], classes)) for i in chosen]
+    if len(at[0].loc) > 2:
+        return [polytope(at[0].loc, steps)]
+    lines = [_axis(editor, modes, i, steps, reach) for modes, i in zip(at, chosen, strict=True)]
+    if len(lines) == 1:
+        return [lines[0][None]]
+    down, across = lines
+    return [np.repeat(down[:, None], steps, axis=1), np.repeat(across[None], steps, axis=0)]
+
+
+def _axis(editor: Editor, modes: Block, label: int, steps: int, reach: float) -> Array:
+    columns, real = editor.bundle.manifest.layout.slices[label], editor.bundle.manifest.latent_range
+    low, high = (np.asarray(values[columns], np.float32) for values in (real.low, real.high))
+    return axis(modes, low, high, steps, reach)
+
+
+def _modes(editor: Editor, before: Array, label: int, classes: Sequence[int]) -> Block:
+    """p(z_i|y_i) at each class of one label, the others as the source classifies: loc and scale (classes, d)."""
+    columns, binary = editor.labels.columns[label], editor.labels.labels[label].kind == "binary"
+    y = np.repeat(decided(editor.labels, before[None]), len(classes), axis=0)
+    y[:, columns] = np.reshape(classes, (-1, 1)) if binary else np.eye(columns.stop - columns.start)[list(classes)]
+    return editor.latents.block(y, label)
+
+
+def _corners(label: Label, classes: Sequence[str] | None) -> list[int]:
+    """Positions of the classes between which a label is walked."""
+    if classes is None:
+        return list(range(min(len(label.classes), 4)))
+    known = [folded(name) for name in label.classes]
+    found = []
+    for name in classes:
+        if folded(name) not in known:
+            raise LabelError(f"{label.name}={name}: {nearest(name, label.classes)}")
+        found.append(known.index(folded(name)))
+    if not 2 <= len(set(found)) == len(found) <= 4:
+        raise UsageError(f"--classes {','.join(classes)}: expected two to four different classes of {label.name}")
+    return found
+
+
+def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, reach: float) -> None:
+    names = ",".join(label.name for label in labels)
+    if len(labels) not in (1, 2) or len({label.name for label in labels}) != len(labels):
+        raise UsageError(f"--labels {names}: expected one label, or two different ones")
+    if len(labels) == 2 and any(label.kind == "categorical" for label in labels):
+        raise UsageError(f"--labels {names}: a categorical label is walked on its own")
+    if classes is not None and labels[0].kind == "binary":
+        raise UsageError(f"--classes with {names}: only a categorical label has classes to choose")
+    most = MAX_STRIP if len(labels) == 1 and labels[0].kind == "binary" else MAX_GRID
+    if not 2 <= steps <= most:
+        raise UsageError(f"--steps {steps}: expected 2 to {most} for {names}")
+    if not 0 <= reach <= 100:
+        raise UsageError(f"--reach {reach:g}: expected 0 to 100 scales of the conditional prior")
+
+
+def _refuse_out(out: Path, overwrite: bool) -> bool:
+    """Whether the picture is an animation."""
+    if out.suffix.lower() not in (".png", ".gif"):
+        raise UsageError(f"--out {out}: expected a name that ends in .png or .gif")
+    if out.is_dir() or (out.exists() and not overwrite):
+        raise UsageError(f"{out} exists; add --overwrite to replace it, or give another --out")
+    return out.suffix.lower() == ".gif"
+
+
+def _title(labels: Sequence[Label]) -> str:
+    return f"{labels[0].name} down, {labels[1].name} across" if len(labels) == 2 else labels[0].name
+
+
+def _captions(editor: Editor, chosen: Sequence[int], z: Array, probabilities: Array) -> list[str]:
+    """What stands under each picture, row by row: the probability of each walked label; on a strip also its latent."""
+    label, columns = editor.labels.labels[chosen[0]], editor.labels.columns[chosen[0]]
+    flat = probabilities.reshape(-1, probabilities.shape[-1])
+    if label.kind == "categorical":
+        best = flat[:, columns].argmax(axis=1)
+        return [f"{label.classes[k]} {row[columns][k]:.2f}" for k, row in zip(best, flat, strict=True)]
+    if len(chosen) == 2:
+        other = editor.labels.columns[chosen[1]]
+        return [f"p {row[columns.start]:.2f}, {row[other.start]:.2f}" for row in flat]
+    first = z[..., editor.bundle.manifest.layout.slices[chosen[0]]].reshape(len(flat), -1)[:, 0]
+    return [f"z {value:+.1f}, p {row[columns.start]:.2f}" for value, row in zip(first, flat, strict=True)]

@@ -1,0 +1,287 @@
+"""How fast `edit` is, beside the limit of its own parts and beside a plain loop that does the same work.
+
+    python tests/benchmarks/edit_speed.py BUNDLE [IMAGES] [--run RUN] [--set LABEL=VALUE] [--repeats N] [--long]
+
+IMAGES is a folder, or portraits of 178x218 are made. RUN is the run of the bundle, for eager torch; the folder it lies
+in unless given. What is compared is measured in this one process, in turns, and medians are printed: by the clock, and
+in processor time, which a machine that is busy with other work disturbs less. Memory and the cold start are measured in
+processes of their own. Needs Linux, torch, and about 2 GB of disk for --long.
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from ccvae_deploy import Editor, compositing, images
+from ccvae_deploy.folder import scan
+from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.request import make_request
+from ccvae_train.checkpoint import load_run
+from ccvae_train.datasets.portraits import draw_factors, render
+
+SAMPLES = 8
+CORES = len(os.sched_getaffinity(0))
+LOOPED = 10
+"""Sources of one turn of the loop, which is slower."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of work took: seconds by the clock, and of all processors together."""
+
+    clock: float
+    processor: float
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.clock + other.clock, self.processor + other.processor)
+
+
+@contextlib.contextmanager
+def measured() -> Iterator[list[Cost]]:
+    """A list that holds the cost of the block once it is left."""
+    cost: list[Cost] = []
+    clock, processor = time.perf_counter(), time.process_time()
+    yield cost
+    cost.append(Cost(time.perf_counter() - clock, time.process_time() - processor))
+
+
+def made_photographs(folder: Path, count: int) -> Path:
+    """JPEGs of 178x218, the size of CelebA's."""
+    folder.mkdir()
+    for i in range(count):
+        image = Image.fromarray(render(draw_factors(1, i), 128))
+        image.resize((178, 218), Image.Resampling.BICUBIC).save(folder / f"{i:06d}.jpg", quality=92)
+    return folder
+
+
+def several(folder: Path, files: Sequence[Path], count: int) -> Path:
+    """A folder of copies of `count` files, repeated where they are fewer."""
+    folder.mkdir()
+    for i in range(count):
+        source = files[i % len(files)]
+        shutil.copyfile(source, folder / f"{i:06d}{source.suffix}")
+    return folder
+
+
+def on_all_cores(work: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Cost, list[Any]]:
+    """What all items cost on all cores, and the results in order."""
+    with ThreadPoolExecutor(CORES) as pool, measured() as cost:
+        results = list(pool.map(work, items))
+    return cost[0], results
+
+
+def limit(editor: Editor, label: dict[str, float], files: Sequence[Path], format: images.Format) -> dict[str, Cost]:
+    """Each kind of work alone on all cores, with the product's own functions."""
+    spec, costs = editor.bundle.manifest.image, {}
+    request = make_request(editor.labels, label, samples=SAMPLES)
+    data = [images.read_file(path) for path in files]
+
+    def batched(work: Callable[[slice], Any], count: int) -> tuple[Cost, list[Any]]:
+        return on_all_cores(work, [slice(at, at + editor.batch_size) for at in range(0, count, editor.batch_size)])
+
+    costs["decode sources"], pictures = on_all_cores(images.decode, data)
+    costs["resize sources"], seen = on_all_cores(lambda picture: images.network_input(picture, spec), pictures)
+    rows = np.stack(seen)
+    costs["graphs: encode"], parts = batched(lambda part: editor.encode(rows[part]), len(rows))
+    names = [path.name for path in files]
+
+    def changed(at: int) -> Any:
+        part = slice(at * editor.batch_size, (at + 1) * editor.batch_size)
+        return editor.changed(request, parts[at], names[part])
+
+    costs["graphs: decode edits"], edits = on_all_cores(changed, range(len(parts)))
+    differences = np.concatenate([edit - part.decoded[:, None] for edit, part in zip(edits, parts, strict=True)])
+    pairs = [(picture, one) for picture, some in zip(pictures, differences, strict=True) for one in some]
+    costs["composite"], results = on_all_cores(lambda pair: compositing.composite(*pair), pairs)
+    costs[f"encode {format}"], written = on_all_cores(lambda result: images.encode(result, format), results)
+    if format != "png":
+        costs["decode outputs"], results = on_all_cores(images.decode, written)
+    costs["resize outputs"], seen = on_all_cores(lambda picture: images.network_input(picture, spec), results)
+    rows = np.stack(seen)
+    costs["graphs: receipts"], _ = batched(lambda part: editor.classify(rows[part]), len(rows))
+    return costs
+
+
+def plain_loop(run: Path, label: dict[str, float], files: Sequence[Path], out: Path, format: images.Format) -> float:
+    """Outputs per second of a script with eager torch and Pillow: the same edits and receipts, one image at a time."""
+    trained = load_run(run)
+    model, size, z_c = trained.model, trained.image.size, trained.layout.z_c
+    ((name, value),) = label.items()
+    column = next(i for i, one in enumerate(trained.labels.labels) if one.name.lower() == name.lower())
+    block = trained.layout.slices[column]
+    options = {"quality": 95, "subsampling": 0} if format == "jpeg" else {}
+
+    def tensor(image: Image.Image) -> torch.Tensor:
+        small = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), np.float32) / 255
+        return torch.from_numpy(small.transpose(2, 0, 1)[None].copy())
+
+    out.mkdir(parents=True)
+    with torch.no_grad(), measured() as cost:
+        for path in files:
+            image = Image.open(path).convert("RGB")
+            pixels = np.asarray(image, np.float32)
+            z, _ = model.encoder(tensor(image))
+            before, unedited = torch.sigmoid(model.classifier(z[:, :z_c])), model.decoder(z)
+            state = (before > 0.5).float()
+            state[0, column] = value
+            loc, scale = model.conditional_prior(state)
+            for k in range(SAMPLES):
+                edited = z.clone()
+                edited[:, block] = loc[:, block] + scale[:, block] * torch.randn_like(loc[:, block])
+                difference = (255 * (model.decoder(edited) - unedited))[0].numpy()
+                wide = [Image.fromarray(channel).resize(image.size, Image.Resampling.BICUBIC) for channel in difference]
+                result = np.clip(np.rint(pixels + np.stack(wide, axis=-1)), 0, 255).astype(np.uint8)
+                target = out / f"{path.stem}-{k}.{images.ENDING[format]}"
+                Image.fromarray(result).save(target, **options)
+                written = Image.open(io.BytesIO(target.read_bytes())).convert("RGB")
+                after = torch.sigmoid(model.classifier(model.encoder(tensor(written))[0][:, :z_c]))
+                _ = {
+                    "reached": bool((after[0, column] > 0.5) == (value > 0.5)),
+                    "drift": float((after - before).abs().mean()),
+                    "pixel_change": float(np.abs(np.asarray(written, np.float32) - pixels).mean()),
+                }
+    return len(files) * SAMPLES / cost[0].clock
+
+
+def faster_threads(loop: Callable[[Path, int], float], scratch: Path) -> int:
+    """One thread or all of torch's, whichever is faster in the loop here."""
+    rates = {}
+    for threads in (1, CORES):
+        torch.set_num_threads(threads)
+        rates[threads] = loop(scratch / f"threads-{threads}", 2)
+    return max(rates, key=lambda threads: rates[threads])
+
+
+def speed(
+    bundle: Path, run: Path, label: str, folder: Path, scratch: Path, repeats: int, format: images.Format
+) -> Table:
+    """Rates of interleaved turns, and each kind of work."""
+    editor, name, value = Editor.open(bundle, threads=1), *label.split("=")
+    files = sorted(source.path for source in scan([folder]).sources)
+    outputs, asked = len(files) * SAMPLES, {name: float(value)}
+    rates: dict[str, list[float]] = {"edit": [], "limit": [], "loop": []}
+    kinds: list[dict[str, Cost]] = []
+    spent: list[float] = []
+
+    def loop(out: Path, count: int = LOOPED) -> float:
+        return plain_loop(run, asked, files[:count], out, format)
+
+    torch.set_num_threads(faster_threads(loop, scratch / format))
+    for turn in range(repeats):
+        kinds.append(limit(editor, asked, files, format))
+        whole = sum(kinds[-1].values(), Cost(0, 0))
+        rates["limit"].append(outputs / whole.clock)
+        out = scratch / format / f"{turn}"
+        with measured() as cost:
+            done = edit_folder([folder], bundle=bundle, out=out, set=[label], samples=SAMPLES, format=format)
+        rates["edit"].append(done.images_per_second)
+        spent.append(whole.processor / cost[0].processor)
+        rates["loop"].append(loop(scratch / format / f"loop-{turn}"))
+    return speed_table(rates, kinds, spent, outputs, format)
+
+
+def speed_table(
+    rates: dict[str, list[float]], kinds: list[dict[str, Cost]], spent: list[float], outputs: int, format: str
+) -> Table:
+    """The medians of all turns."""
+    edit, limit, loop = (statistics.median(rates[key]) for key in ("edit", "limit", "loop"))
+
+    def ratio(other: str) -> float:
+        return statistics.median(a / b for a, b in zip(rates["edit"], rates[other], strict=True))
+
+    title = f"{format} outputs, {outputs:,} of them, {CORES} cores, medians of {len(spent)} turns"
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_row("edit, receipts included", f"{edit:,.0f} images/s")
+    table.add_row("limit: the parts alone, summed", f"{limit:,.0f} images/s; edit is {ratio('limit'):.0%} of it")
+    table.add_row("the same in processor time", f"the parts are {statistics.median(spent):.0%} of what edit takes")
+    table.add_row(
+        f"plain loop, torch on {torch.get_num_threads()}", f"{loop:,.0f} images/s; edit is {ratio('loop'):.1f}x"
+    )
+    for kind in kinds[0]:
+        clock, processor = (
+            1000 * statistics.median(getattr(one[kind], unit) for one in kinds) / outputs
+            for unit in ("clock", "processor")
+        )
+        table.add_row(f"  {kind}", f"{clock:.3f} ms per output, {processor:.3f} ms of processor time")
+    return table
+
+
+def command(bundle: Path, label: str, folder: Path, out: Path) -> tuple[float, float]:
+    """Seconds and peak MiB of the command in a process of its own."""
+    script = (
+        "import sys\nfrom ccvae_deploy.cli import app\n"
+        "try: app(sys.argv[1:], standalone_mode=False)\n"
+        # not getrusage: a child's figure there begins with its parent's
+        "finally: peak = open('/proc/self/status').read().split('VmHWM:')[1].split()[0]\n"
+        "print('peak', peak, 'torch' in sys.modules)\n"
+    )
+    arguments = ["edit", folder, "--set", label, "--samples", str(SAMPLES), "--bundle", bundle, "--out", out]
+    began = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, check=True
+    )
+    peak, torch_loaded = done.stdout.split("peak")[1].split()
+    if torch_loaded == "True":
+        sys.exit("edit has loaded torch")
+    return time.perf_counter() - began, int(peak) / 1024
+
+
+def processes(bundle: Path, label: str, files: Sequence[Path], scratch: Path, long: bool) -> Table:
+    """Cold start of one image, and peak memory as outputs grow."""
+    table = Table(title="the command in a process of its own", title_justify="left", show_header=False)
+    one = several(scratch / "one", files, 1)
+    cold = [command(bundle, label, one, scratch / f"one-{turn}")[0] for turn in range(5)]
+    table.add_row("one image, cold start", f"{statistics.median(cold):.2f} s")
+    for outputs in (1_000, 10_000, 100_000) if long else (1_000, 10_000):
+        folder = several(scratch / f"many-{outputs}", files, outputs // SAMPLES)
+        seconds, peak = command(bundle, label, folder, scratch / f"out-{outputs}")
+        table.add_row(
+            f"{outputs:,} outputs", f"peak {peak:,.0f} MiB, {outputs / seconds:,.0f} images/s from start to end"
+        )
+    return table
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("images", type=Path, nargs="?")
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--set", default="smiling=1")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--sources", type=int, default=250, help="images of one turn")
+    parser.add_argument("--long", action="store_true", help="the memory curve to 100,000 outputs")
+    given = parser.parse_args()
+    console = Console(width=110, highlight=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        found = scan([given.images or made_photographs(root / "made", given.sources)]).sources
+        files = [source.path for source in found]
+        folder = several(root / "sources", files, min(given.sources, len(files)))
+        run = given.run or given.bundle.resolve().parent
+        for format in ("jpeg", "png"):
+            console.print(speed(given.bundle, run, given.set, folder, root, given.repeats, format))
+        console.print(processes(given.bundle, given.set, files, root, given.long))
+    console.print(f"load of the machine in the last minute: {os.getloadavg()[0]:.1f} on {CORES} cores")
+
+
+if __name__ == "__main__":
+    main()

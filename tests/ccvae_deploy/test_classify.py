@@ -1,0 +1,126 @@
+"""`classify`: values, order, draws, and what a table is on disk."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ccvae_deploy import images
+from ccvae_deploy.classify import classify_folder, classify_sources
+from ccvae_deploy.cli import app
+from ccvae_deploy.editor import Editor
+from ccvae_deploy.errors import UsageError
+from ccvae_deploy.folder import scan
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_table_holds_what_the_editor_says_in_path_order(pictures, tiny_bundle, editor: Editor, tmp_path) -> None:
+    result = classify_folder([pictures], bundle=tiny_bundle, out=tmp_path / "labels.csv", batch_size=4)
+    rows = rows_of(tmp_path / "labels.csv")
+    assert (result.sources, result.failed) == (9, 0)
+    assert [row["source"] for row in rows] == [source.relative for source in scan([pictures]).sources]
+    picture = images.decode((pictures / "a.png").read_bytes())
+    expected = editor.classify(images.network_input(picture, editor.bundle.manifest.image)[None])[0]
+    assert [float(rows[0][name]) for name in editor.labels.names] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert list(rows[0]) == ["source", "source_sha256", "Smiling", "Wearing_Hat", "Young", "error"]
+
+
+def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bundle, editor: Editor) -> None:
+    sources = scan([pictures]).sources
+    many = list(classify_sources(editor, sources, samples=1000, seed=3))
+    alone = list(classify_sources(Editor(editor.bundle, batch_size=1), sources[4:5], samples=1000, seed=3))
+    assert alone[0].probabilities == pytest.approx(many[4].probabilities, abs=1e-6)
+    picture = images.decode(sources[4].path.read_bytes())
+    z = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None]).z
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    logits = 2.0 * (z[0, 0] + 0.1 * nodes) + 0.2  # the tiny classifier, posterior scale 0.1
+    p = 1 / (1 + np.exp(-logits))
+    mean = (weights * p).sum() / weights.sum()
+    deviation = np.sqrt((weights * (p - mean) ** 2).sum() / weights.sum())
+    assert many[4].probabilities["Smiling"] == pytest.approx(mean, abs=4 * deviation / 1000**0.5)
+    assert many[4].spread["Smiling"] == pytest.approx(deviation, rel=0.1)
+    other = list(classify_sources(editor, sources[4:5], samples=1000, seed=4))
+    assert other[0].probabilities != many[4].probabilities
+
+
+def test_a_bad_file_is_a_row_with_its_error_and_ends_with_1(pictures, tiny_bundle, tmp_path) -> None:
+    (pictures / "bad.png").write_text("no image")
+    out = tmp_path / "labels.jsonl"
+    result = CliRunner().invoke(
+        app, ["classify", str(pictures), "--bundle", str(tiny_bundle), "--out", str(out), "--samples", "2"]
+    )
+    assert result.exit_code == 1, result.output
+    rows = [json.loads(line) for line in out.read_text("ascii").splitlines()]
+    assert len(rows) == 10
+    (bad,) = [row for row in rows if "error" in row]
+    assert bad == {"source": "bad.png", "error": "not an image, or of an unknown kind"}
+    assert set(rows[0]) == {"source", "source_sha256", "probabilities", "spread"}
+    assert "1 failed" in result.stderr
+
+
+def test_without_out_the_table_goes_to_stdout(pictures, tiny_bundle) -> None:
+    result = CliRunner().invoke(app, ["classify", str(pictures / "a.png"), "--bundle", str(tiny_bundle)])
+    assert result.exit_code == 0, result.output
+    (row,) = csv.DictReader(io.StringIO(result.stdout))
+    assert row["source"] == "a.png"
+    assert 0 <= float(row["Smiling"]) <= 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b'a,b "c"\nd.png', "ümlaut.png".encode()])
+def test_any_name_survives_both_formats(name: bytes, pictures, tiny_bundle, tmp_path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes((pictures / "a.png").read_bytes())
+    for out in (tmp_path / "t.csv", tmp_path / "t.jsonl"):
+        classify_folder([folder], bundle=tiny_bundle, out=out)
+    assert os.fsencode(rows_of(tmp_path / "t.csv")[0]["source"]) == name
+    assert os.fsencode(json.loads((tmp_path / "t.jsonl").read_text("ascii"))["source"]) == name
+
+
+def test_only_its_own_tables_are_replaced(pictures, tiny_bundle, tmp_path) -> None:
+    out = tmp_path / "labels.csv"
+    out.write_text("name,Smiling\na.png,1\n")
+    with pytest.raises(UsageError, match="not a table of this command"):
+        classify_folder([pictures], bundle=tiny_bundle, out=out)
+    assert out.read_text() == "name,Smiling\na.png,1\n"
+    classify_folder([pictures], bundle=tiny_bundle, out=out, overwrite=True)
+    first = out.read_bytes()
+    classify_folder([pictures], bundle=tiny_bundle, out=out, batch_size=3)
+    assert out.read_bytes() == first
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "imgs") == ["labels.csv"]
+
+
+def test_an_interrupted_run_leaves_no_table(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Editor, "classify", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        classify_folder([pictures], bundle=tiny_bundle, out=tmp_path / "labels.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["imgs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples": 0}, "--samples 0"),
+        ({"samples": 1001}, "--samples 1001"),
+        ({"seed": -1}, "--seed -1"),
+        ({"batch_size": 0}, "--batch-size 0"),
+        ({"workers": 0}, "--workers 0"),
+        ({"out": Path("labels.xlsx")}, "ends in .csv or .jsonl"),
+    ],
+)
+def test_refusals(options, message, pictures, tiny_bundle, tmp_path) -> None:
+    with pytest.raises(UsageError, match=message):
+        classify_folder([pictures], **{"bundle": tiny_bundle, "out": tmp_path / "t.csv"} | options)

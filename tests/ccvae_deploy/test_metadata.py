@@ -1,0 +1,118 @@
+"""What a file says beside its pixels is kept where the table says so, and never in the way."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+
+from ccvae_deploy.images import decode, encode, from_pil, to_pil
+from ccvae_deploy.metadata import Metadata
+
+RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+Base = ExifTags.Base
+
+
+def saved(image: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def photograph_exif() -> Image.Exif:
+    exif = Image.Exif()
+    exif[Base.Make], exif[Base.Copyright], exif[Base.Orientation] = "Maker", "Ada", 6
+    exif[ExifTags.IFD.Exif] = {
+        Base.DateTimeOriginal: "2026:01:02 03:04:05",
+        Base.MakerNote: b"a preview of the face",
+        Base.ExifImageWidth: 30,
+    }
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    return exif
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "avif"])
+def test_exif_is_kept_without_orientation_maker_note_and_size(format: str) -> None:
+    picture = decode(saved(Image.fromarray(RGB), "JPEG", exif=photograph_exif(), comment=b"hello"))
+    assert picture.size == (20, 30)
+    image = opened(encode(picture, format))
+    exif = image.getexif()
+    assert exif[Base.Make] == "Maker"
+    assert exif[Base.Copyright] == "Ada"
+    assert Base.Orientation not in exif
+    inner = exif.get_ifd(ExifTags.IFD.Exif)
+    assert inner[Base.DateTimeOriginal] == "2026:01:02 03:04:05"
+    assert not {Base.MakerNote, Base.ExifImageWidth} & set(inner)
+    assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLatitudeRef: "N"}
+    assert "comment" not in image.info
+
+
+def test_the_thumbnail_of_the_unedited_picture_is_dropped() -> None:
+    # a second directory with a JPEG inside, as cameras write it
+    thumbnail = saved(Image.fromarray(RGB).resize((8, 8)), "JPEG")
+    first = b"\0\x01\x01\x0f\0\x02\0\0\0\x04Mak\0" + (26).to_bytes(4, "big")
+    second = b"\0\x02\x02\x01\0\x04\0\0\0\x01" + (56).to_bytes(4, "big")
+    second += b"\x02\x02\0\x04\0\0\0\x01" + len(thumbnail).to_bytes(4, "big") + bytes(4)
+    block = b"Exif\0\0MM\0*\0\0\0\x08" + first + second + thumbnail
+    data = saved(Image.fromarray(RGB), "JPEG", exif=block)
+    assert thumbnail[-200:] in data
+    again = encode(decode(data), "jpeg")
+    assert thumbnail[-200:] not in again
+    assert opened(again).getexif()[Base.Make] == "Mak"
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "avif"])
+def test_colour_profile_is_written_back(format: str) -> None:
+    data = saved(Image.fromarray(RGB), "PNG", icc_profile=b"profile of no meaning")
+    assert opened(encode(decode(data), format)).info["icc_profile"] == b"profile of no meaning"
+
+
+def test_a_profile_of_other_colours_is_left_out() -> None:
+    profile = bytes(16) + b"RGB " + bytes(108)
+    assert decode(saved(Image.fromarray(RGB), "PNG", icc_profile=profile)).metadata.icc_profile == profile
+    assert decode(saved(Image.fromarray(RGB[..., 0]), "PNG", icc_profile=profile)).metadata.icc_profile is None
+
+
+def test_resolution_is_kept_and_turned_with_the_picture() -> None:
+    exif = Image.Exif()
+    exif[Base.Orientation] = 6
+    data = saved(Image.fromarray(RGB), "JPEG", dpi=(300, 150), exif=exif)
+    picture = decode(data)
+    assert picture.metadata.dpi == (150, 300)
+    assert opened(encode(picture, "jpeg")).info["dpi"] == (150, 300)
+    assert opened(encode(picture, "png")).info["dpi"] == pytest.approx((150, 300), abs=0.02)
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (1e9, 1), "high", (72,), None])
+def test_a_resolution_of_no_meaning_is_left_out(dpi: object) -> None:
+    image = Image.fromarray(RGB)
+    image.info["dpi"] = dpi
+    assert from_pil(image).metadata.dpi is None
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b"Exif\0\0", b"Exif\0\0MM", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0II*\0\xff\xff\xff\xff", bytes(40)],
+)
+def test_damaged_exif_is_left_out_and_the_picture_is_read(block: bytes) -> None:
+    data = saved(Image.fromarray(RGB), "JPEG", exif=block)
+    picture = decode(data)
+    assert picture.metadata.exif is None
+    assert picture.size == (30, 20)
+
+
+def test_tags_of_how_pixels_were_stored_do_not_travel() -> None:
+    picture = decode(saved(Image.fromarray(RGB), "TIFF", compression="tiff_lzw"))
+    assert picture.metadata.exif is None
+
+
+def test_python_users_get_the_metadata_beside_the_image() -> None:
+    data = saved(Image.fromarray(RGB), "JPEG", icc_profile=b"p" * 20, dpi=(300, 300))
+    image = to_pil(decode(data))
+    assert image.info["icc_profile"] == b"p" * 20
+    assert image.info["dpi"] == (300, 300)
+    assert Metadata().options("jpeg") == {}

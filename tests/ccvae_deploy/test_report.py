@@ -1,0 +1,131 @@
+"""The report page: figures over receipts, what is shown, and that nothing in it can load or run."""
+
+import base64
+import io
+import os
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ccvae_deploy.cli import app
+from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.plots import bars, escaped, histogram
+from ccvae_deploy.report import SHOWN, Collected
+
+
+def row(source: str, after: float, *, before: float = 0.1, other: float = 0.4, change: float = 2.5) -> dict:
+    return {
+        "source": source,
+        "output": f"{source}__smiling=1.png",
+        "asked": {"smiling": 1.0},
+        "before": {"Smiling": before, "Young": 0.3},
+        "after": {"Smiling": after, "Young": other},
+        "pixel_change": change,
+        "control": 7.9,
+        "drift": 0.1,
+    }
+
+
+def test_counts_of_a_pass() -> None:
+    collected = Collected()
+    for i, after in enumerate((0.0, 0.04, 0.5, 0.99, 1.0)):
+        collected.add(row(f"s{i}", after, other=0.3 + 0.1 * i))
+    assert collected.chances["smiling=1"].tolist() == [2] + 9 * [0] + [1] + 8 * [0] + [2]
+    assert collected.changes[2] == collected.controls[7] == 5
+    total, count = collected.moved["Young"]
+    assert (round(total, 6), count) == (1.0, 5)
+    assert set(collected.moved) == {"Young"}
+
+
+def test_the_best_and_worst_of_many_one_per_source() -> None:
+    collected = Collected()
+    for i in range(200):
+        for sample in range(3):
+            collected.add(row(f"s{i:03d}", (i + sample / 10) / 201, before=0.9 if i > 150 else 0.1))
+    best, worst = collected.best(), collected.worst()
+    # sources that had the label already are no success
+    assert [one.row["source"] for one in best] == [f"s{i:03d}" for i in range(150, 150 - SHOWN, -1)]
+    assert best[0].after == pytest.approx(150.2 / 201)
+    assert [one.row["source"] for one in worst] == [f"s{i:03d}" for i in range(SHOWN)]
+    assert worst[1].after == pytest.approx(1 / 201)
+
+
+def test_a_value_that_was_asked_off_and_a_class() -> None:
+    collected = Collected()
+    off = row("s", 0.2)
+    off["asked"] = {"smiling": 0.0}
+    collected.add(off)
+    assert collected.worst()[0].after == pytest.approx(0.8)
+    classes = row("t", 0.2)
+    classes["asked"] = {"hair_colour": 2.0}
+    for key, values in (("before", (0.7, 0.2, 0.1)), ("after", (0.1, 0.3, 0.6))):
+        classes[key] = {f"Hair Colour={name}": p for name, p in zip("abc", values, strict=True)}
+    collected = Collected()
+    collected.add(classes)
+    (one,) = collected.best()
+    assert (one.before, one.after) == (0.1, 0.6)
+    assert collected.moved == {}
+    varied = row("u", 0.3, before=0.2)
+    varied["asked"] = {"smiling": "vary"}
+    collected.add(varied)
+    assert collected.chances["smiling=vary"].argmax() == 14
+
+
+def test_plots_hold_their_figures() -> None:
+    svg = histogram([("a", [1, 0, 4])], 0, 3, "axis")
+    assert svg.count("<rect") == 2
+    assert "a, 2 to 3: 4" in svg
+    assert re.findall(r'height="([\d.]+)"><title>', svg) == ["32.0", "128.0"]
+    assert "0.250" in bars([("label", 0.25)])
+    assert histogram([], 0, 1, "empty").startswith("<svg")
+
+
+def test_text_of_strangers_stays_text() -> None:
+    assert escaped("<script>\"'&\n\udcff") == "&lt;script&gt;&quot;&#x27;&amp;\\n\\udcff"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+def test_the_page_of_a_run(pictures, tiny_bundle, tmp_path) -> None:
+    evil = os.fsdecode(b"<img src=x onerror=alert(1)>\xff.png")
+    (pictures / evil).write_bytes((pictures / "a.png").read_bytes())
+    out = tmp_path / "o"
+    summary = edit_folder(
+        [pictures], bundle=tiny_bundle, set=["smiling=1", "young=0"], samples=3, out=out, report=True, sheet=False
+    )
+    page = (out / "report.html").read_text("utf-8")
+    assert "<h1>smiling=1, young=0</h1>" in page
+    assert f"{summary.receipts:,}, of which 30 in this run" in page
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;\\udcff__smiling=1,young=0" in page
+    assert not re.search(r"<script|https?:|javascript:|<link|@import|url\(", page)
+    assert "default-src 'none'; img-src data:" in page
+    sources = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', page)
+    assert len(sources) == 2 * page.count('class="pair"') >= 20
+    Image.open(io.BytesIO(base64.b64decode(sources[0]))).verify()
+
+
+def test_the_option_and_a_second_run(pictures, tiny_bundle, tmp_path) -> None:
+    given = ["edit", pictures, "--set", "smiling=1", "--bundle", tiny_bundle, "--out", tmp_path / "o", "--no-sheet"]
+    assert CliRunner().invoke(app, [*map(str, given)]).exit_code == 0
+    assert not (tmp_path / "o" / "report.html").exists()
+    (pictures / "a.png").unlink()
+    result = CliRunner().invoke(app, [*map(str, given), "--report"])
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "o" / "report.html").read_text("utf-8")
+    assert "9, of which 0 in this run" in page
+    assert 'alt="after"' in page
+
+
+def test_an_output_outside_the_folder_is_not_read(tmp_path: Path) -> None:
+    from ccvae_deploy.report import _pictures
+
+    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
+    (tmp_path / "o").mkdir()
+    collected = Collected()
+    stranger = row("s", 0.9)
+    stranger["output"] = "../secret.png"
+    collected.add(stranger)
+    assert "<img" not in _pictures("t", "n", collected.best(), tmp_path / "o", {})

@@ -1,0 +1,188 @@
+"""`swap`: which blocks move, which image takes which reference, and runs that go on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ccvae_deploy import compositing, images
+from ccvae_deploy import swap_folder as module
+from ccvae_deploy.cli import app
+from ccvae_deploy.editor import Editor
+from ccvae_deploy.errors import ImageError, LabelError, UsageError
+from ccvae_deploy.references import read_references
+from ccvae_deploy.swap import Swap, SwapSettings, chosen_labels
+from ccvae_deploy.swap_folder import swap_folder
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> Path:
+    """Three grey references: dark, middling, bright, so that all labels are off, near the border, or on."""
+    folder = tmp_path / "refs"
+    folder.mkdir()
+    for name, level in (("dark.png", 30), ("grey.png", 120), ("light.png", 230)):
+        Image.fromarray(np.full((20, 20, 3), level, np.uint8)).save(folder / name)
+    return folder
+
+
+def receipts_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "receipts.jsonl").read_text("ascii").splitlines()]
+
+
+def content(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def test_only_the_named_blocks_come_from_the_reference(editor: Editor, references) -> None:
+    found = read_references(editor, references, "all", 2)
+    labels = chosen_labels(editor, ["young", "smiling"])
+    settings = SwapSettings(bundle="", edit="e", pairs="all", references="", compose="decode", format="png")
+    swap = Swap(editor, labels, found, settings, "decode")
+    assert labels == (0, 2)
+    z = np.random.default_rng(0).standard_normal((1, 8)).astype(np.float32)
+    bright = found.all[2].z_c
+    expected = z.copy()
+    expected[0, [0, 2]] = bright[[0, 2]]
+    np.testing.assert_array_equal(swap.decoded(z, bright[None]), editor.batched(editor.bundle.decode, expected))
+
+
+def test_every_source_takes_the_only_reference(pictures, references, tiny_bundle, editor: Editor, tmp_path) -> None:
+    out = tmp_path / "o"
+    outcome = swap_folder(
+        [pictures], bundle=tiny_bundle, from_=references / "light.png", labels=["smiling"], out=out, format="png"
+    )
+    rows = receipts_of(out)
+    assert (outcome.written, outcome.failed) == (9, 0)
+    assert rows[0]["output"] == "a__smiling=light__00.png"
+    assert rows[3]["output"] == "deep/d__smiling=light__00.png"
+    assert all(row["asked"] == {"Smiling": 1.0} and row["reference"] == "light.png" for row in rows)
+    assert outcome.reached["Smiling"] == sum(row["after"]["Smiling"] > 0.5 for row in rows) / 9 == 1
+    assert min(row["before"]["Smiling"] for row in rows) < 0.5 < rows[0]["reference_labels"]["Smiling"]
+    drift = np.mean([abs(rows[0]["after"][name] - rows[0]["before"][name]) for name in ("Wearing_Hat", "Young")])
+    assert rows[0]["drift"] == pytest.approx(drift, abs=2e-6)
+    written = images.decode((out / rows[0]["output"]).read_bytes())
+    source = images.decode((pictures / "a.png").read_bytes())
+    assert rows[0]["pixel_change"] == pytest.approx(compositing.pixel_change(source, written), abs=1e-6)
+    after = editor.classify(images.network_input(written, editor.bundle.manifest.image)[None])[0]
+    assert rows[0]["after"] == pytest.approx(editor.named(after), abs=2e-6)
+
+
+def test_a_folder_pairs_in_the_order_of_paths(pictures, references, tiny_bundle, tmp_path) -> None:
+    sources = [pictures / name for name in ("a.png", "b.jpg", "c.webp")]
+    out = tmp_path / "o"
+    swap_folder(sources, bundle=tiny_bundle, from_=references, labels=["young"], out=out)
+    pairs = [(row["source"], row["reference"], row["sample"]) for row in receipts_of(out)]
+    assert pairs == [("a.png", "dark.png", 0), ("b.jpg", "grey.png", 1), ("c.webp", "light.png", 2)]
+    assert sorted(path.suffix for path in out.glob("[abc]*")) == [".jpg", ".png", ".webp"]
+    with pytest.raises(UsageError, match="9 images and 3 references do not pair up; add --pairs all"):
+        swap_folder([pictures], bundle=tiny_bundle, from_=references, labels=["young"], out=tmp_path / "p")
+
+
+def test_all_with_all(pictures, references, tiny_bundle, tmp_path) -> None:
+    outs = [tmp_path / "small", tmp_path / "large"]
+    for out, batch_size in zip(outs, (2, 64), strict=True):
+        outcome = swap_folder(
+            [pictures],
+            bundle=tiny_bundle,
+            from_=references,
+            labels=["smiling", "young"],
+            pairs="all",
+            out=out,
+            batch_size=batch_size,
+        )
+        assert outcome.written == 27
+    rows = receipts_of(outs[0])
+    assert [row["reference"] for row in rows[:3]] == ["dark.png", "grey.png", "light.png"]
+    assert content(outs[0]) == content(outs[1])
+    again = swap_folder(
+        [pictures], bundle=tiny_bundle, from_=references, labels=["smiling", "young"], pairs="all", out=outs[0]
+    )
+    assert (again.written, again.skipped) == (0, 27)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(pictures, references, tiny_bundle, tmp_path, monkeypatch) -> None:
+    given = {"bundle": tiny_bundle, "from_": references / "light.png", "labels": ["smiling"], "batch_size": 2}
+    swap_folder([pictures], out=tmp_path / "whole", **given)
+    real, calls = module._do, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_do", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            swap_folder([pictures], out=tmp_path / "cut", **given)
+    outcome = swap_folder([pictures], out=tmp_path / "cut", **given)
+    assert (outcome.written, outcome.skipped) == (5, 4)
+    assert content(tmp_path / "cut") == content(tmp_path / "whole")
+
+
+def test_other_references_of_one_name_are_other_settings(pictures, references, tiny_bundle, tmp_path) -> None:
+    given = {"bundle": tiny_bundle, "from_": references / "light.png", "labels": ["smiling"], "out": tmp_path / "o"}
+    swap_folder([pictures], **given)
+    before = content(tmp_path / "o")
+    shutil.copy(references / "grey.png", references / "light.png")
+    with pytest.raises(UsageError, match="other settings"):
+        swap_folder([pictures], **given)
+    assert content(tmp_path / "o") == before
+    assert swap_folder([pictures], **given, overwrite=True).written == 9
+    assert content(tmp_path / "o") != before
+
+
+def test_bad_sources_and_bad_references_are_recorded(pictures, references, tiny_bundle, tmp_path) -> None:
+    (pictures / "bad.png").write_text("no image")
+    (references / "broken.png").write_text("no image")
+    out = tmp_path / "o"
+    given = ["swap", pictures, "--from", references, "--pairs", "all", "--labels", "smiling", "--bundle", tiny_bundle]
+    result = CliRunner().invoke(app, [*map(str, given), "--out", str(out)])
+    assert result.exit_code == 1, result.output
+    assert "2 failed" in result.stdout
+    failures = [json.loads(line) for line in (out / "failures.jsonl").read_text("ascii").splitlines()]
+    assert [failure["source"] for failure in failures] == [str(references / "broken.png"), "bad.png"]
+    # the broken one comes first in the order of paths; numbers stay those of the folder
+    assert {row["sample"] for row in receipts_of(out)} == {1, 2, 3}
+    with Image.open(out / "sheet.png") as sheet:
+        assert sheet.size == (6 + 4 * 134, 26 + 10 * 134)
+    with pytest.raises(ImageError, match="no reference can be read"):
+        swap_folder([pictures], bundle=tiny_bundle, from_=references / "broken.png", labels=["smiling"], out=out)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"labels": ["smilin"]}, LabelError, "did you mean Smiling"),
+        ({"labels": []}, UsageError, "one or more different labels"),
+        ({"labels": ["smiling", "SMILING"]}, UsageError, "one or more different labels"),
+        ({"pairs": "some"}, UsageError, "--pairs 'some'"),
+        ({"compose": "paint"}, UsageError, "--compose 'paint'"),
+        ({"format": "bmp"}, UsageError, "--format 'bmp'"),
+        ({"batch_size": 0}, UsageError, "--batch-size 0"),
+        ({"from_": Path("absent")}, UsageError, "absent does not exist"),
+    ],
+)
+def test_refusals(options, error, message, pictures, references, tiny_bundle, tmp_path) -> None:
+    given = {"bundle": tiny_bundle, "from_": references / "grey.png", "labels": ["smiling"], "out": tmp_path / "o"}
+    with pytest.raises(error, match=message):
+        swap_folder([pictures], **given | options)
+    assert not (tmp_path / "o").exists()
+
+
+def test_results_do_not_land_in_the_references(pictures, references, tiny_bundle) -> None:
+    with pytest.raises(UsageError, match="inside the input folder"):
+        swap_folder(
+            [pictures], bundle=tiny_bundle, from_=references, pairs="all", labels=["smiling"], out=references / "o"
+        )
+
+
+def test_categorical_labels_swap_to_the_references_class(categorical_editor: Editor, tmp_path) -> None:
+    for name, levels in (("a.png", (230, 128, 128)), ("c.png", (44, 188, 128))):
+        Image.fromarray(np.full((32, 32, 3), levels, np.uint8)).save(tmp_path / name)
+    found = read_references(categorical_editor, tmp_path, "all", 1)
+    assert [int(one.probabilities[:5].argmax()) for one in found.all] == [0, 2]

@@ -1,0 +1,181 @@
+"""Precisions: what is stored in how many bits, what the gate lets through, and which form of a graph is taken."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from ccvae_deploy.bundle import Bundle
+from ccvae_deploy.errors import DataError, ParityError
+from ccvae_deploy.schema import GRAPHS
+from ccvae_export import run_images, variants
+from ccvae_export.choose import choose
+from ccvae_export.export import export_run, open_written
+from ccvae_export.parity import eager_graphs
+from ccvae_export.quality import Quality, QualityGate
+from ccvae_export.serialised import Serialised
+from ccvae_train.checkpoint import load_run
+
+PERFECT = Quality(256, mean=0.0, p999=0.0, worst=0.0, equal=1.0, disagreement=0.0, flips=0.0)
+
+
+@pytest.fixture(scope="module")
+def images(made_run: Path):
+    return run_images.run_images(load_run(made_run), required=True)
+
+
+def made(run: Path, graph: str, precision: str, images) -> list[onnx.ModelProto]:
+    options = variants.variants(load_run(run), graph, "onnx", precision, images.calibration)  # type: ignore[arg-type]
+    return [onnx.load_model_from_string(make().data) for make in options]
+
+
+def weights(model: onnx.ModelProto) -> dict[int, int]:
+    """Numbers in initialisers, by element type."""
+    found: dict[int, int] = {}
+    for one in model.graph.initializer:
+        found[one.data_type] = found.get(one.data_type, 0) + int(np.prod(one.dims))
+    return found
+
+
+def test_an_encoder_in_8_bits(made_run: Path, images) -> None:
+    (model,) = made(made_run, "encoder", "int8", images)
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count("Conv") == 3
+    assert "QuantizeLinear" in operators
+    assert not {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"} & set(operators)
+    found = weights(model)
+    # the first convolution and the head stay in float32
+    assert found[TensorProto.INT8] > 0.9 * sum(found.values())
+
+
+def test_a_decoder_in_8_bits_comes_in_several_forms(made_run: Path, images) -> None:
+    first, second = made(made_run, "decoder", "int8", images)
+    for model, upsampled in ((first, 2), (second, 1)):
+        operators = [node.op_type for node in model.graph.node]
+        assert operators.count("DepthToSpace") == operators.count("Conv") == upsampled
+        assert operators.count("ConvTranspose") == 3 - upsampled
+        # the last shuffle moves bytes, and what comes after it is float
+        last = max(place for place, kind in enumerate(operators) if kind == "DepthToSpace")
+        assert operators[last + 1 :] == ["DequantizeLinear", "ConvTranspose", "Sigmoid"]
+
+
+def test_small_graphs_in_8_bits_are_exact(made_run: Path, images) -> None:
+    run = load_run(made_run)
+    eager = eager_graphs(run)
+    (model,) = made(made_run, "classifier", "int8", images)
+    assert weights(model)[TensorProto.INT8] == 4 * 3
+    z_c = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
+    found = onnx.reference.ReferenceEvaluator(model).run(None, {"z_c": z_c})[0]
+    assert np.abs(found - eager["classifier"](z_c)[0]).max() < 1e-6
+
+
+def test_graphs_in_float16_keep_their_inputs_and_outputs(made_run: Path, images) -> None:
+    for graph in GRAPHS:
+        (model,) = made(made_run, graph, "fp16", images)
+        for value in (*model.graph.input, *model.graph.output):
+            assert value.type.tensor_type.elem_type == TensorProto.FLOAT
+        assert weights(model)[TensorProto.FLOAT16] > 0.99 * sum(weights(model).values()) - 16
+        onnx.checker.check_model(model)
+
+
+def test_the_gate_measures_what_people_see(made_run: Path, onnx_bundle: Path, images) -> None:
+    run, bundle = load_run(made_run), open_written(onnx_bundle)
+    gate = QualityGate(eager_graphs(run), images.judged)
+    whole = gate.measure(bundle)
+    assert whole.ok
+    assert whole.images == len(images.judged) == 256
+    assert (whole.mean, whole.disagreement, whole.flips) == pytest.approx((0, 0, 0), abs=1e-3)
+    assert whole.equal > 0.9999
+
+    def changed(**graphs) -> Quality:
+        return gate.measure(replace(bundle, graphs={**bundle.graphs, **graphs}))
+
+    decode, classify = bundle.graphs["decoder"], bundle.graphs["classifier"]
+    # a constant cancels in the difference of two decoded images, noise does not
+    assert changed(decoder=lambda z: (decode(z)[0] * 0.9 + 0.05,)).mean < 0.5 * 0.1 * 255
+    noise = np.random.default_rng(0)
+    grain = [noise.normal(0, 0.02, (1, 3, 32, 32)).astype(np.float32) for _ in range(9)]
+    noisy = changed(decoder=lambda z: (np.clip(decode(z)[0] + grain[noise.integers(9)], 0, 1),))
+    assert noisy.mean > 0.5
+    assert not noisy.ok
+    swapped = changed(classifier=lambda z_c: (-classify(z_c)[0],))
+    assert swapped.disagreement == 1
+    assert swapped.strain["share of labels that differ"] == pytest.approx(100)
+
+
+def test_limits_are_those_that_are_stated() -> None:
+    held = Quality(256, mean=0.5, p999=4, worst=200, equal=0, disagreement=0.01, flips=0.01)
+    assert held.ok
+    for field, value in (("mean", 0.51), ("p999", 5.0), ("disagreement", 0.0101), ("flips", 0.0101)):
+        assert not replace(held, **{field: value}).ok, field
+
+
+class Costs:
+    """A gate and an assembler in numbers: a bundle is its forms, its quality the sum of their costs."""
+
+    def __init__(self, **costs: dict[str, float]) -> None:
+        self.costs, self.asked = costs, 0
+
+    def assemble(self, chosen) -> dict[str, str]:
+        return {graph: one.form for graph, one in chosen.items()}
+
+    def measure(self, bundle: Bundle) -> Quality:
+        self.asked += 1
+        return replace(PERFECT, mean=sum(self.costs[graph][form] for graph, form in bundle.items()))  # type: ignore[attr-defined]
+
+    def options(self) -> dict[str, list]:
+        return {graph: [lambda f=f: Serialised(b"", "int8", f) for f in forms] for graph, forms in self.costs.items()}
+
+    def exact(self) -> dict[str, object]:
+        return {graph: lambda f=list(forms)[-1]: Serialised(b"", "fp32", f) for graph, forms in self.costs.items()}
+
+
+def test_the_graph_that_hurts_most_gives_way() -> None:
+    costs = Costs(
+        encoder={"small": 0.2, "exact": 0.0},
+        decoder={"small": 0.9, "middle": 0.25, "exact": 0.0},
+        classifier={"small": 0.0, "exact": 0.0},
+    )
+    chosen, quality = choose(costs.options(), costs.exact(), costs.assemble, costs)
+    assert {graph: one.form for graph, one in chosen.items()} == {
+        "encoder": "small",
+        "decoder": "middle",
+        "classifier": "small",
+    }
+    assert quality.mean == pytest.approx(0.45)
+
+
+def test_what_passes_at_once_is_taken_and_what_never_passes_is_named() -> None:
+    fine = Costs(encoder={"small": 0.1, "exact": 0.0}, decoder={"small": 0.2, "exact": 0.0})
+    assert choose(fine.options(), fine.exact(), fine.assemble, fine)[1].mean == pytest.approx(0.3)
+    assert fine.asked == 1
+    bad = Costs(encoder={"small": 0.3, "exact": 0.0}, decoder={"small": 0.7, "exact": 0.0})
+    small = {graph: forms[:1] for graph, forms in bad.options().items()}
+    with pytest.raises(ParityError, match=r"mean difference in levels is 2\.00 times .* the decoder in int8") as caught:
+        choose(small, bad.exact(), bad.assemble, bad)
+    assert caught.value.exit_code == 1
+
+
+def test_a_bundle_in_the_smallest_precision_that_is_good_enough(made_run: Path, tmp_path: Path) -> None:
+    report = export_run(made_run, "onnx", tmp_path / "bundle", precision="auto")
+    one = report.exported[0]
+    assert one.quality.ok
+    assert one.manifest.files["classifier"].precision == "int8"
+    assert json.loads((one.bundle / "parity.json").read_text())["quality"]["judged_on"] == "fresh portraits"
+    assert "precision" in (one.bundle / "README.md").read_text()
+
+
+def test_8_bits_need_the_data_of_the_run(made_run: Path, monkeypatch) -> None:
+    run = load_run(made_run)
+    monkeypatch.setitem(run.provenance, "data", "celeba:/nowhere")
+    with pytest.raises(DataError, match="calibrated on the run's own images"):
+        run_images.run_images(run, required=True)
+    found = run_images.run_images(run, required=False)
+    assert found.source == "generated images"
+    assert found.judged.shape == (256, 3, 32, 32)
+    assert 0 <= found.judged.min() <= found.judged.max() <= 1
+    assert np.array_equal(found.judged, run_images.run_images(run, required=False).judged)
