@@ -167,6 +167,7 @@ def web_graphs(folder: Path, bundle: Bundle, ask) -> dict[str, Graph]:
     return {name: graph(entry) for name, entry in bundle.manifest.files.items()}
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning:onnx.reference")
 def test_the_reference_runtime_agrees(given: Given, bundle: Bundle, folder: Path, pictures) -> None:
     if any(entry.precision == "int8" for entry in bundle.manifest.files.values()):
         pytest.skip("onnx.reference has the quantising operators from opset 19 on")

@@ -4,6 +4,7 @@ Labels are drawn independently. For each label both states' numbers are always d
 nothing else. Beside the labels vary background, pose, light, clothes, hair style, face shape, eyes and nose.
 """
 
+import gc
 import math
 import multiprocessing
 import os
@@ -145,13 +146,14 @@ def _pool(workers: int) -> Iterator[Callable[[list[Task]], Iterable[Chunk]]]:
     """A lazy map of `_chunk` over tasks, in order.
 
     Forked processes need no importable __main__ and start at once. The pool is made before any thread of ours, such as
-    that of a progress bar, since a fork copies locks but not the threads that hold them.
+    that of a progress bar, since a fork copies locks but not the threads that hold them; and a child never collects
+    what it inherits, such as an onnxruntime session, whose end waits for threads that the child does not have.
     """
     if workers <= 1:
         yield lambda tasks: map(_chunk, tasks)
         return
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    with multiprocessing.get_context(method).Pool(workers) as pool:
+    with multiprocessing.get_context(method).Pool(workers, gc.freeze) as pool:
         yield lambda tasks: pool.imap(_chunk, tasks)
 
 
