@@ -59,7 +59,7 @@ def classify_folder(
     Args:
         out: a file that ends in .csv or .jsonl, or a binary stream, which is given CSV.
         samples: None classifies the posterior mean; K averages over K posterior draws and adds their spread.
-        overwrite: replace a file that is no table of this command.
+        overwrite: replace a file that is there.
 
     Raises:
         CCVAEError: refused, and nothing was written; or the disk is full.

@@ -264,7 +264,7 @@ class Editor:
         return Settings(
             bundle=self.bundle.digest,
             edit=request.name,
-            asked=request.values,
+            asked=request.values(self.labels),
             seed=request.seed,
             mode=request.mode,
             strength=request.strength,
@@ -293,7 +293,7 @@ class Editor:
             attempt=attempt,
             seed=request.seed,
             mode=request.mode,
-            asked=request.values,
+            asked=request.values(self.labels),
             before=self.named(before),
             after=self.named(after),
             reached=all(one.reached for one in found.values()),

@@ -11,7 +11,7 @@ import numpy as np
 from .editor import Editor
 from .errors import UsageError
 from .folder import Source, scan
-from .latent_store import LatentRow, LatentWriter, is_latents
+from .latent_store import LatentRow, LatentWriter
 from .progress import progress
 from .receipts import Failure
 from .store import replace_file
@@ -51,7 +51,7 @@ def encode_folder(
     An image that cannot be read is recorded in `<out without ending>.failures.jsonl` and passed over.
 
     Args:
-        overwrite: replace a file that holds no latents.
+        overwrite: replace what is there.
 
     Raises:
         CCVAEError: refused, and nothing was written; or no image could be read; or the disk is full.
@@ -120,9 +120,6 @@ def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
     if out.is_dir():
         raise UsageError(f"{out} is a folder; give a file with --out")
-    if overwrite:
-        return
-    if out.exists() and not is_latents(out):
-        raise UsageError(f"{out} holds no latents; add --overwrite to replace it, or give another --out")
-    if failures.exists() and not out.exists():
-        raise UsageError(f"{failures} is there without {out}; add --overwrite to replace it, or give another --out")
+    taken = [path for path in (out, failures) if path.exists()]
+    if taken and not overwrite:
+        raise UsageError(f"{taken[0]} is there; add --overwrite to replace it, or give another --out")

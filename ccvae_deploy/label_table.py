@@ -84,29 +84,16 @@ def table_format(path: Path) -> TableFormat:
 
 
 def refuse_table(path: Path, overwrite: bool) -> None:
-    """Refuse a place where a table cannot go: a folder, or a file that is not such a table.
+    """Refuse a place where a table cannot go: a folder, or a file that is there.
 
     Raises:
         UsageError: `path` is taken, or its ending is unknown.
     """
-    format = table_format(path)
+    table_format(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give a file with --out")
-    if path.exists() and not overwrite and not _is_table(path, format):
-        raise UsageError(f"{path} is not a table of this command; add --overwrite to replace it, or give another --out")
-
-
-def _is_table(path: Path, format: TableFormat) -> bool:
-    try:
-        with path.open("rb") as file:
-            first = file.readline(1 << 20).decode("utf-8", "surrogateescape")
-        if format == "csv":
-            cells = next(csv.reader([first]), [])
-            return tuple(cells[:2]) == KEYS[:2] and cells[-1] == KEYS[2]
-        row = json.loads(first)
-        return isinstance(row, dict) and "source" in row and not set(row).isdisjoint({"probabilities", "error"})
-    except (OSError, ValueError, csv.Error):
-        return False
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path} is there; add --overwrite to replace it, or give another --out")
 
 
 def _as_json(row: Row) -> dict[str, object]:

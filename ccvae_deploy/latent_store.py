@@ -208,17 +208,6 @@ def encoded_rows(editor: Editor, rows: Sequence[LatentRow]) -> Encoded:
     )
 
 
-def is_latents(path: Path) -> bool:
-    """Whether a file says of itself that it holds latents."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError, ValueError):
-        return False
-
-
 def _opened(path: Path, bundle: Bundle) -> tuple[Any, int]:
     """The file and its number of rows, its tensors' names, shapes and types as they must be."""
     from safetensors import SafetensorError, safe_open

@@ -61,10 +61,9 @@ class EditRequest:
         """How output names call this edit, such as `smiling=1` or `smiling=1,young=0`."""
         return ",".join(asked.spelled for asked in self.asked)
 
-    @property
-    def values(self) -> dict[str, float | str]:
-        """What was asked, by the spelling of the label; `vary` for a varied one."""
-        return {one.spelled.rpartition("=")[0]: VARY if one.value is None else one.value for one in self.asked}
+    def values(self, labels: LabelSet) -> dict[str, float | str]:
+        """What was asked, by the label's own name; `vary` for a varied one."""
+        return {labels.names[one.label]: VARY if one.value is None else one.value for one in self.asked}
 
     @property
     def draws(self) -> bool:

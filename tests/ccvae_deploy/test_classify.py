@@ -87,15 +87,15 @@ def test_any_name_survives_both_formats(name: bytes, pictures, tiny_bundle, tmp_
     assert os.fsencode(json.loads((tmp_path / "t.jsonl").read_text("ascii"))["source"]) == name
 
 
-def test_only_its_own_tables_are_replaced(pictures, tiny_bundle, tmp_path) -> None:
+def test_a_file_that_is_there_is_replaced_when_asked(pictures, tiny_bundle, tmp_path) -> None:
     out = tmp_path / "labels.csv"
     out.write_text("name,Smiling\na.png,1\n")
-    with pytest.raises(UsageError, match="not a table of this command"):
+    with pytest.raises(UsageError, match="is there; add --overwrite"):
         classify_folder([pictures], bundle=tiny_bundle, out=out)
     assert out.read_text() == "name,Smiling\na.png,1\n"
     classify_folder([pictures], bundle=tiny_bundle, out=out, overwrite=True)
     first = out.read_bytes()
-    classify_folder([pictures], bundle=tiny_bundle, out=out, batch_size=3)
+    classify_folder([pictures], bundle=tiny_bundle, out=out, overwrite=True, batch_size=3)
     assert out.read_bytes() == first
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "imgs") == ["labels.csv"]
 

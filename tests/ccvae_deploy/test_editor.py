@@ -40,7 +40,7 @@ def test_samples_reach_the_label_and_differ(editor: Editor, picture: Image.Image
     assert len(edit.images) == len(edit.receipts) == 8
     assert len({image.tobytes() for image in edit.images}) == 8
     for receipt in edit.receipts:
-        assert receipt.asked == {"wearing_hat": 1.0}
+        assert receipt.asked == {"Wearing_Hat": 1.0}
         assert receipt.reached == (receipt.after["Wearing_Hat"] > 0.5)
         expected = np.mean([abs(receipt.after[name] - receipt.before[name]) for name in ("Smiling", "Young")])
         assert receipt.drift == pytest.approx(expected, abs=2e-6)

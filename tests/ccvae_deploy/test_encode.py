@@ -105,14 +105,12 @@ def test_a_bad_file_is_recorded_and_ends_with_1(pictures, tiny_bundle, editor: E
     assert not only.exists()
 
 
-def test_only_latents_are_replaced(pictures, tiny_bundle, latents) -> None:
+def test_a_file_that_is_there_is_replaced_when_asked(pictures, tiny_bundle, latents) -> None:
     before = latents.read_bytes()
-    encode_folder([pictures], bundle=tiny_bundle, out=latents)
+    with pytest.raises(UsageError, match="is there; add --overwrite"):
+        encode_folder([pictures], bundle=tiny_bundle, out=latents)
     assert latents.read_bytes() == before
     latents.write_bytes(b"mine")
-    with pytest.raises(UsageError, match="holds no latents"):
-        encode_folder([pictures], bundle=tiny_bundle, out=latents)
-    assert latents.read_bytes() == b"mine"
     with pytest.raises(UsageError, match=r"ends in \.safetensors"):
         encode_folder([pictures], bundle=tiny_bundle, out=latents.with_suffix(".npz"))
     encode_folder([pictures], bundle=tiny_bundle, out=latents, overwrite=True)

@@ -96,7 +96,7 @@ def test_several_labels_must_all_be_reached(editor: Editor, picture: Image.Image
 def test_varied_labels_are_redrawn_until_they_stay(editor: Editor, picture: Image.Image) -> None:
     receipts = editor.edit(picture, vary=["smiling", "wearing hat"], samples=8, until_reached=10).receipts
     for receipt in receipts:
-        assert receipt.asked == {"smiling": "vary", "wearing_hat": "vary"}
+        assert receipt.asked == {"Smiling": "vary", "Wearing_Hat": "vary"}
         stayed = all((receipt.after[name] > 0.5) == (receipt.before[name] > 0.5) for name in ("Smiling", "Wearing_Hat"))
         assert receipt.reached == stayed
     assert np.mean([receipt.reached for receipt in receipts]) > 0.8

@@ -96,7 +96,7 @@ def test_the_page_of_a_run(pictures, tiny_bundle, tmp_path) -> None:
         [pictures], bundle=tiny_bundle, set=["smiling=1", "young=0"], samples=3, out=out, report=True, sheet=False
     )
     page = (out / "report.html").read_text("utf-8")
-    assert "<h1>smiling=1, young=0</h1>" in page
+    assert "<h1>Smiling=1, Young=0</h1>" in page
     assert f"{summary.receipts:,}, of which 30 in this run" in page
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;\\udcff__smiling=1,young=0" in page

@@ -24,7 +24,7 @@ def test_names_match_without_case_and_separators_and_come_in_label_order() -> No
     request = make_request(LABELS, ["wearing hat=0", "SMILING=1"])
     assert [asked.label for asked in request.asked] == [0, 1]
     assert request.name == "smiling=1,wearing_hat=0"
-    assert request.values == {"smiling": 1.0, "wearing_hat": 0.0}
+    assert request.values(LABELS) == {"Smiling": 1.0, "Wearing_Hat": 0.0}
 
 
 def test_classes_and_soft_values() -> None:
@@ -97,7 +97,7 @@ def test_closest_takes_classes_and_soft_values() -> None:
 def test_vary_stands_beside_set() -> None:
     request = make_request(LABELS, ["Hair=red"], vary=["Wearing Hat"], samples=4, mode="mean", until_reached=9)
     assert request.name == "wearing_hat=vary,hair=red"
-    assert request.values == {"wearing_hat": "vary", "hair": 2.0}
+    assert request.values(LABELS) == {"Wearing_Hat": "vary", "Hair": 2.0}
     assert [asked.value for asked in request.asked] == [None, 2.0]
     assert make_request(LABELS, (), vary="smiling").name == "smiling=vary"
     with pytest.raises(LabelError, match="set twice"):

@@ -84,7 +84,7 @@ def test_other_settings_are_refused_and_other_edits_added(tmp_path, expected, ru
     assert all(tree(out)[name] == data for name, data in expected.items() if "__smiling=1__" in name)
     run(out, seed=1, overwrite=True)
     assert tree(out)["a__smiling=1__00.png"] != expected["a__smiling=1__00.png"]
-    assert {row["seed"] for row in receipts(out) if "smiling" in row["asked"]} == {1}
+    assert {row["seed"] for row in receipts(out) if "Smiling" in row["asked"]} == {1}
 
 
 def test_a_users_own_file_is_never_replaced(tmp_path, run, tree) -> None:
