@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .onnx_graphs import quiet
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto
 
 Array = NDArray[np.float32]
 
@@ -63,7 +63,6 @@ def quantise(
             },
         )
         quantised = onnx.load(target)
-    _sink_dequantisation(quantised.graph)
     store_weights(quantised)
     return quantised
 
@@ -104,30 +103,6 @@ def _output_axis(node: "NodeProto") -> int:
 
     options = {one.name: helper.get_attribute_value(one) for one in node.attribute}
     return 0 if options.get("transB") else OUTPUT_AXIS[node.op_type]
-
-
-def _sink_dequantisation(graph: "GraphProto") -> None:
-    """DequantizeLinear, DepthToSpace becomes DepthToSpace, DequantizeLinear: the shuffle moves a quarter of the bytes.
-
-    Where 8 bits go on after it, the quantiser has put a pair behind it already.
-    """
-    makers = {output: node for node in graph.node for output in node.output}
-    again = {node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
-    order = list(graph.node)
-    for shuffle in [node for node in graph.node if node.op_type == "DepthToSpace"]:
-        before = makers[shuffle.input[0]]
-        if shuffle.output[0] in again or before.op_type != "DequantizeLinear":
-            continue
-        shuffled, result = f"{shuffle.output[0]}_uint8", shuffle.output[0]
-        shuffle.input[0], shuffle.output[0] = before.input[0], shuffled
-        before.input[0], before.output[0] = shuffled, result
-        order.remove(before)
-        order.insert(order.index(shuffle) + 1, before)
-    nodes = [type(node).FromString(node.SerializeToString()) for node in order]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    # what the exporter noted of shapes and types no longer holds
-    del graph.value_info[:]
 
 
 class _Calibration:

@@ -111,8 +111,8 @@ def _int8_decoder(run: TrainedRun, calibration: Array, upsampled: tuple[int, ...
     decoder: Decoder = copy.deepcopy(run.model.decoder)
     equalise(list(decoder.layers), torch.from_numpy(z))
     model = onnx_model(fast_decoder(decoder, upsampled), "decoder", inputs, outputs)
-    last = next(node.name for node in reversed(model.graph.node) if node.op_type == "DepthToSpace")
-    model = quantise(model, "z", z, ("Conv", "Relu", "DepthToSpace"), (last,))
+    before = next(node.name for node in model.graph.node if node.op_type == "Reshape")
+    model = quantise(model, "z", z, ("Conv", "Relu", "Transpose", "Reshape"), (before,))
     form = f"8 bits from {4 << upsampled[0]}x{4 << upsampled[0]} on"
     return Serialised(onnx_bytes(model, "decoder", graph_metadata(run, "decoder", "int8")), "int8", form)
 

@@ -29,7 +29,7 @@ from ccvae_export.variants import latents, variants
 from ccvae_train.checkpoint import TrainedRun, load_run
 
 ENCODER = ("Conv", "Relu", "Reshape", "Gemm")
-DECODER = ("Conv", "Relu", "DepthToSpace")
+DECODER = ("Conv", "Relu", "Transpose", "Reshape")
 
 
 def encoders(run: TrainedRun, images: RunImages) -> Iterator[tuple[str, Serialised]]:
@@ -53,8 +53,8 @@ def decoders(run: TrainedRun, images: RunImages) -> Iterator[tuple[str, Serialis
     for first in reversed(range(stages)):
         for decoder, how in ((run.model.decoder, "as trained"), (level, "equalised")):
             model = onnx_model(fast_decoder(decoder, range(first, stages)), "decoder", *signature)
-            last = [node.name for node in model.graph.node if node.op_type == "DepthToSpace"][-1]
-            model = quantise(model, "z", z, DECODER, [last])
+            before = next(node.name for node in model.graph.node if node.op_type == "Reshape")
+            model = quantise(model, "z", z, DECODER, [before])
             yield f"from {4 << first}x{4 << first} on, {how}", Serialised(onnx_bytes(model, "decoder", "{}"), "int8")
     model = onnx_model(fast_decoder(run.model.decoder), "decoder", *signature)
     others = [node.name for node in model.graph.node if node.op_type == "ConvTranspose"][:-1]

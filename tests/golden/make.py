@@ -182,9 +182,9 @@ def int8_graph(name: str, image: ImageSpec) -> bytes:
     rng = np.random.default_rng(7)
     if name == "decoder":
         model = upsampling_decoder(image)
-        last = [node.name for node in model.graph.node if node.op_type == "DepthToSpace"][-1:]
+        first = [node.name for node in model.graph.node if node.op_type == "Reshape"][:1]
         z = rng.standard_normal((64, LAYOUT.size)).astype(np.float32)
-        model = quantise(model, "z", z, ("Conv", "Relu", "DepthToSpace"), last)
+        model = quantise(model, "z", z, ("Conv", "Relu", "Transpose", "Reshape"), first)
     else:
         model = onnx.load_model_from_string(onnx_graph(name, image))
         for number, node in enumerate(model.graph.node):
