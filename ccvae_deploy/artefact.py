@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .errors import BundleError, CCVAEError
+from .latent_store import FORMAT as LATENTS
 from .schema import SCHEMA_VERSION, GraphFile, GraphName, ImageSpec, LabelSet, LatentLayout, ModelSpec, graph_signature
 
 if TYPE_CHECKING:
@@ -191,10 +192,13 @@ def _checkpoint(path: Path, file: "_Bounded", size: int) -> Found:
         if length > min(METADATA_LIMIT, size - 8):
             raise ValueError(f"a header of {length:,} bytes")
         header = json.loads(file.read(length))
-        text = header.pop("__metadata__", {}).get(KEY)
+        said = header.pop("__metadata__", {})
+        text = said.get(KEY)
         shapes = {str(name): tuple(int(n) for n in entry["shape"][:8]) for name, entry in header.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
         raise BundleError(f"{path} is no whole safetensors file: {error}; train again") from error
+    if text is None and said.get("format") == LATENTS:
+        raise BundleError(f"{path} holds latents that `encode` has made, no model; give it to `edit --latents`")
     metadata = _metadata(text if isinstance(text, str) else None, path)
     parameters = sum(prod(shape) for name, shape in shapes.items() if name.startswith("model."))
     return metadata, {"tensors": len(shapes), "parameters": parameters}, None

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from .errors import BundleError, one_line
+from .latest import ONNX_BUNDLE
 from .providers import Choice, choose_provider, make_session
 from .schema import GRAPH_LIMIT, SCHEMA_VERSION, GraphFile, GraphName, Manifest
 
@@ -138,6 +139,8 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
     if not path.is_dir():
         raise BundleError(f"no bundle at {path}; make one with `ccvae-deploy export --format onnx`")
     if not os.path.lexists(path / MANIFEST):
+        if (path / ONNX_BUNDLE / MANIFEST).is_file():
+            raise BundleError(f"{path} is a run folder, no bundle; give the bundle in it: {path / ONNX_BUNDLE}")
         raise BundleError(f"no {MANIFEST} in {path}, so it is no bundle; make one with `ccvae-deploy export`")
     data = _read_inside(path, MANIFEST, MANIFEST_LIMIT)
     try:

@@ -2,12 +2,16 @@
 when it runs, so that `--help` loads neither onnxruntime nor torch.
 
 Exit codes: 0 all done; 1 finished, but some inputs failed or a check did not hold; 2 refused, nothing written;
-130 interrupted, the same command goes on.
+130 interrupted.
 """
 
+import errno
+import os
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import print_exception
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +25,10 @@ from .terminal import printable
 
 if TYPE_CHECKING:
     from .job import JobOptions
+
+
+RESUMED = ("edit", "generate", "swap", "merge")
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Commands(TyperGroup):
@@ -37,23 +45,17 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a user's error becomes one line on stderr."""
-        if ctx.params.get("debug"):
-            return super().invoke(ctx)
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                sys.stdout.flush()
         except (typer.Exit, typer.Abort):
             raise
-        except CCVAEError as error:
-            raise _failed(str(error), error.exit_code) from None
-        except typer.TyperException as error:
-            raise _misused(error) from None
-        except KeyboardInterrupt:
-            raise _failed("interrupted; the same command goes on where it stopped", 130) from None
-        except BrokenPipeError:
-            raise typer.Exit(1) from None
-        except Exception as error:
-            what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            raise _failed(f"unexpected {what}; run again with --debug and report what it prints", 1) from None
+        except (Exception, KeyboardInterrupt) as error:
+            if ctx.params.get("debug"):
+                print_exception(error)
+            raise _ended(error, ctx.invoked_subcommand) from None
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=True, rich_markup_mode=None)
@@ -84,7 +86,7 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="portraits (made on the fly), celeba:DIR, or table:DIR.", metavar="SOURCE")
     ] = None,
-    labels: Annotated[str | None, typer.Option(help="The labels to learn, such as smiling,young.")] = None,
+    labels: Annotated[list[str] | None, typer.Option(help="The labels to learn, such as smiling,young.")] = None,
     supervision: Annotated[
         float | None, typer.Option(help="Share of training images whose labels are shown, above 0, at most 1. [1]")
     ] = None,
@@ -110,13 +112,13 @@ def train(
 ) -> None:
     """Train a CCVAE and write a run folder. `runs/latest` points at it."""
     given = {key: value for key, value in locals().items() if value is not None}
-    settings = {key: value for key, value in given.items() if key not in ("recipe", "resume", "out")}
+    settings = {key: value for key, value in given.items() if key not in ("recipe", "resume", "out", "labels")}
     _needs_train_extra("train")
     from ccvae_train.config import read_recipe
     from ccvae_train.training import train as train_run
 
-    if labels is not None:
-        settings["labels"] = tuple(name.strip() for name in labels.split(",") if name.strip())
+    if labels:
+        settings["labels"] = commands.names(labels)
     if recipe is not None:
         settings = read_recipe(recipe) | settings
     result = train_run(settings, out=out, resume=resume)
@@ -247,6 +249,31 @@ def portraits(
 
     write_portraits(folder, count, seed=seed, size=size)
     print(f"{count:,} portraits and labels.csv are in {folder}")
+
+
+def _ended(error: BaseException, command: str | None) -> typer.Exit:
+    """The line and the exit code of what ended a command."""
+    if isinstance(error, CCVAEError):
+        return _failed(str(error), error.exit_code)
+    if isinstance(error, typer.TyperException):
+        return _misused(error)
+    if isinstance(error, KeyboardInterrupt):
+        goes_on = "the same command goes on where it stopped"
+        return _failed(f"interrupted; {goes_on if command in RESUMED else 'run the same command again'}", 130)
+    if isinstance(error, BrokenPipeError):
+        _leave_stdout()
+        return typer.Exit(1)
+    if isinstance(error, OSError) and error.errno in FULL:
+        _leave_stdout()
+        return _failed(f"cannot write: {error.strerror}; make room and start again", 1)
+    what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return _failed(f"unexpected {what}; report what it prints with --debug", 1)
+
+
+def _leave_stdout() -> None:
+    """Python writes what is left in the buffer once more when it ends; let that go nowhere."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _misused(error: typer.TyperException) -> typer.Exit:

@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -131,7 +132,7 @@ def generate(
 def swap(
     images: ImagesArgument,
     from_: Annotated[Path, typer.Option("--from", metavar="REF", help="The reference, or a folder of them.")],
-    labels: Annotated[str, typer.Option(help="Whose blocks are taken, such as smiling,young.")],
+    labels: Annotated[list[str], typer.Option(help="Whose blocks are taken, such as smiling,young.")],
     pairs: Annotated[
         str, typer.Option(help="one reference per image, in the order of paths; or all with all.")
     ] = "one",
@@ -154,7 +155,7 @@ def swap(
         images,
         bundle=bundle or latest_bundle(),
         from_=from_,
-        labels=_names(labels),
+        labels=names(labels),
         pairs=pairs,
         out=out,
         compose=compose,
@@ -173,10 +174,10 @@ def swap(
 
 def traverse(
     image: ImageArgument,
-    labels: Annotated[str, typer.Option(help="One label for a strip, two for a grid, such as smiling,young.")],
+    labels: Annotated[list[str], typer.Option(help="One label for a strip, two for a grid, such as smiling,young.")],
     steps: Annotated[int, typer.Option(help="Pictures per axis.")] = 8,
     classes: Annotated[
-        str | None, typer.Option(help="Corners of a categorical label's square, three or four. [its first four]")
+        list[str] | None, typer.Option(help="Corners of a categorical label's square, three or four. [its first four]")
     ] = None,
     reach: Annotated[float, typer.Option(help="How far beyond the two modes, in scales of the prior.")] = 2.0,
     compose: ComposeOption = "residual",
@@ -192,9 +193,9 @@ def traverse(
     found = traverse_image(
         image,
         bundle=bundle or latest_bundle(),
-        labels=_names(labels),
+        labels=names(labels),
         steps=steps,
-        classes=_names(classes) if classes else None,
+        classes=names(classes) if classes else None,
         reach=reach,
         compose=compose,
         out=out,
@@ -256,7 +257,7 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
 def variance(
     image: ImageArgument,
     out: Annotated[Path, typer.Option(help="Where the maps go: .png, .npy or .safetensors.")],
-    labels: Annotated[str | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
+    labels: Annotated[list[str] | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
     samples: Annotated[int, typer.Option(help="Draws per label, 2 to 100.")] = 64,
     bundle: BundleOption = None,
     seed: SeedOption = 0,
@@ -271,7 +272,7 @@ def variance(
         image,
         bundle=bundle or latest_bundle(),
         out=out,
-        labels=_names(labels or ""),
+        labels=names(labels or ()),
         samples=samples,
         seed=seed,
         provider=provider,
@@ -288,5 +289,6 @@ def _json(content: object) -> str:
     return dumps(content, indent=2).replace("\x7f", "\\u007f")
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def names(given: Sequence[str]) -> tuple[str, ...]:
+    """The names of an option that is repeated, takes several with commas between them, or both."""
+    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())

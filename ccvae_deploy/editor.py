@@ -336,8 +336,8 @@ def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:
     """Picture, name for the noise, and sha256 of the source's bytes."""
     if isinstance(image, str | PathLike):
         path = Path(image)
-        data = images.read_file(path)
-        return images.decode(data, max_pixels=max_pixels), path.name, hashlib.sha256(data).hexdigest()
+        picture, data = images.open_picture(path, max_pixels=max_pixels)
+        return picture, path.name, hashlib.sha256(data).hexdigest()
     if isinstance(image, Image.Image):
         picture = images.from_pil(image)
     elif isinstance(image, np.ndarray):

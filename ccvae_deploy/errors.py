@@ -75,7 +75,7 @@ def nearest(seen: str, known: Iterable[str]) -> str:
     """The known names closest to what was seen, as the tail of an error message."""
     names = list(known)
     by_folded = {name.casefold(): name for name in names}
-    close = get_close_matches(seen.casefold(), by_folded, n=3, cutoff=0.5)
+    close = get_close_matches(seen.casefold(), by_folded, n=3, cutoff=0.65)
     chosen = [by_folded[name] for name in close] or names[:8]
     rest = "" if len(names) <= len(chosen) or close else ", …"
     return f"did you mean {' or '.join(chosen)}?" if close else f"known: {', '.join(chosen)}{rest}"

@@ -105,6 +105,19 @@ def read_file(path: Place) -> bytes:
     return data
 
 
+def open_picture(path: Place, *, max_pixels: int = MAX_PIXELS) -> tuple[Picture, bytes]:
+    """The picture of one image file, and the bytes it was decoded from.
+
+    Raises:
+        ImageError: as `read_file` and `decode`; the message names the file.
+    """
+    try:
+        data = read_file(path)
+        return decode(data, max_pixels=max_pixels), data
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode an image file of one picture.
 

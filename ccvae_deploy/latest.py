@@ -4,6 +4,7 @@ from pathlib import Path
 
 RUNS = Path("runs")
 LATEST = RUNS / "latest"
+ONNX_BUNDLE = "bundle-onnx"
 
 
 def follow(run: Path) -> Path:
@@ -19,4 +20,4 @@ def follow(run: Path) -> Path:
 
 def latest_bundle() -> Path:
     """The bundle that commands take unless another is given."""
-    return follow(LATEST) / "bundle-onnx"
+    return follow(LATEST) / ONNX_BUNDLE

@@ -50,7 +50,8 @@ def choose_provider(requested: str) -> Choice:
     import onnxruntime
 
     if requested not in get_args(Provider):
-        raise UsageError(f"--provider {requested!r}: {nearest(requested, get_args(Provider))}")
+        meant = "cuda" if requested.lower() == "gpu" else requested
+        raise UsageError(f"--provider {requested!r}: {nearest(meant, get_args(Provider))}")
     built = onnxruntime.get_available_providers()
     devices = cuda_devices()
     if requested == "cpu":

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import images
 from .editor import Array, Editor
-from .errors import ImageError, LabelError, UsageError, nearest
+from .errors import LabelError, UsageError, nearest
 from .film import Cell, film_gif, film_grid, shrunk
 from .images import Picture
 from .interventions import Block, intervene
@@ -126,10 +126,7 @@ def traverse(
         CCVAEError: refused, and nothing was written.
     """
     animated = _refuse_out(out, overwrite)
-    try:
-        source = images.decode(images.read_file(image))
-    except ImageError as error:
-        raise ImageError(f"{image}: {error}") from error
+    source, _ = images.open_picture(image)
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript)
     size = GIF_SIZE if animated else STRIP_SIZE
     found = walk(editor, shrunk(source, size), labels, steps=steps, classes=classes, reach=reach, compose=compose)

@@ -35,10 +35,10 @@ def test_vary_and_until_reached(pictures: Path, tiny_bundle: Path, tmp_path: Pat
 
 
 def test_variance_writes_one_file(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    options = ["--bundle", tiny_bundle, "--labels", "young,smiling", "--samples", 3]
+    options = ["--bundle", tiny_bundle, "--labels", "young, wearing_hat", "--labels", "smiling", "--samples", 3]
     result = invoke("variance", pictures / "a.png", *options, "--out", tmp_path / "maps.png")
     assert result.exit_code == 0, result.output
-    assert "3 draws of Young, Smiling" in result.stdout
+    assert "3 draws of Young, Wearing_Hat, Smiling" in result.stdout
     assert (tmp_path / "maps.png").exists()
     again = invoke("variance", pictures / "a.png", *options, "--out", tmp_path / "maps.png")
     assert again.exit_code == 2
@@ -82,13 +82,17 @@ def test_shards_are_merged(pictures: Path, tiny_bundle: Path, tmp_path: Path) ->
 
 
 def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pipeline, "_finish", interrupted)
     result = invoke("edit", pictures, "--set", "smiling=1", "--bundle", tiny_bundle, "--out", tmp_path / "o")
     assert result.exit_code == 130
     assert "the same command goes on" in result.stderr
+    monkeypatch.setattr("ccvae_deploy.encode.encode_folder", interrupted)
+    again = invoke("encode", pictures, "--bundle", tiny_bundle)
+    assert again.exit_code == 130
+    assert again.stderr == "error: interrupted; run the same command again\n"
 
 
 @pytest.mark.parametrize(
@@ -146,6 +150,13 @@ def test_no_bundle_says_how_to_make_one(pictures: Path, tmp_path: Path, monkeypa
     assert "no bundle at runs/latest/bundle-onnx; make one with `ccvae-deploy export --format onnx`" in result.stderr
 
 
+def test_a_run_folder_names_the_bundle_in_it(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle-onnx").symlink_to(tiny_bundle, target_is_directory=True)
+    result = invoke("inspect", tmp_path)
+    assert result.exit_code == 2
+    assert f"give the bundle in it: {tmp_path / 'bundle-onnx'}" in result.stderr
+
+
 def test_latest_may_be_a_text_file(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "runs" / "one"
@@ -164,7 +175,31 @@ def test_unexpected_errors_are_one_line_unless_debugged(pictures, tiny_bundle, t
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
     assert "unexpected ZeroDivisionError" in result.stderr
-    assert isinstance(invoke("edit", pictures, "--set", "smiling=1", "--debug").exception, ZeroDivisionError)
+    debugged = invoke("edit", pictures, "--set", "smiling=1", "--debug")
+    assert debugged.exit_code == 1
+    assert debugged.stderr.startswith("Traceback")
+
+
+def test_debug_keeps_the_exit_code(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke("edit", "absent", "--set", "smiling=1", "--debug")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("command", ["classify", "inspect"])
+def test_a_full_stdout_is_one_line(command: str, pictures: Path, tiny_bundle: Path) -> None:
+    given = [pictures, "--bundle", tiny_bundle] if command == "classify" else [tiny_bundle]
+    script = "from ccvae_deploy.cli import app; app()"
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", script, command, *map(str, given)], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: cannot write: No space left on device")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("command", ["train", "export"])

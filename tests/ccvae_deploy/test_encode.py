@@ -18,8 +18,9 @@ from ccvae_deploy import images
 from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.encode import encode_folder
-from ccvae_deploy.errors import CCVAEError, UsageError
+from ccvae_deploy.errors import BundleError, CCVAEError, UsageError
 from ccvae_deploy.folder import scan
+from ccvae_deploy.inspection import inspect
 from ccvae_deploy.latent_store import LatentStore, encoded_rows
 from ccvae_deploy.pipeline import edit_folder
 
@@ -68,6 +69,11 @@ def test_the_file_is_plain_safetensors_of_the_same_bytes_for_any_batch(pictures,
     encode_folder([pictures], bundle=tiny_bundle, out=other, batch_size=16)
     assert other.read_bytes() == latents.read_bytes()
     assert all(path.suffix != "" or path.is_dir() for path in latents.parent.iterdir())
+
+
+def test_inspect_says_what_the_file_is_for(latents: Path) -> None:
+    with pytest.raises(BundleError, match=r"holds latents that `encode` has made.*`edit --latents`"):
+        inspect(latents)
 
 
 def test_what_is_not_there_is_none(latents, editor: Editor) -> None:

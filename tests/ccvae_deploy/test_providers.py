@@ -46,3 +46,5 @@ def test_a_provider_that_cannot_start_is_an_error_and_no_fall_back(monkeypatch, 
 def test_unknown_provider_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean cuda"):
         choose_provider("cudo")
+    with pytest.raises(UsageError, match="did you mean cuda"):
+        choose_provider("gpu")

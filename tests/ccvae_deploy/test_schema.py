@@ -55,6 +55,8 @@ def test_names_match_without_case_dashes_and_blanks(name: str) -> None:
 def test_unknown_names_give_the_nearest() -> None:
     with pytest.raises(LabelError, match="unknown label 'smile': did you mean Smiling"):
         LABELS.index("smile")
+    with pytest.raises(LabelError, match="unknown label 'wrong': known: "):
+        LABELS.index("wrong")
 
 
 @pytest.mark.parametrize(
