@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .latest import latest_bundle
-from .screen import console
+from .screen import console, counted
 
 ImagesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")]
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")]
@@ -58,8 +58,10 @@ def classify(
     )
     failures = f", {result.failed:,} failed (see the column `error`)" if result.failed else ""
     rate = result.sources / max(result.seconds, 1e-9)
-    place = f" are in {result.out}" if result.out else ""
-    print(f"{result.sources:,} images{place}{failures}, {rate:,.0f} images/s, {result.provider}", file=sys.stderr)
+    place = f" in {result.out}" if result.out else ""
+    print(
+        f"{counted(result.sources, 'image')}{place}{failures}, {rate:,.0f} images/s, {result.provider}", file=sys.stderr
+    )
     if result.failed:
         raise typer.Exit(1)
 
@@ -89,7 +91,7 @@ def encode(
     )
     failures = f", {result.failed:,} failed ({result.failures})" if result.failed else ""
     rate = result.sources / max(result.seconds, 1e-9)
-    print(f"latents of {result.sources - result.failed:,} images are in {result.out}{failures}")
+    print(f"latents of {counted(result.sources - result.failed, 'image')} are in {result.out}{failures}")
     print(f"{rate:,.0f} images/s, {result.provider}")
     if result.failed:
         raise typer.Exit(1)

@@ -14,7 +14,7 @@ from .errors import ImageError
 from .images import Format
 from .job import Job, JobOptions, settle
 from .remote import Place, Remote
-from .screen import facts
+from .screen import counted, facts
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 State = Literal["new", "done", "changed", "incomplete", "replaced", "unreadable"]
 
 MEANING: dict[State, str] = {
-    "new": "edits of a source of which nothing is recorded",
-    "done": "edits to be passed over",
-    "changed": "edits to be done again: the source has changed",
-    "incomplete": "edits to be done again: files are missing, or not as long as they were",
-    "replaced": "edits made with other settings, to be replaced",
-    "unreadable": "edits done before, whose source cannot be read now",
+    "new": "of a source of which nothing is recorded",
+    "done": "to be passed over",
+    "changed": "to be done again: the source has changed",
+    "incomplete": "to be done again: files are missing, or not as long as they were",
+    "replaced": "made with other settings, to be replaced",
+    "unreadable": "done before, whose source cannot be read now",
 }
 
 EXAMPLES = 5
@@ -123,13 +123,13 @@ def _names(job: Job, task: Task, wanted: Wanted) -> list[str]:
 def forecast_table(forecast: Forecast) -> "Table":
     """The forecast for the screen."""
     rows: list[tuple[str, str]] = []
-    ignored = f", {forecast.ignored:,} other files passed over" if forecast.ignored else ""
+    ignored = f", {counted(forecast.ignored, 'other file')} passed over" if forecast.ignored else ""
     rows.append(("sources", f"{forecast.sources:,}{ignored}"))
     for state in get_args(State):
         if forecast.units[state]:
-            rows.append((state, f"{forecast.units[state]:,} {MEANING[state]}"))
+            rows.append((state, f"{counted(forecast.units[state], 'edit')} {MEANING[state]}"))
     rough = f", about {forecast.bytes / 1e6:,.1f} MB if each is as large as its source" if forecast.outputs else ""
-    rows.append(("would write", f"{forecast.outputs:,} images{rough}"))
+    rows.append(("would write", f"{counted(forecast.outputs, 'image')}{rough}"))
     for number, name in enumerate(forecast.examples):
         rows.append(("" if number else "such as", printable(name)))
     rows.append(("into", printable(str(forecast.out))))

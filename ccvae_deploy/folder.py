@@ -2,8 +2,9 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from .remote import Place, Remote
 
 NAME_LIMIT = 255
 """Bytes of a file name on ordinary file systems."""
+
+SHEET = re.compile(r"sheet(-\d+-of-\d+)?\.png")
 
 UNSAFE = {ord(c): "-" for c in '/\\:*?"<>|'} | dict.fromkeys([*range(32), 127], "-")
 
@@ -38,7 +41,7 @@ def scan(inputs: Sequence[Place]) -> Scan:
 
     One folder is mirrored as it is; of several inputs each folder is mirrored under its own name, and single files
     lie at the top. Symlinked folders are not followed. Hidden files and files without an image's ending are passed
-    over and counted, unless they were named themselves.
+    over and counted, unless they were named themselves; so are the sheets that runs have left beside their records.
 
     Raises:
         UsageError: an input is missing or unreadable, no image is found, or two sources would take one place.
@@ -81,7 +84,8 @@ def _walk(folder: Path) -> tuple[list[tuple[str, Place]], int]:
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if name.startswith(".") or os.path.splitext(name)[1].lower() not in ENDINGS:  # noqa: PTH122  (hot path)
+            ending = os.path.splitext(name)[1].lower()  # noqa: PTH122  (hot path)
+            if name.startswith(".") or ending not in ENDINGS or _is_sheet(name, "", files):
                 ignored += 1
             else:
                 path = Path(parent, name)
@@ -89,19 +93,35 @@ def _walk(folder: Path) -> tuple[list[tuple[str, Place]], int]:
     return found, ignored
 
 
+def _is_sheet(name: str, folder: str, files: Container[str]) -> bool:
+    """Whether a run has left this sheet in a folder: its records, or a bundle's manifest, lie beside it."""
+    sheet = SHEET.fullmatch(name)
+    records = ("receipts.jsonl", f"receipts{sheet[1] or ''}.jsonl", "manifest.json") if sheet else ()
+    return any(folder + record in files for record in records)
+
+
 def _walk_remote(folder: Remote) -> tuple[list[tuple[str, Place]], int]:
     """The same behind a URL, where a name may be any text."""
     found: list[tuple[str, Place]] = []
+    records: set[str] = set()
     ignored = 0
     for file in folder.walk():
         *folders, name = file.relative.split("/")
         if name.startswith(".") or os.path.splitext(name)[1].lower() not in ENDINGS:  # noqa: PTH122  (hot path)
             ignored += not any(part.startswith(".") for part in folders)
+            if name == "manifest.json" or name.startswith("receipts"):
+                records.add(file.relative)
         elif "" in folders or not {".", ".."}.isdisjoint(folders) or "\0" in file.relative:
             raise UsageError(f"{file} is no name that a folder could hold; rename it, or name the others one by one")
         elif not any(part.startswith(".") for part in folders):
             found.append((file.relative, file))
-    return found, ignored
+    images = [one for one in found if not _is_remote_sheet(one[0], records)]
+    return images, ignored + len(found) - len(images)
+
+
+def _is_remote_sheet(relative: str, records: Container[str]) -> bool:
+    folder, slash, name = relative.rpartition("/")
+    return _is_sheet(name, folder + slash, records)
 
 
 def default_out(inputs: Sequence[Place], done: str = "edited") -> Path:

@@ -23,6 +23,7 @@ from .remote_ledger import RemoteLedger
 from .remote_store import RemoteStore
 from .rendering import refuse_format
 from .request import EditRequest, RequestOptions, Value
+from .screen import counted
 from .store import Store
 from .stream import refuse_speed
 
@@ -141,11 +142,11 @@ def settle(
     if plan is None:
         request = editor.request(set, **options)
         asked = {source.relative: [request] for source in found.sources}
-        title = f"{request.name}, {request.samples} samples each"
+        title = f"{request.name}, {counted(request.samples, 'sample')} each"
     else:
         options.pop("vary", None)
         asked = read_plan(plan, editor.labels, found.sources, partial(editor.request, **options))
-        title = f"by plan, {next(iter(asked.values()))[0].samples} samples each"
+        title = f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
     wanted: dict[str, Wanted] = {}
     for requests in asked.values():
         for one in requests:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -61,7 +61,7 @@ def edit_folder(
         workers: threads that read and write, None takes one per core; with Ray, actors, see `ray_engine`.
         engine: `local`, or `ray` for the machines of a Ray cluster.
         sheet: write a contact sheet.
-        report: write report.html, one page about all outputs of these edits.
+        report: write report.html, one page about all outputs of these edits; a shard's is `report-I-of-N.html`.
         bundle: the bundle folder.
         set: `LABEL=VALUE` strings, or labels to values.
         plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
@@ -102,7 +102,9 @@ def edit_folder(
     )
     if report:
         sources = {task.source.relative: task.source.path for task in job.tasks}
-        write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources)
+        name = f"report{job.ledger.names.mark}.html"
+        page = write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources, name)
+        return replace(summary, report=page)
     return summary
 
 

@@ -23,6 +23,7 @@ def histogram(series: Sequence[tuple[str, Sequence[int]]], low: float, high: flo
     width, height = WIDTH - LEFT - 8, HEIGHT - BOTTOM - TOP
     parts = []
     for number, (name, counts) in enumerate(series):
+        head = f"{escaped(name)}, " if name else ""
         step = width / max(len(counts), 1)
         for i, count in enumerate(counts):
             if count:
@@ -31,7 +32,7 @@ def histogram(series: Sequence[tuple[str, Sequence[int]]], low: float, high: flo
                 parts.append(
                     f'<rect class="s{number}" x="{LEFT + i * step:.1f}" y="{TOP + height - tall:.1f}" '
                     f'width="{max(step - 1, 0.5):.1f}" height="{tall:.1f}">'
-                    f"<title>{escaped(name)}, {span}: {count:,}</title></rect>"
+                    f"<title>{head}{span}: {count:,}</title></rect>"
                 )
     base = TOP + height
     parts.append(f'<line class="axis" x1="{LEFT}" y1="{base}" x2="{LEFT + width}" y2="{base}"/>')

@@ -1,7 +1,7 @@
 """One HTML page about a run of `edit`: summary, plots, the most and the least successful edits as pictures.
 
 The page needs no network and no script: pictures are data URIs, plots inline SVG. All text in it is escaped, since
-file names may come from strangers. Reads sources and outputs for a few thumbnails, writes report.html.
+file names may come from strangers. Reads sources and outputs for a few thumbnails, writes one HTML file.
 """
 
 import base64
@@ -124,12 +124,19 @@ class Collected:
         self._top = self._bottom = None
 
 
-def write_report(out: Path, receipts: Iterable[dict[str, Any]], summary: Summary, sources: Mapping[str, Place]) -> Path:
-    """Write report.html into an output folder.
+def write_report(
+    out: Path,
+    receipts: Iterable[dict[str, Any]],
+    summary: Summary,
+    sources: Mapping[str, Place],
+    name: str = REPORT,
+) -> Path:
+    """Write the page into an output folder.
 
     Args:
         receipts: of the edits in question, those of one source after each other, as the ledger gives them.
         sources: relative path to where the source lies; one that is missing is shown without its picture.
+        name: the page's own; shards of one folder have one each.
 
     Raises:
         WriteError: the disk is full or refuses.
@@ -151,8 +158,8 @@ def write_report(out: Path, receipts: Iterable[dict[str, Any]], summary: Summary
         _pictures("Least successful", _WORST, collected.worst(), out, sources),
         "</body></html>",
     ]
-    replace_file(out / REPORT, ["\n".join(parts).encode("utf-8", "backslashreplace")])
-    return out / REPORT
+    replace_file(out / name, ["\n".join(parts).encode("utf-8", "backslashreplace")])
+    return out / name
 
 
 _BEST = "Of sources that did not have what was asked; one output per source, the surest first."
@@ -188,18 +195,24 @@ def _summary(summary: Summary) -> str:
         ("sources", f"{summary.sources:,}{skipped}{failed}"),
         ("outputs", f"{summary.receipts:,}, of which {summary.written:,} in this run"),
         ("provider", summary.provider),
+    ]
+    figures = [
         *(("reached", f"{name}: {share:.1%} classify as asked") for name, share in summary.reached.items()),
         ("all reached", f"{summary.all_reached:.1%}"),
         ("pixel change", f"{summary.pixel_change:.2f} of 255 on average"),
         ("control", f"{summary.control:.2f} of 255: the model's plain reconstruction, at its own size"),
     ]
-    cells = (f"<tr><th>{escaped(name)}</th><td>{escaped(text)}</td></tr>" for name, text in rows)
+    shown = rows + figures if summary.receipts else rows
+    cells = (f"<tr><th>{escaped(name)}</th><td>{escaped(text)}</td></tr>" for name, text in shown)
     return f"<table>{''.join(cells)}</table>"
 
 
 def _plots(collected: Collected) -> str:
     figures = [
-        (f"{escaped(name)}: its probability after the edit", histogram([("", bins.tolist())], 0, 1, "probability"))
+        (
+            f"{escaped(name)}: probability of what was asked, after the edit",
+            histogram([("", bins.tolist())], 0, 1, "probability"),
+        )
         for name, bins in collected.chances.items()
     ]
     drift = sorted(((name, total / count) for name, (total, count) in collected.moved.items()), key=lambda one: -one[1])

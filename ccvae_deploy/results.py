@@ -20,7 +20,7 @@ from .ledger import Ledger
 from .outcome import outcome as judged
 from .receipts import Failure, OutputRecord, RunSettings
 from .remote_store import RemoteStore
-from .screen import facts
+from .screen import counted, facts
 from .store import Store
 from .terminal import printable
 
@@ -179,7 +179,7 @@ def outcome_table(outcome: Outcome) -> "Table":
     failures = f", {outcome.failed:,} failed (failures.jsonl)" if outcome.failed else ""
     done = f", {outcome.skipped:,} done before" if outcome.skipped else ""
     rate = outcome.written / outcome.seconds if outcome.seconds else 0.0
-    rows.append(("written", f"{outcome.written:,} images, {rate:,.1f} images/s{done}{failures}"))
+    rows.append(("written", f"{counted(outcome.written, 'image')}, {rate:,.1f} images/s{done}{failures}"))
     rows.append(("provider", outcome.provider))
     for name, share in outcome.reached.items():
         rows.append(("reached", f"{name}: {share:.1%} of all outputs classify as asked"))

@@ -16,13 +16,20 @@ def console() -> "Console":
     return Console(width=None if sys.stdout.isatty() else 80, highlight=False)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, such as `1 image` or `1,200 images`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def facts(rows: Iterable[tuple[str, str]]) -> "Table":
     """Names beside what is to be said of them; long text goes on in the next line, in its own column."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for name, text in rows:
+        # a file may be called [/b].png, which is no markup
+        table.add_row(name, Text(text))
     return table

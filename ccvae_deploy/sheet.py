@@ -1,5 +1,6 @@
 """Contact sheets: originals beside their samples, for people to look at. Pure pictures, no files."""
 
+import math
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -15,6 +16,8 @@ PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (200, 200, 200)
 def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str) -> Image.Image:
     """One row per source: the original, a rule, then its samples; at most 12 rows of 8 samples.
 
+    Few samples leave the sheet as wide as its title, up to the width of 8.
+
     Args:
         rows: each original with its results.
         title: what stands over the samples, such as `smiling=1`.
@@ -22,10 +25,12 @@ def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str)
     shown = [(original, list(samples)[:COLUMNS]) for original, samples in list(rows)[:ROWS]]
     columns = max((len(samples) for _, samples in shown), default=0)
     first = GAP + CELL + 2 * GAP
-    sheet = Image.new("RGB", (first + columns * (CELL + GAP), HEAD + len(shown) * (CELL + GAP)), PAPER)
+    wanted = math.ceil(ImageFont.load_default(13).getlength(_drawable(title))) + GAP
+    width = max(columns * (CELL + GAP), min(wanted, COLUMNS * (CELL + GAP)))
+    sheet = Image.new("RGB", (first + width, HEAD + len(shown) * (CELL + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     write(draw, "original", (GAP + CELL / 2, HEAD / 2), 13, CELL, "mm")
-    write(draw, title, (first, HEAD / 2), 13, columns * (CELL + GAP), "lm")
+    write(draw, title, (first, HEAD / 2), 13, width, "lm")
     draw.line([(first - 1.5 * GAP, 4), (first - 1.5 * GAP, sheet.height - 4)], fill=RULE)
     for row, (original, samples) in enumerate(shown):
         top = HEAD + row * (CELL + GAP)
@@ -56,7 +61,11 @@ def write(
 ) -> None:
     """Text cut to a width; what a font cannot draw must not stop a sheet."""
     font = ImageFont.load_default(points)
-    text = text.encode("utf-8", "replace").decode("utf-8")
+    text = _drawable(text)
     while len(text) > 1 and draw.textlength(text, font=font) > width:
         text = text[:-2] + "…"
     draw.text(place, text, fill=INK, font=font, anchor=anchor)
+
+
+def _drawable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,5 +1,6 @@
 """What a run of `edit` came to, over all receipts of this edit, and as a table of 80 columns."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from .editor import Editor
 from .ledger import Ledger
 from .outcome import outcomes
+from .receipts import Failure
 from .remote import Place
 from .request import VARY, Asked
 from .schema import LabelSet
-from .screen import facts
+from .screen import counted, facts
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Summary:
     Attributes:
         sources: images found for this run or shard; `written` outputs, `skipped` sources that were done before,
             `failed` sources that could not be done, `ignored` files that are no images.
+        first_failure: the first of those that failed, and why; `failures` is the file that names all.
         asked: outputs of which a label was asked, by label; `reached` is the share of them that came out as asked.
         drift: median absolute change of a label's probability over the outputs of which it was not asked, by label.
         pixel_change: mean over outputs at their own size, in levels of 255; `control` is the model's own blur.
@@ -52,6 +55,9 @@ class Summary:
     drift: Mapping[str, float]
     pixel_change: float
     control: float
+    failures: str = ""
+    first_failure: Failure | None = None
+    report: Path | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -92,6 +98,8 @@ def summarise(
         drift={name: _median(histogram) for name, histogram in figures.moves.items()},
         pixel_change=figures.change / some,
         control=figures.control / some,
+        failures=f"{ledger.place}/{ledger.names.failures}",
+        first_failure=min(ledger.failures.values(), key=lambda one: os.fsencode(one.source), default=None),
     )
 
 
@@ -141,14 +149,31 @@ def _median(histogram: NDArray[np.int64]) -> float:
 def summary_table(summary: Summary) -> "Table":
     """The summary for the screen."""
     rows: list[tuple[str, str]] = []
-    failures = f", {summary.failed:,} failed (failures.jsonl)" if summary.failed else ""
+    failures = f", {summary.failed:,} failed" if summary.failed else ""
     done = f", {summary.skipped:,} done before" if summary.skipped else ""
-    ignored = f", {summary.ignored:,} other files passed over" if summary.ignored else ""
+    ignored = f", {counted(summary.ignored, 'other file')} passed over" if summary.ignored else ""
     rows.append(("sources", f"{summary.sources:,}{done}{failures}{ignored}"))
-    rows.append(("written", f"{summary.written:,} images, {summary.images_per_second:,.1f} images/s"))
+    if summary.first_failure:
+        first, more = summary.first_failure, f" (the first of {summary.failed:,})" if summary.failed > 1 else ""
+        rows.append(("failed", printable(f"{first.source}: {first.reason}") + more))
+        rows.append(("failures", printable(summary.failures)))
+    rows.append(("written", f"{counted(summary.written, 'image')}, {summary.images_per_second:,.1f} images/s"))
     rows.append(("provider", summary.provider))
+    if summary.receipts:
+        rows += _figure_rows(summary)
+    rows.append(("results", printable(str(summary.out))))
+    if summary.sheet:
+        rows.append(("sheet", printable(str(summary.sheet))))
+    if summary.report:
+        rows.append(("report", printable(str(summary.report))))
+    return facts(rows)
+
+
+def _figure_rows(summary: Summary) -> list[tuple[str, str]]:
+    """What the outputs came to."""
+    rows: list[tuple[str, str]] = []
     for name, share in summary.reached.items():
-        rows.append(("reached", f"{name}: {share:.1%} of {summary.asked[name]:,} outputs classify as asked"))
+        rows.append(("reached", f"{name}: {share:.1%} of {counted(summary.asked[name], 'output')} classify as asked"))
     if len(summary.reached) > 1:
         rows.append(("", f"all of them at once: {summary.all_reached:.1%}"))
     drift = sorted(summary.drift.items(), key=lambda item: -item[1])
@@ -156,7 +181,4 @@ def summary_table(summary: Summary) -> "Table":
     rows.append(("drift", f"median change of other labels: {largest}" if drift else "no other label"))
     rows.append(("pixels", f"changed by {summary.pixel_change:.2f} of 255 on average"))
     rows.append(("control", f"reconstruction alone differs by {summary.control:.2f} of 255 at the model's size"))
-    rows.append(("results", printable(str(summary.out))))
-    if summary.sheet:
-        rows.append(("sheet", printable(str(summary.sheet))))
-    return facts(rows)
+    return rows

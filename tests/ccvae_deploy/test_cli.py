@@ -55,6 +55,27 @@ def test_a_bad_file_ends_with_1(pictures: Path, tiny_bundle: Path, tmp_path: Pat
     assert not (tmp_path / "o" / "sheet.png").exists()
 
 
+def test_a_run_without_results_says_why_and_gives_no_figures(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad[red][.png").write_text("no image")
+    out = tmp_path / "o"
+    result = invoke("edit", tmp_path / "bad[red][.png", "--set", "smiling=1", "--bundle", tiny_bundle, "--out", out)
+    assert result.exit_code == 1
+    text = "".join(result.stdout.split())
+    assert "1failed" in text
+    assert "bad[red][.png:" in text
+    assert f"{out}/failures.jsonl" in text
+    assert "0images" in text
+    assert not any(row in result.stdout for row in ("drift", "pixels", "control", "reached"))
+
+
+def test_one_image_is_one_image(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    line = ["edit", pictures / "a.png", "--set", "smiling=1", "--bundle", tiny_bundle, "--out", tmp_path / "o"]
+    forecast = invoke(*line, "--dry-run")
+    assert "1 image," in forecast.stdout
+    assert "1 edit of a source" in forecast.stdout
+    assert "1 image," in invoke(*line).stdout
+
+
 def test_a_dry_run_writes_nothing(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     line = ["edit", pictures, "--set", "smiling=1", "--samples", 2, "--bundle", tiny_bundle, "--out", tmp_path / "o"]
     result = invoke(*line, "--dry-run")

@@ -38,6 +38,21 @@ def test_scan_is_sorted_recursive_and_counts_what_it_passes_over(tmp_path: Path)
     assert found.ignored == 2
 
 
+def test_sheets_of_earlier_runs_are_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "run/sheet.png", "run/receipts.jsonl", "run/a.png", "run/sheet__smiling=1__00.png")
+    touch(tmp_path, "shard/sheet-0-of-2.png", "shard/sheet-1-of-2.png", "shard/receipts-0-of-2.jsonl")
+    touch(tmp_path, "bundle/sheet.png", "bundle/manifest.json", "mine/sheet.png", "mine/manifest.txt")
+    found = scan([tmp_path])
+    assert [source.relative for source in found.sources] == [
+        "mine/sheet.png",
+        "run/a.png",
+        "run/sheet__smiling=1__00.png",
+        "shard/sheet-1-of-2.png",
+    ]
+    assert found.ignored == 7
+    assert relatives(tmp_path / "run/sheet.png") == ["sheet.png"]
+
+
 def test_files_named_explicitly_need_no_ending(tmp_path: Path) -> None:
     touch(tmp_path, "portrait")
     assert relatives(tmp_path / "portrait") == ["portrait"]

@@ -90,6 +90,8 @@ def test_same_bytes_from_url_to_url(request, kind, pictures, expected, go) -> No
     assert stored(f"{place}/edited") == expected
     assert (summary.written, summary.ignored, str(summary.out)) == (27, 1, f"{place}/edited")
     assert summary.sheet == f"{place}/edited/sheet.png"
+    found = scan([location(f"{place}/edited")])
+    assert (len(found.sources), found.ignored) == (27, 4)
     again = go(f"{place}/imgs", f"{place}/edited")
     assert (again.written, again.skipped, again.receipts) == (0, 9, 27)
     assert stored(f"{place}/edited") == expected

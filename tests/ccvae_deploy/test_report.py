@@ -116,7 +116,19 @@ def test_the_option_and_a_second_run(pictures, tiny_bundle, tmp_path) -> None:
     assert result.exit_code == 0, result.output
     page = (tmp_path / "o" / "report.html").read_text("utf-8")
     assert "9, of which 0 in this run" in page
+    assert "smiling=1: probability of what was asked, after the edit" in page
+    assert "<title>," not in page
+    assert f"{tmp_path / 'o' / 'report.html'}" in "".join(result.stdout.split())
     assert 'alt="after"' in page
+
+
+def test_shards_have_pages_of_their_own(pictures, tiny_bundle, tmp_path) -> None:
+    for shard in ("0/2", "1/2"):
+        summary = edit_folder(
+            [pictures], bundle=tiny_bundle, set=["smiling=1"], out=tmp_path, shard=shard, report=True, sheet=False
+        )
+        assert summary.report == tmp_path / f"report-{shard.replace('/', '-of-')}.html"
+        assert f"{summary.receipts}, of which {summary.written} in this run" in summary.report.read_text("utf-8")
 
 
 def test_an_output_outside_the_folder_is_not_read(tmp_path: Path) -> None:

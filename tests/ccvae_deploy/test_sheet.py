@@ -36,6 +36,14 @@ def test_at_most_twelve_rows_of_eight() -> None:
     assert sheet.tobytes() == contact_sheet([(one, [one] * 8)] * 12, title).tobytes()
 
 
+def test_few_samples_do_not_cut_the_title() -> None:
+    one, title = plain((1, 2, 3)), "smiling=1, 1 sample each"
+    narrow, wide = contact_sheet([(one, [one])], title), contact_sheet([(one, [one] * 8)], title)
+    assert narrow.width < wide.width
+    heading = (0, 0, narrow.width, HEAD)
+    assert narrow.crop(heading).tobytes() == wide.crop(heading).tobytes()
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 900), (3000, 1), (700, 20), (127, 128)])
 def test_odd_sizes_stay_within_their_cells(width: int, height: int) -> None:
     one = small(plain((10, 20, 30), width, height))
