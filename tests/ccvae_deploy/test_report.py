@@ -116,7 +116,7 @@ def test_the_option_and_a_second_run(pictures, tiny_bundle, tmp_path) -> None:
     assert result.exit_code == 0, result.output
     page = (tmp_path / "o" / "report.html").read_text("utf-8")
     assert "9, of which 0 in this run" in page
-    assert "smiling=1: probability of what was asked, after the edit" in page
+    assert "Smiling=1: probability of what was asked, after the edit" in page
     assert "<title>," not in page
     assert f"{tmp_path / 'o' / 'report.html'}" in "".join(result.stdout.split())
     assert 'alt="after"' in page
