@@ -2,8 +2,8 @@
 
 What stays in float32 stays for a measured reason (docs/bundle.md): the first convolution, whose few weights carry half
 of the encoder's error and whose float kernel is as fast; the encoder's head, which is the latents; the decoder's last
-layer, which is the pixels; and as many of the decoder's small pictures as the quality gate asks for. Their weights are
-still stored in 8 bits where they are large. Writes to a temporary folder only.
+layer, which is the pixels; and as many of the decoder's small pictures as the quality gate asks for. Their large
+matrices are still stored in 8 bits, and their large kernels in float16. Writes to a temporary folder only.
 """
 
 import tempfile
@@ -24,9 +24,9 @@ Array = NDArray[np.float32]
 BATCH = 32
 PERCENTILE = 99.999
 """Of an activation's values: the few beyond it are clipped, and all others get finer steps."""
-OUTPUT_AXIS = {"Gemm": 1, "MatMul": 1, "ConvTranspose": 1, "Conv": 0}
+WEIGHTED = ("Gemm", "MatMul", "Conv", "ConvTranspose")
 LARGE = 32_768
-"""Float weights of as many numbers or more are stored in 8 bits; below that they would save nothing."""
+"""Float weights of as many numbers or more are stored in fewer bits; below that they would save nothing."""
 
 
 def quantise(
@@ -79,8 +79,8 @@ def store_weights(model: "ModelProto", large: int = LARGE) -> None:
     from onnx import helper, numpy_helper
 
     graph = model.graph
-    axes = {node.input[1]: _output_axis(node) for node in graph.node if node.op_type in OUTPUT_AXIS}
-    floats = [one for one in graph.initializer if one.name in axes and one.data_type == 1]
+    users = {node.input[1]: node for node in graph.node if node.op_type in WEIGHTED}
+    floats = [one for one in graph.initializer if one.name in users and one.data_type == 1]
     for initializer in [one for one in floats if np.prod(one.dims) >= large]:
         name, weight = initializer.name, numpy_helper.to_array(initializer)
         graph.initializer.remove(initializer)
@@ -88,7 +88,7 @@ def store_weights(model: "ModelProto", large: int = LARGE) -> None:
             graph.initializer.append(numpy_helper.from_array(weight.astype(np.float16), f"{name}_float16"))
             graph.node.insert(0, helper.make_node("Cast", [f"{name}_float16"], [name], to=1))
             continue
-        peak = np.abs(weight).max(axis=1 - axes[name], keepdims=True)
+        peak = np.abs(weight).max(axis=_input_axis(users[name]), keepdims=True)
         scale = np.maximum(peak, np.finfo(np.float32).tiny) / np.float32(127)
         narrow = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
         graph.initializer.append(numpy_helper.from_array(narrow, f"{name}_int8"))
@@ -97,12 +97,9 @@ def store_weights(model: "ModelProto", large: int = LARGE) -> None:
         graph.node.insert(0, helper.make_node("Cast", [f"{name}_int8"], [f"{name}_float"], to=1))
 
 
-def _output_axis(node: "NodeProto") -> int:
-    """Which axis of a node's weight counts its output channels."""
-    from onnx import helper
-
-    options = {one.name: helper.get_attribute_value(one) for one in node.attribute}
-    return 0 if options.get("transB") else OUTPUT_AXIS[node.op_type]
+def _input_axis(node: "NodeProto") -> int:
+    """Which axis of a matrix that a node multiplies by counts its inputs."""
+    return 1 if any(one.name == "transB" and one.i for one in node.attribute) else 0
 
 
 class _Calibration:

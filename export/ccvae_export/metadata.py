@@ -7,8 +7,6 @@ from ccvae_train.checkpoint import TrainedRun
 
 from .serialised import Precision
 
-KEY = "ccvae"
-
 
 def graph_metadata(run: TrainedRun, graph: GraphName, precision: Precision) -> str:
     """The JSON kept in ONNX `metadata_props`, TorchScript `_extra_files` and the like, under the key `ccvae`."""

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ccvae_deploy.artefact import KEY
 from ccvae_deploy.errors import ParityError
 from ccvae_deploy.schema import GraphName, TensorSpec
-
-from .metadata import KEY
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -9,9 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ccvae_deploy.artefact import KEY
 from ccvae_deploy.schema import TensorSpec
-
-from .metadata import KEY
 
 Array = NDArray[np.float32]
 

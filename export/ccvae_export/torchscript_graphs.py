@@ -6,9 +6,8 @@ import warnings
 import torch
 from torch import nn
 
+from ccvae_deploy.artefact import KEY
 from ccvae_deploy.schema import TensorSpec
-
-from .metadata import KEY
 
 
 def torchscript_bytes(module: nn.Module, inputs: tuple[TensorSpec, ...], metadata: str) -> bytes:
