@@ -100,7 +100,7 @@ def _prepare(config: TrainConfig, device: Device) -> Fit:
         "validation_images": len(data.valid),
         "supervision": config.supervision,
         "estimator": config.estimator,
-        "label_frequency": dict(zip(labels.names, map(float, prior.round(4)), strict=True)),
+        "label_frequency": dict(zip(labels.column_names, map(float, prior.round(4)), strict=True)),
         "device": device.note,
         "versions": versions(),
     }
