@@ -85,7 +85,11 @@ def test_a_damaged_file_is_the_user_s_to_remove(tmp_path: Path, downloads: list[
             FetchError,
             r"could not be fetched \(Error downloading train",
         ),
-        (URLError("no route to host"), FetchError, r"no route to host.*; get train-images-idx3-ubyte\.gz, .*MNIST/raw"),
+        (
+            URLError("no route to host"),
+            FetchError,
+            r"no route to host.*; get train-images-idx3-ubyte\.gz, .* from https://ossci.*MNIST/raw",
+        ),
         (TimeoutError("timed out"), FetchError, "timed out"),
         (OSError(28, "No space left on device"), WriteError, "No space left on device; make room"),
     ],

@@ -45,7 +45,9 @@ def fetch(folder: Path, which: IdxSet) -> list[Path]:
             root.mkdir(parents=True, exist_ok=True)
             return [fetched[name].replace(root / name) for name in missing]
     except OSError as error:
-        raise WriteError(f"cannot write {folder}: {error.strerror or error}; make room and start again") from error
+        raise WriteError(
+            f"cannot write {folder}: {error.strerror or error}; make room or give another folder"
+        ) from error
 
 
 def _fetched(which: IdxSet, beside: Path, root: Path) -> dict[str, Path]:
@@ -53,10 +55,10 @@ def _fetched(which: IdxSet, beside: Path, root: Path) -> dict[str, Path]:
     try:
         _download(which, beside)
     except (URLError, HTTPException, ConnectionError, TimeoutError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(str(error).split())[:160]
         raise FetchError(
             f"{which.folder} could not be fetched ({reason}); get {', '.join(f'{name}.gz' for name in FILES)} by hand "
-            f"and put them into {root}"
+            f"from {which.home} and put them into {root}"
         ) from error
     _, found = locate(which, beside)
     try:

@@ -3,8 +3,9 @@
 import gzip
 import math
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
+
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def read_idx(path: Path, *sides: int) -> NDArray[np.uint8]:
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BufferedIOBase:
     """The file, unpacked where its first bytes say that it is gzip, whatever its name."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"

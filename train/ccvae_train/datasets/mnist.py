@@ -34,18 +34,25 @@ class IdxSet:
         kind: as in SOURCE.
         folder: torchvision's name of it.
         label: the one label.
+        home: where its files are given away.
     """
 
     kind: str
     folder: str
     label: Label
+    home: str
 
 
-MNIST = IdxSet("mnist", "MNIST", Label(name="digit", kind="categorical", classes=tuple("0123456789")))
+MNIST = IdxSet(
+    kind="mnist",
+    folder="MNIST",
+    label=Label(name="digit", kind="categorical", classes=tuple("0123456789")),
+    home="https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
 FASHION_MNIST = IdxSet(
-    "fashion-mnist",
-    "FashionMNIST",
-    Label(
+    kind="fashion-mnist",
+    folder="FashionMNIST",
+    label=Label(
         name="garment",
         kind="categorical",
         classes=(
@@ -53,6 +60,7 @@ FASHION_MNIST = IdxSet(
             *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ),
     ),
+    home="https://github.com/zalandoresearch/fashion-mnist",
 )
 
 
