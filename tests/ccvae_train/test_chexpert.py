@@ -1,5 +1,6 @@
 """CheXpert's official layout, its uncertain values, and every way in which its files can be wrong."""
 
+import contextlib
 import csv
 import io
 import zipfile
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from ccvae_deploy.errors import DataError, LabelError, UsageError
-from ccvae_train.datasets.chexpert import FINDINGS, PAPER_LABELS
+from ccvae_train.datasets.chexpert import FINDINGS, PAPER_LABELS, read_views
 from ccvae_train.datasets.source import open_dataset
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "nih-chestxray14-64"
@@ -168,6 +171,27 @@ def test_one_patient_leaves_none_to_validate(tmp_path: Path) -> None:
 def test_other_sets_have_no_uncertain_labels() -> None:
     with pytest.raises(UsageError, match="--uncertain zeros: portraits has no uncertain labels"):
         open_dataset("portraits", uncertain="zeros")
+
+
+CELLS = st.sampled_from(
+    ["Frontal", "Lateral", "1.0", "-1.0", "", "nan", "train/patient1/study1/a.jpg", "../a.jpg", "é"]
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=60)
+    | st.lists(st.lists(CELLS, min_size=2, max_size=4).map(",".join), max_size=4).map(
+        lambda rows: "\n".join(["Path,Frontal/Lateral,Edema", *rows]).encode()
+    )
+)
+def test_any_bytes_end_in_views_or_one_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "train.csv"
+    path.write_bytes(data)
+    with contextlib.suppress(DataError):
+        views = read_views(path, ["Edema"], "ignore")
+        assert views.values.shape == (len(views.files), 1)
+        assert set(views.files) == {"train/patient1/study1/a.jpg"}
 
 
 @needs_data

@@ -6,7 +6,6 @@ import zlib
 from io import BufferedIOBase
 from pathlib import Path
 
-
 import numpy as np
 from numpy.typing import NDArray
 
