@@ -50,7 +50,14 @@ def run_images(run: TrainedRun, *, required: bool) -> RunImages:
         return RunImages(_inputs(trained, run.image), _inputs(unseen, run.image), "fresh portraits")
     config = run.state.config
     try:
-        data = open_dataset(source, labels=config.labels, size=run.image.size, channels=run.image.channels)
+        data = open_dataset(
+            source,
+            labels=config.labels,
+            size=run.image.size,
+            channels=run.image.channels,
+            seed=config.seed,
+            uncertain=config.uncertain,
+        )
     except CCVAEError as error:
         if not required:
             return RunImages(_generated(run, CALIBRATION), _generated(run, JUDGED), "generated images")
