@@ -122,6 +122,8 @@ def train(
     if recipe is not None:
         settings = read_recipe(recipe) | settings
     result = train_run(settings, out=out, resume=resume)
+    if result.rank:
+        raise typer.Exit(0 if result.finished else 130)
     if not result.finished:
         raise _failed(f"interrupted; go on with `ccvae-deploy train --resume{_out_option(out)}`", 130)
     print(f"{result.run} is trained; next: ccvae-deploy export{_run_argument(out)} --format onnx")

@@ -37,6 +37,8 @@ from ccvae_train.config import TrainConfig, make_config
 from ccvae_train.datasets import celeba
 from ccvae_train.device import choose_device
 from ccvae_train.loop import Fit
+from ccvae_train.noise import Noise
+from ccvae_train.ranks import Ranks
 from ccvae_train.validation import validate
 
 PAPER_BATCH, PAPER_RATE = 200, 1e-3
@@ -94,7 +96,7 @@ def prepared(options: argparse.Namespace, **settings: object) -> Fit:
         {"data": options.data, "supervision": options.supervision, "device": options.device} | settings
     )
     precision = "fp32" if config.estimator == "paper" else None
-    return training._prepare(config, choose_device(config.device, precision))
+    return training._prepare(config, choose_device(config.device, precision), Ranks())
 
 
 def ours(fit: Fit) -> Side:
@@ -143,7 +145,7 @@ def textbook(fit: Fit, paths: list[Path], workers: int) -> Side:
     files, batch, device = JpegFiles(paths, fit.data.image.size), fit.config.batch_size, fit.device.torch_device
     y, observed = torch.from_numpy(fit.shown).clamp_min(0).float(), torch.from_numpy(fit.shown) >= 0
     prior = torch.as_tensor(fit.prior, dtype=torch.float32, device=device)
-    generator = fit.device.generator(0)
+    noise = Noise(fit.device.generator(0))
 
     def begin() -> Step:
         loader = DataLoader(files, batch, shuffle=True, num_workers=workers, drop_last=True)
@@ -155,7 +157,7 @@ def textbook(fit: Fit, paths: list[Path], workers: int) -> Side:
             labels = Labels(y[rows].to(device), observed[rows].to(device), prior)
             posterior = Posterior(*model.encoder(image))
             terms = paper_terms(
-                model, posterior, labels, lambda z: laplace_log_likelihood(image, model.decoder(z), 1.0), generator
+                model, posterior, labels, lambda z: laplace_log_likelihood(image, model.decoder(z), 1.0), noise
             )
             optimiser.zero_grad()
             terms.loss(0.0).backward()

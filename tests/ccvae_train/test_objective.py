@@ -8,6 +8,7 @@ from torch.nn.functional import logsigmoid
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 from ccvae_train.networks import CCVAE
+from ccvae_train.noise import Noise
 from ccvae_train.objective import Labels, Posterior, exact_terms, paper_terms
 from ccvae_train.objective.terms import log_normal
 from ccvae_train.quadrature import label_integrals, tilted_moments
@@ -22,6 +23,10 @@ VECTORS = {  # y: (eq. 3 = eq. 4, log q(y|x), -KL(r||q))
     (1, 1): (-9003.1661265698, -1.7282810982, -0.246787),
 }
 EQUATION_5, EXACT_MIXTURE = -9001.9330732829, -9001.8602863077
+
+
+def noise(seed: int = 0) -> Noise:
+    return Noise(torch.Generator().manual_seed(seed))
 
 
 def made_model(dims: tuple[int, ...], residual: int = 0) -> CCVAE:
@@ -75,7 +80,7 @@ def test_equation_4_from_moments(toy: CCVAE, y: tuple[int, int]) -> None:
     found = label_integrals(LOC, SCALE, WEIGHT, BIAS, membership, torch.tensor([y], dtype=torch.float64))
     (a, b), (variance, _) = (row[0] for row in tilted_moments(LOC, SCALE, WEIGHT, membership, found))
     reconstruction = -9000 + 0.8 * a - 0.5 * b + 0.3 * a * b - 0.1 * (a.square() + variance)
-    terms = exact_terms(toy, posterior_of(1), labels_of(y, 1), log_likelihood, torch.Generator())
+    terms = exact_terms(toy, posterior_of(1), labels_of(y, 1), log_likelihood, noise())
     bound = reconstruction - terms.kl_residual - terms.kl_characteristic + terms.label_prior
     assert bound.item() == pytest.approx(VECTORS[y][0], abs=2e-6)
     assert terms.label.item() == pytest.approx(VECTORS[y][1], abs=1e-9)
@@ -86,7 +91,7 @@ def test_equation_4_from_moments(toy: CCVAE, y: tuple[int, int]) -> None:
 def test_both_estimators_agree_with_equation_4_in_expectation(toy: CCVAE, y: tuple[int, int], estimator) -> None:
     """The constant -9000 is taken out of the paper's draw, whose weight would blow its noise up 9000-fold."""
     count = 40_000
-    generator = torch.Generator().manual_seed(3)
+    generator = noise(3)
     with torch.no_grad():
         found = estimator(
             toy, posterior_of(count), labels_of(y, count), lambda z: log_likelihood(z) + 9000, generator
@@ -99,9 +104,7 @@ def test_both_estimators_agree_with_equation_4_in_expectation(toy: CCVAE, y: tup
 def test_missing_labels_take_the_exact_mixture(toy: CCVAE) -> None:
     count = 40_000
     with torch.no_grad():
-        terms = exact_terms(
-            toy, posterior_of(count), labels_of((0, 0), count, False), log_likelihood, torch.Generator().manual_seed(1)
-        )
+        terms = exact_terms(toy, posterior_of(count), labels_of((0, 0), count, False), log_likelihood, noise(1))
     assert terms.bound.mean().item() == pytest.approx(EXACT_MIXTURE, abs=0.03)
     assert terms.label.abs().max() == 0
 
@@ -109,9 +112,7 @@ def test_missing_labels_take_the_exact_mixture(toy: CCVAE) -> None:
 def test_the_papers_unsupervised_bound_is_equation_5(toy: CCVAE) -> None:
     count = 60_000
     with torch.no_grad():
-        terms = paper_terms(
-            toy, posterior_of(count), labels_of((0, 0), count, False), log_likelihood, torch.Generator().manual_seed(1)
-        )
+        terms = paper_terms(toy, posterior_of(count), labels_of((0, 0), count, False), log_likelihood, noise(1))
     assert terms.bound.mean().item() == pytest.approx(EQUATION_5, abs=0.03)
 
 
@@ -120,7 +121,7 @@ def test_labels_missing_one_by_one_add_up(toy: CCVAE) -> None:
     count = 4000
     y = torch.tensor([[1.0, 0.0]], dtype=torch.float64).expand(count, -1)
     shown = torch.tensor([[True, False]]).expand(count, -1)
-    generators = [torch.Generator().manual_seed(5) for _ in range(3)]
+    generators = [noise(5) for _ in range(3)]
     with torch.no_grad():
         mixed, full, none = (
             exact_terms(toy, posterior_of(count), Labels(y, mask, PRIOR), log_likelihood, generator)
@@ -151,7 +152,7 @@ def test_gradient_of_the_stop_gradient_toy(constant, stopped, score_correction, 
         Posterior(loc, torch.full_like(loc, 0.7)),
         labels,
         lambda z: constant + z[:, 0] / 2,
-        torch.Generator().manual_seed(0),
+        noise(0),
         score_correction=score_correction,
     )
     (gradient,) = torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)
@@ -170,7 +171,7 @@ def test_a_constant_of_the_likelihood_moves_no_gradient(score_correction: bool) 
             Posterior(loc, torch.full_like(loc, 0.7)),
             labels_of((1,), 500, prior=torch.tensor([0.5], dtype=torch.float64)),
             lambda z, constant=constant: constant + z[:, 0] / 2,
-            torch.Generator().manual_seed(0),
+            noise(0),
             score_correction=score_correction,
         )
         found.append(torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)[0])
@@ -191,7 +192,7 @@ def test_the_papers_gradient_hides_a_label_weight(constant: float, expected: flo
         Posterior(loc, torch.full_like(loc, 0.7)),
         labels,
         lambda z: constant + z[:, 0] / 2,
-        torch.Generator().manual_seed(0),
+        noise(0),
     )
     (gradient,) = torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)
     assert gradient.mean().item() == pytest.approx(expected, rel=0.02, abs=0.02)
@@ -223,7 +224,7 @@ def test_several_latents_per_label() -> None:
         Posterior(loc, scale),
         Labels(y, y > 0, torch.tensor([0.4], dtype=torch.float64)),
         lambda z: 0 * z[:, 0],
-        torch.Generator().manual_seed(0),
+        noise(0),
     )
     z = loc[:, :3] + scale[:, :3] * torch.randn(400_000, 3).double()
     log_q_y = logsigmoid(model.classifier(z)).sum(1)

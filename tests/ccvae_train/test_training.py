@@ -22,6 +22,7 @@ from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.device import choose_device
 from ccvae_train.loop import learning_rate
+from ccvae_train.noise import Noise
 from ccvae_train.supervision import label_prior, supervised
 from ccvae_train.training import train
 
@@ -273,7 +274,7 @@ def test_noise_is_a_function_of_its_key() -> None:
 
 def test_half_of_the_images_are_mirrored() -> None:
     image = torch.rand(400, 1, 4, 6).to(memory_format=torch.channels_last)
-    found = half_mirrored(image, torch.Generator().manual_seed(0))
+    found = half_mirrored(image, Noise(torch.Generator().manual_seed(0)))
     same = (found == image).flatten(1).all(dim=1)
     turned = (found == image.flip(3)).flatten(1).all(dim=1)
     assert (same ^ turned).all()

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .datasets.dataset import MISSING
 from .device import Device
+from .noise import Noise
 
 
 def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device) -> Tensor:
@@ -20,9 +21,9 @@ def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device)
     return gathered.permute(0, 3, 1, 2).float().div_(255)
 
 
-def half_mirrored(image: Tensor, generator: torch.Generator) -> Tensor:
+def half_mirrored(image: Tensor, noise: Noise) -> Tensor:
     """Every image of (n, C, H, W) mirrored left to right with probability one half."""
-    mirrored = torch.rand(len(image), generator=generator, device=image.device) < 0.5
+    mirrored = noise.uniform((len(image),)) < 0.5
     return torch.where(mirrored[:, None, None, None], image.flip(3), image)
 
 

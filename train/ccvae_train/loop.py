@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ccvae_deploy.errors import TrainingError
 from ccvae_deploy.progress import Reporter, progress
@@ -27,7 +27,9 @@ from .device import Device
 from .grids import intervention_grid, save_grid
 from .interrupt import Interrupt, interruptible
 from .networks import CCVAE
+from .noise import Noise
 from .objective import Labels, Posterior, Terms, exact_terms, laplace_log_likelihood, paper_terms
+from .ranks import Ranks
 from .run_folder import append_metrics, write_run_json
 from .tensorboard import Scalars
 from .validation import Validation, validate
@@ -51,8 +53,17 @@ class Fit:
     optimiser: torch.optim.Optimizer
     device: Device
     provenance: dict[str, Any]
+    ranks: Ranks = field(default_factory=Ranks)
     step: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.objective = self.ranks.averaging(Objective(self))
+
+    @property
+    def batch(self) -> int:
+        """Images of a step, all ranks together."""
+        return min(self.config.batch_size, len(self.data.train))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -65,6 +76,19 @@ class Fit:
         return self.steps_per_epoch * self.config.epochs
 
 
+class Objective(nn.Module):
+    """From the rows of a batch to its terms, as one module: gradients are averaged over what it has computed."""
+
+    def __init__(self, fit: Fit) -> None:
+        super().__init__()
+        self.model = fit.model
+        self.fit = fit
+
+    def forward(self, rows: NDArray[np.intp]) -> Terms:
+        """The terms of this rank's share of `rows`."""
+        return batch_terms(self.fit, rows)
+
+
 def train_to_end(fit: Fit) -> bool:
     """Train from `fit.step` to the last epoch; False when the user interrupted it, with a checkpoint at that step.
 
@@ -72,9 +96,9 @@ def train_to_end(fit: Fit) -> bool:
         TrainingError: the loss is not finite; the checkpoint of the last whole epoch stays.
         WriteError: a checkpoint cannot be written.
     """
-    scalars = Scalars.open(fit.run, fit.step)
+    scalars = Scalars.open(fit.run, fit.step) if fit.ranks.first else Scalars(None)
     order: NDArray[np.intp] = np.empty((0, 0), np.intp)
-    batch = min(fit.config.batch_size, len(fit.data.train))
+    batch = fit.batch
     with interruptible() as interrupt, progress("train", (fit.steps - fit.step) * batch, "images") as bar:
         while fit.step < fit.steps:
             epoch, position = divmod(fit.step, fit.steps_per_epoch)
@@ -94,34 +118,40 @@ def train_to_end(fit: Fit) -> bool:
 
 
 def _stopped(fit: Fit, interrupt: Interrupt) -> bool:
-    if not interrupt.requested or fit.step == fit.steps:
+    if fit.step == fit.steps or not fit.ranks.any(interrupt.requested):
         return False
-    if fit.step % fit.steps_per_epoch:
+    if fit.step % fit.steps_per_epoch and fit.ranks.first:
         _, means = _validate(fit)
         _save(fit, means)
+    # a rank that ends earlier makes torchrun end the one that still writes
+    fit.ranks.meet()
     return True
 
 
 def _step(fit: Fit, rows: NDArray[np.intp]) -> None:
     for group in fit.optimiser.param_groups:
         group["lr"] = learning_rate(fit.step, fit.steps, fit.config.learning_rate)
-    terms = batch_terms(fit, rows)
-    loss = terms.loss(fit.config.weight_of_labels)
-    _refuse_not_finite(fit, loss, terms)
+    terms: Terms = fit.objective(rows)
+    weight = fit.ranks.weight(len(rows))
+    loss = terms.loss(fit.config.weight_of_labels) * weight
+    values = {"loss": loss, **vars(terms)}
+    means = fit.ranks.mean({n: v.detach().mean() * (1 if v is loss else weight) for n, v in values.items()})
+    _refuse_not_finite(fit, means)
     fit.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     fit.optimiser.step()
-    for name, value in {"loss": loss, **vars(terms)}.items():
-        mean = value.detach().mean()
+    for name, mean in means.items():
         fit.sums[name] = fit.sums[name] + mean if name in fit.sums else mean
 
 
 def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
-    """The objective's terms for the training images `rows` with the noise of the current step."""
-    generator = fit.device.generator(fit.config.seed, fit.step)
+    """The objective's terms for this rank's share of the training images `rows`, with the noise of the step."""
+    share = fit.ranks.share(len(rows))
+    noise = Noise(fit.device.generator(fit.config.seed, fit.step), share.start, len(rows))
+    rows = rows[share]
     image = images_of(fit.data.train.images, rows, fit.device)
     if fit.config.flip:
-        image = half_mirrored(image, generator)
+        image = half_mirrored(image, noise)
     y, observed = labels_of(fit.shown[rows], fit.device)
     prior = torch.as_tensor(fit.prior, dtype=torch.float32, device=image.device)
     labels = Labels(y, observed, prior, complete=bool((fit.shown[rows] != MISSING).all()))
@@ -134,7 +164,7 @@ def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
         return laplace_log_likelihood(image, mean, fit.config.scale_of_likelihood)
 
     estimator = exact_terms if fit.config.estimator == "exact" else paper_terms
-    return estimator(fit.model, Posterior(loc, scale), labels, log_likelihood, generator)
+    return estimator(fit.model, Posterior(loc, scale), labels, log_likelihood, noise)
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -143,17 +173,17 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
-def _refuse_not_finite(fit: Fit, loss: Tensor, terms: Terms) -> None:
+def _refuse_not_finite(fit: Fit, means: dict[str, Tensor]) -> None:
     # asking a GPU for the value at every step would make it wait for the host
     if fit.device.torch_device.type != "cpu" and fit.step % 20:
         return
-    if math.isfinite(float(loss.detach())):
+    if math.isfinite(float(means["loss"])):
         return
-    guilty = [name for name, value in terms.means().items() if not math.isfinite(value)] or ["the sum"]
+    guilty = [name for name, mean in means.items() if name != "loss" and not math.isfinite(float(mean))]
     epoch = fit.step // fit.steps_per_epoch
     kept = f"the checkpoint after epoch {epoch} stays in {fit.run}" if epoch else "no epoch was finished"
     raise TrainingError(
-        f"the loss is not finite at step {fit.step} (not finite: {', '.join(guilty)}); {kept}; "
+        f"the loss is not finite at step {fit.step} (not finite: {', '.join(guilty) or 'the sum'}); {kept}; "
         f"train again with a --learning-rate below {fit.config.learning_rate:g}"
     )
 
@@ -161,11 +191,13 @@ def _refuse_not_finite(fit: Fit, loss: Tensor, terms: Terms) -> None:
 def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars) -> None:
     """Validate, record and save; `done` steps of this epoch were run here, fewer than all after a resume."""
     epoch = fit.step // fit.steps_per_epoch
-    figures, means = _validate(fit)
     terms = {name: float(value) / done for name, value in fit.sums.items()}
     fit.sums.clear()
     if not math.isfinite(terms["loss"]):
         raise TrainingError(f"the loss of epoch {epoch} is not finite; the checkpoint before it stays in {fit.run}")
+    if not fit.ranks.first:
+        return
+    figures, means = _validate(fit)
     row = {"epoch": epoch, "step": fit.step, "images_per_second": rate, **terms, **figures.figures()}
     append_metrics(fit.run, row)
     scalars.add(row, fit.step)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ccvae_train.networks import CCVAE
+from ccvae_train.noise import Noise
 from ccvae_train.quadrature import label_integrals, tilted_moments
 
 from .terms import (
@@ -24,7 +25,6 @@ from .terms import (
     Terms,
     kl_to_standard_normal,
     log_normal,
-    standard_normal,
 )
 
 DRAWS = 16
@@ -35,7 +35,7 @@ def exact_terms(
     posterior: Posterior,
     labels: Labels,
     log_likelihood: LogLikelihood,
-    generator: torch.Generator,
+    noise: Noise,
     *,
     score_correction: bool = False,
 ) -> Terms:
@@ -56,15 +56,15 @@ def exact_terms(
     log_ratio = log_ratio - _expected_log_normal(mean, variance, prior_loc, prior_scale)
     kl = log_ratio @ membership + integrals.expected_log_q - integrals.log_q
 
-    draws = loc.unsqueeze(1) + scale.unsqueeze(1) * standard_normal((len(loc), DRAWS, split), loc, generator)
+    draws = loc.unsqueeze(1) + scale.unsqueeze(1) * noise.normal((len(loc), DRAWS, split), loc)
     log_weight = logsigmoid((2 * labels.y - 1).unsqueeze(1) * head(draws)) * labels.observed.unsqueeze(1)
-    pick = _pick(log_weight.detach(), generator)
+    pick = _pick(log_weight.detach(), noise)
     z_c = draws.gather(1, (pick.to(draws.dtype) @ membership.T).long().unsqueeze(1)).squeeze(1)
     if not labels.complete:
         kl = torch.where(labels.observed, kl, _kl_to_mixture(model, scale, draws, labels.prior))
 
     residual_loc, residual_scale = posterior.loc[:, split:], posterior.scale[:, split:]
-    z_s = residual_loc + residual_scale * standard_normal(residual_loc.shape, loc, generator)
+    z_s = residual_loc + residual_scale * noise.normal(residual_loc.shape, loc)
     reconstruction = log_likelihood(torch.cat([z_c, z_s], dim=1))
     if score_correction:
         log_pick = log_weight.log_softmax(1).gather(1, pick.unsqueeze(1)).squeeze(1).sum(1)
@@ -99,9 +99,9 @@ def _expected_log_normal(mean: Tensor, variance: Tensor, loc: Tensor, scale: Ten
     return -((mean - loc).square() + variance) / (2 * scale.square()) - scale.log() - HALF_LOG_TWO_PI
 
 
-def _pick(log_weight: Tensor, generator: torch.Generator) -> Tensor:
+def _pick(log_weight: Tensor, noise: Noise) -> Tensor:
     """Per image and label the index of one draw, taken with probability softmax(log_weight) (Gumbel's trick)."""
-    uniform = torch.rand(log_weight.shape, generator=generator, device=log_weight.device)
+    uniform = noise.uniform(log_weight.shape)
     return (log_weight - (-uniform.clamp_min(1e-12).log()).log()).argmax(1)
 
 

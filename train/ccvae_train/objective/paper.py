@@ -11,28 +11,28 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from ccvae_train.networks import CCVAE
+from ccvae_train.noise import Noise
 
-from .terms import Labels, LogLikelihood, Posterior, Terms, log_normal, standard_normal
+from .terms import Labels, LogLikelihood, Posterior, Terms, log_normal
 
 PREDICTIVE_DRAWS = 100
 
 
 def paper_terms(
-    model: CCVAE, posterior: Posterior, labels: Labels, log_likelihood: LogLikelihood, generator: torch.Generator
+    model: CCVAE, posterior: Posterior, labels: Labels, log_likelihood: LogLikelihood, noise: Noise
 ) -> Terms:
     """Estimate every term of the bound for a batch; each equals that of `exact_terms` in expectation over noise
     where every label is shown, and eq. 5 where none is.
     """
     split = model.layout.z_c
-    noise = standard_normal(posterior.loc.shape, posterior.loc, generator)
-    z = posterior.loc + posterior.scale * noise
+    z = posterior.loc + posterior.scale * noise.normal(posterior.loc.shape, posterior.loc)
     logits = model.classifier(z[:, :split].detach())
-    drawn = torch.rand(logits.shape, generator=generator, device=logits.device) < logits.detach().sigmoid()
+    drawn = noise.uniform(logits.shape) < logits.detach().sigmoid()
     y = torch.where(labels.observed, labels.y, drawn.to(labels.y.dtype))
     log_q_y = logsigmoid((2 * y - 1) * logits)
     shown, missing = (log_q_y * labels.observed).sum(1), (log_q_y * ~labels.observed).sum(1)
 
-    label = _log_predictive(model, posterior, labels, generator)
+    label = _log_predictive(model, posterior, labels, noise)
     weight = (shown - label).exp()
     log_likelihood_z = log_likelihood(z)
     log_ratio = log_normal(z[:, :split], *model.conditional_prior(y)).sum(1)
@@ -55,11 +55,11 @@ def paper_terms(
     )
 
 
-def _log_predictive(model: CCVAE, posterior: Posterior, labels: Labels, generator: torch.Generator) -> Tensor:
+def _log_predictive(model: CCVAE, posterior: Posterior, labels: Labels, noise: Noise) -> Tensor:
     """log q(y|x) of the shown labels, jointly, from a mean over draws: (N,)."""
     split = model.layout.z_c
     loc, scale = posterior.loc[:, None, :split], posterior.scale[:, None, :split]
-    noise = standard_normal((len(loc), PREDICTIVE_DRAWS, split), loc, generator)
+    draws = loc + scale * noise.normal((len(loc), PREDICTIVE_DRAWS, split), loc)
     sign = (2 * labels.y - 1).unsqueeze(1)
-    log_q = (logsigmoid(sign * model.classifier(loc + scale * noise)) * labels.observed.unsqueeze(1)).sum(2)
+    log_q = (logsigmoid(sign * model.classifier(draws)) * labels.observed.unsqueeze(1)).sum(2)
     return log_q.logsumexp(1) - torch.tensor(PREDICTIVE_DRAWS, dtype=loc.dtype, device=loc.device).log()

@@ -81,11 +81,6 @@ def log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return -((z - loc) / scale).square() / 2 - scale.log() - HALF_LOG_TWO_PI
 
 
-def standard_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws of N(0, 1) on the device and in the type of `like`."""
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
-
-
 def kl_to_standard_normal(loc: Tensor, scale: Tensor) -> Tensor:
     """KL(N(loc, scale^2) || N(0, 1)), elementwise."""
     return (loc.square() + scale.square() - 1) / 2 - scale.log()
