@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ccvae_deploy.errors import TrainingError
+from ccvae_deploy.errors import TrainingError, WriteError
 from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange, ModelSpec
 
@@ -94,8 +94,20 @@ def train_to_end(fit: Fit) -> bool:
 
     Raises:
         TrainingError: the loss is not finite; the checkpoint of the last whole epoch stays.
-        WriteError: a checkpoint cannot be written.
+        WriteError: a checkpoint, or what lies beside it, cannot be written; the checkpoint before stays.
     """
+    try:
+        return _train(fit)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"cannot write in {fit.run}: {error.strerror or error}; make room and go on with "
+            "`ccvae-deploy train --resume`"
+        ) from error
+
+
+def _train(fit: Fit) -> bool:
     scalars = Scalars.open(fit.run, fit.step) if fit.ranks.first else Scalars(None)
     order: NDArray[np.intp] = np.empty((0, 0), np.intp)
     batch = fit.batch

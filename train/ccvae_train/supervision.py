@@ -48,3 +48,22 @@ def label_prior(labels: NDArray[np.int8], names: LabelSet) -> NDArray[np.float64
             raise DataError(f"label {name} is shown for no training image; raise --supervision or leave it out")
     prior: NDArray[np.float64] = np.clip(positives / counts, 0.5 / counts, 1 - 0.5 / counts)
     return prior
+
+
+def unseen_values(labels: NDArray[np.int8], shown: NDArray[np.int8], names: LabelSet) -> list[str]:
+    """Values that training images have and shown labels lack, as `label=value`: what cannot be learned.
+
+    Args:
+        labels, shown: (N, L) before and after `supervised`.
+
+    Raises:
+        DataError: a label has one value in all training images.
+    """
+    unseen = []
+    for column, label in enumerate(names.labels):
+        present, seen = (set(np.unique(part[:, column])) - {MISSING} for part in (labels, shown))
+        if len(present) == 1:
+            value = label.classes[present.pop()]
+            raise DataError(f"label {label.name} is {value} in every training image; leave it out with --labels")
+        unseen += [f"{label.name}={label.classes[value]}" for value in sorted(present - seen)]
+    return unseen

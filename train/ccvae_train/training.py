@@ -18,7 +18,7 @@ from .loop import Fit, train_to_end
 from .networks import CCVAE
 from .ranks import Ranks, together
 from .run_folder import new_run_folder, point_latest, versions
-from .supervision import label_prior, supervised
+from .supervision import label_prior, supervised, unseen_values
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is not empty; go on with --resume, or give another --out")
     fit = _prepare(config, device, ranks)
+    if unseen := unseen_values(fit.data.train.labels, fit.shown, fit.labels):
+        _say(f"no shown label is {', '.join(unseen)}, so nothing is learned of it; raise --supervision to show some")
     fit.run = Path(ranks.from_first("run", lambda: str(new_run_folder(out, config.data))))
     if ranks.first:
         point_latest(fit.run)
