@@ -15,10 +15,7 @@ def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device)
 
     The bytes travel and are converted on the device; gathering by row keeps the layout that convolutions like best.
     """
-    gathered = torch.from_numpy(images[rows])
-    if device.torch_device.type == "cuda":
-        gathered = gathered.pin_memory().to(device.torch_device, non_blocking=True)
-    return gathered.permute(0, 3, 1, 2).float().div_(255)
+    return _sent(torch.from_numpy(images[rows]), device).permute(0, 3, 1, 2).float().div_(255)
 
 
 def half_mirrored(image: Tensor, noise: Noise) -> Tensor:
@@ -29,8 +26,15 @@ def half_mirrored(image: Tensor, noise: Noise) -> Tensor:
 
 def labels_of(labels: NDArray[np.int8], device: Device) -> tuple[Tensor, Tensor]:
     """Labels as y of 0 and 1 (0 where missing) and the mask of those shown, both (n, L)."""
-    tensor = torch.from_numpy(labels).to(device.torch_device)
+    tensor = _sent(torch.from_numpy(labels), device)
     return tensor.clamp_min(0).float(), tensor != MISSING
+
+
+def _sent(tensor: Tensor, device: Device) -> Tensor:
+    """A tensor on the device; from pinned memory, since the host would wait for the device to copy any other."""
+    if device.torch_device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device.torch_device, non_blocking=True)
 
 
 def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> NDArray[np.intp]:

@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from ccvae_deploy.errors import ProviderError, TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 PATIENCE = timedelta(days=1)
 """How long a rank waits for another, which may be building a cache; one that ends is noticed at once."""
@@ -35,7 +39,7 @@ class Ranks:
     rank: int = 0
     count: int = 1
     local: int = 0
-    store: dist.Store | None = None
+    store: "Store | None" = None
 
     @property
     def first(self) -> bool:
@@ -58,7 +62,7 @@ class Ranks:
     def weight(self, batch: int) -> float:
         """What makes the mean over ranks of means over shares the mean over the batch; 1 where shares are even."""
         share = self.share(batch)
-        return (share.stop - share.start) * self.count / batch
+        return float((share.stop - share.start) * self.count / batch)
 
     def averaging(self, objective: nn.Module) -> nn.Module:
         """The module, with gradients that are the mean over ranks after every backward."""
@@ -118,10 +122,12 @@ def together(device: str) -> Iterator[Ranks]:
         ProviderError: there are more ranks than CUDA devices.
         TrainingError: another process has gone without a word.
     """
-    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
+    if not dist.is_available() or not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
         yield Ranks()
         return
-    store, rank, count = next(dist.rendezvous("env://"))
+    from torch.distributed.rendezvous import rendezvous
+
+    store, rank, count = next(rendezvous("env://"))
     ranks = Ranks(rank, count, int(os.environ["LOCAL_RANK"]), store)
     with contextlib.ExitStack() as stack:
         if rank:
