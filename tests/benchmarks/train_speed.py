@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from ccvae_train import loop, training
-from ccvae_train.batches import epoch_order, images_of
+from ccvae_train.batches import epoch_order, images_of, labels_of
 from ccvae_train.config import TrainConfig, make_config
 from ccvae_train.datasets import celeba
 from ccvae_train.device import choose_device
@@ -143,8 +143,7 @@ def textbook(fit: Fit, paths: list[Path], workers: int) -> Side:
     model = fit.model.to(memory_format=torch.contiguous_format)
     optimiser = torch.optim.Adam(model.parameters(), lr=fit.config.learning_rate)
     files, batch, device = JpegFiles(paths, fit.data.image.size), fit.config.batch_size, fit.device.torch_device
-    y, observed = torch.from_numpy(fit.shown).clamp_min(0).float(), torch.from_numpy(fit.shown) >= 0
-    prior = torch.as_tensor(fit.prior, dtype=torch.float32, device=device)
+    prior = model.states.of_columns(torch.as_tensor(fit.prior, dtype=torch.float32, device=device))
     noise = Noise(fit.device.generator(0))
 
     def begin() -> Step:
@@ -153,8 +152,8 @@ def textbook(fit: Fit, paths: list[Path], workers: int) -> Side:
 
         def step() -> int:
             image, rows = next(batches)
-            image, rows = image.to(device), rows.long()
-            labels = Labels(y[rows].to(device), observed[rows].to(device), prior)
+            image = image.to(device)
+            labels = Labels(*labels_of(fit.shown[rows.numpy()], model.states, fit.device), prior.log())
             posterior = Posterior(*model.encoder(image))
             terms = paper_terms(
                 model, posterior, labels, lambda z: laplace_log_likelihood(image, model.decoder(z), 1.0), noise

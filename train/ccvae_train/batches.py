@@ -8,6 +8,7 @@ from torch import Tensor
 from .datasets.dataset import MISSING
 from .device import Device
 from .noise import Noise
+from .states import States
 
 
 def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device) -> Tensor:
@@ -24,10 +25,10 @@ def half_mirrored(image: Tensor, noise: Noise) -> Tensor:
     return torch.where(mirrored[:, None, None, None], image.flip(3), image)
 
 
-def labels_of(labels: NDArray[np.int8], device: Device) -> tuple[Tensor, Tensor]:
-    """Labels as y of 0 and 1 (0 where missing) and the mask of those shown, both (n, L)."""
+def labels_of(labels: NDArray[np.int8], states: States, device: Device) -> tuple[Tensor, Tensor]:
+    """Labels as one-hot states (n, S), the first state where missing, and the mask of those shown, (n, L)."""
     tensor = _sent(torch.from_numpy(labels), device)
-    return tensor.clamp_min(0).float(), tensor != MISSING
+    return states.of_values(tensor), tensor != MISSING
 
 
 def _sent(tensor: Tensor, device: Device) -> Tensor:

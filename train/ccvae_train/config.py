@@ -10,6 +10,8 @@ from ccvae_deploy.errors import UsageError, nearest
 from ccvae_deploy.schema import Frozen, LabelSet, LatentLayout
 
 Rate = Annotated[float, Field(gt=0, le=1)]
+Uncertain = Literal["zeros", "ones", "ignore"]
+"""What an uncertain label counts as: 0, 1, or missing."""
 
 
 class TrainConfig(Frozen):
@@ -25,6 +27,9 @@ class TrainConfig(Frozen):
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
         latents: Z, characteristic and residual latents together.
         label_dims: latents of a label where it is not 1, by label name.
+        image_size: height and width that images are brought to; None takes the data set's own.
+        channels: 1 for grey, 3 for RGB; None takes the data set's own.
+        uncertain: what uncertain labels of chexpert count as, `ignore` as missing; None takes `ignore`.
     """
 
     data: str = "portraits"
@@ -41,8 +46,9 @@ class TrainConfig(Frozen):
     flip: bool = False
     latents: Annotated[int, Field(ge=1, le=4096)] = 45
     label_dims: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
-    image_size: Literal[32, 64, 128] = 64
-    channels: Literal[1, 3] = 3
+    image_size: Literal[32, 64, 128] | None = None
+    channels: Literal[1, 3] | None = None
+    uncertain: Uncertain | None = None
 
     @property
     def weight_of_labels(self) -> float:

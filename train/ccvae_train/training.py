@@ -12,7 +12,7 @@ from ccvae_deploy.latest import LATEST
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
 from .config import TrainConfig, make_config, with_label_dims
-from .datasets.source import open_dataset
+from .datasets.source import open_dataset, settled
 from .device import Device, choose_device
 from .loop import Fit, train_to_end
 from .networks import CCVAE
@@ -59,7 +59,7 @@ def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = F
 
 
 def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
-    config = make_config(settings)
+    config = settled(make_config(settings))
     device = choose_device(config.device)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is not empty; go on with --resume, or give another --out")
@@ -102,7 +102,12 @@ def _refuse_other_settings(settings: dict[str, Any], state: RunState) -> None:
 def _prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
     with ranks.one_per_machine_first():
         data = open_dataset(
-            config.data, labels=config.labels, size=config.image_size, channels=config.channels, seed=config.seed
+            config.data,
+            labels=config.labels,
+            size=config.image_size,
+            channels=config.channels,
+            seed=config.seed,
+            uncertain=config.uncertain,
         )
     ranks.share(min(config.batch_size, len(data.train)))
     labels, layout = with_label_dims(data.labels, config)
@@ -119,7 +124,7 @@ def _prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
         "validation_images": len(data.valid),
         "supervision": config.supervision,
         "estimator": config.estimator,
-        "label_frequency": dict(zip(labels.names, map(float, prior.round(4)), strict=True)),
+        "label_frequency": dict(zip(labels.column_names, map(float, prior.round(4)), strict=True)),
         "device": device.note,
         "versions": versions(),
     }

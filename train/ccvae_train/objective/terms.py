@@ -4,8 +4,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from ccvae_train.networks import CCVAE
+from ccvae_train.states import States
 
 HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
@@ -23,25 +25,23 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a batch and p(y).
+    """The labels of a batch and p(y), by state: false and true of a binary label, each class of a categorical one.
 
     Attributes:
-        y: (N, L) of 0 and 1; any value where missing.
+        state: (N, S), one-hot per label; any state where the label is missing.
         observed: (N, L), True where the label is shown.
-        prior: (L,), p(y_i = 1).
+        log_prior: (S,), log p(y).
         complete: True only when every label of the batch is shown, which saves the work of the missing ones.
     """
 
-    y: Tensor
+    state: Tensor
     observed: Tensor
-    prior: Tensor
+    log_prior: Tensor
     complete: bool = False
 
-    @property
-    def log_prior(self) -> Tensor:
-        """log p(y_i) of the shown labels, 0 of the others, (N, L)."""
-        log_p = torch.where(self.y > 0.5, self.prior.log(), (-self.prior).log1p())
-        return log_p * self.observed
+    def log_prior_of_shown(self, states: States) -> Tensor:
+        """log p(y) of the shown labels, (N,)."""
+        return ((self.state * self.log_prior) @ states.membership * self.observed).sum(1)
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,13 @@ class Terms:
 def log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """log N(z; loc, scale^2), elementwise."""
     return -((z - loc) / scale).square() / 2 - scale.log() - HALF_LOG_TWO_PI
+
+
+def log_conditional(model: CCVAE, z_c: Tensor) -> Tensor:
+    """log p(z_i|y_i) for every state of every label, (…, Zc) to (…, S)."""
+    states, prior = model.states, model.conditional_prior
+    pairs = log_normal(z_c[..., states.pair_latent], prior.loc, prior.scale)
+    return pairs.new_zeros((*pairs.shape[:-1], len(states.label))).index_add(-1, states.pair_state, pairs)
 
 
 def kl_to_standard_normal(loc: Tensor, scale: Tensor) -> Tensor:
