@@ -103,6 +103,9 @@ def train(
     label_weight: Annotated[
         float | None, typer.Option(help="What multiplies log q(y|x). [exact: 2000 at 3x64x64; paper: 0]")
     ] = None,
+    class_balance: Annotated[
+        float | None, typer.Option(help="How far rare values count more, 0 to 1. [exact: 0.25; paper: 0]")
+    ] = None,
     labelled_share: Annotated[
         float | None, typer.Option(help="Least share of labelled images in a batch. [exact: 0.5; paper: 0]")
     ] = None,
@@ -137,6 +140,8 @@ def train(
     if recipe is not None:
         settings = read_recipe(recipe) | settings
     result = train_run(settings, out=out, resume=resume)
+    if result.rank:
+        raise typer.Exit(0 if result.finished else 130)
     if not result.finished:
         raise _failed(f"interrupted; go on with `ccvae-deploy train --resume{_out_option(out)}`", 130)
     print(f"{result.run} is trained; next: ccvae-deploy export{_run_argument(out)} --format onnx")
