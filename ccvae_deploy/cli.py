@@ -96,11 +96,19 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [8]")] = None,
     estimator: Annotated[str | None, typer.Option(help="exact or paper. [exact]")] = None,
-    label_weight: Annotated[
-        float | None, typer.Option(help="What multiplies log q(y|x). [2000 for exact, 0 for paper]")
+    unlabelled: Annotated[
+        str | None, typer.Option(help="Bound of missing labels: exact (the mixture) or jensen (eq. 5). [exact]")
     ] = None,
+    draws: Annotated[int | None, typer.Option(help="Draws of z per image and step. [1]")] = None,
+    label_weight: Annotated[
+        float | None, typer.Option(help="What multiplies log q(y|x). [exact: 2000 at 3x64x64; paper: 0]")
+    ] = None,
+    labelled_share: Annotated[
+        float | None, typer.Option(help="Least share of labelled images in a batch. [exact: 0.5; paper: 0]")
+    ] = None,
+    likelihood: Annotated[str | None, typer.Option(help="laplace or bernoulli. [that of the data set]")] = None,
     likelihood_scale: Annotated[
-        float | None, typer.Option(help="Scale of the Laplace likelihood. [0.15 for exact, 1 for paper]")
+        float | None, typer.Option(help="Scale of the Laplace likelihood. [exact: 0.15; paper: 1]")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step. [64]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. [0.002]")] = None,

@@ -9,7 +9,15 @@ from torch.nn.functional import logsigmoid
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 from ccvae_train.networks import CCVAE
 from ccvae_train.noise import Noise
-from ccvae_train.objective import Labels, Posterior, exact_terms, paper_terms
+from ccvae_train.objective import (
+    Labels,
+    Posterior,
+    Terms,
+    bernoulli_log_likelihood,
+    exact_terms,
+    laplace_log_likelihood,
+    paper_terms,
+)
 from ccvae_train.objective.terms import log_normal
 from ccvae_train.quadrature import label_integrals, tilted_moments
 
@@ -357,3 +365,23 @@ def test_labels_of_both_kinds_take_the_terms_they_have_alone() -> None:
     mean = posterior.loc[:, 1:2] @ q[1:2, 1:4] + model.classifier.bias[1:4]
     assert parts[1] == pytest.approx(mean.log_softmax(1)[0, 2].item(), abs=1.0)
     assert all(part < 0 for part in parts)
+
+
+def test_a_bernoulli_likelihood_reaches_pixels_that_are_black() -> None:
+    """At a logit of -12 the Laplace's gradient is lost in the sigmoid's slope; the Bernoulli's is image - mean."""
+    image = torch.tensor([[[[1.0, 0.25]]]])
+    logit = torch.tensor([[[[-12.0, 0.5]]]], requires_grad=True)
+    found = bernoulli_log_likelihood(image, logit.sigmoid())
+    x = logit.detach()
+    by_hand = (image * logsigmoid(x) + (1 - image) * logsigmoid(-x)).sum()
+    assert found.item() == pytest.approx(by_hand.item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(found.sum(), logit)
+    assert gradient.flatten().tolist() == pytest.approx((image - x.sigmoid()).flatten().tolist(), rel=1e-3)
+    (lost,) = torch.autograd.grad(laplace_log_likelihood(image, logit.sigmoid(), 0.15).sum(), logit)
+    assert lost[..., 0].abs().max() < 1e-4
+
+
+def test_several_draws_average_every_term() -> None:
+    one = Terms(*(torch.full((2,), float(i)) for i in range(5)))
+    two = Terms(*(torch.full((2,), float(i + 4)) for i in range(5)))
+    assert [value.tolist() for value in vars(Terms.average([one, two])).values()] == [[i + 2.0] * 2 for i in range(5)]

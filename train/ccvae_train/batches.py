@@ -38,13 +38,26 @@ def _sent(tensor: Tensor, device: Device) -> Tensor:
     return tensor.pin_memory().to(device.torch_device, non_blocking=True)
 
 
-def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> NDArray[np.intp]:
-    """The rows of every batch of an epoch, (steps, batch_size), a function of (seed, epoch) alone.
+def epoch_order(
+    count: int, batch_size: int, seed: int, epoch: int, labelled: NDArray[np.intp] | None = None, share: float = 0.0
+) -> NDArray[np.intp]:
+    """The rows of every batch of an epoch, (steps, batch_size), a function of its arguments alone.
 
     The remainder of the division waits for another epoch's order, so that every batch has one shape; a set smaller
     than a batch is one batch.
+
+    Args:
+        labelled: the rows with labels.
+        share: the least share of them in a batch; where chance alone would give fewer, each batch takes that many,
+            again and again through the labelled rows, and the rest from the others.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(count)
+    rng = np.random.default_rng((seed, epoch))
     size = min(batch_size, count)
     steps = count // size
-    return order[: steps * size].reshape(steps, size)
+    wanted = round(share * size)
+    if labelled is None or not len(labelled) or wanted <= size * len(labelled) / count:
+        return rng.permutation(count)[: steps * size].reshape(steps, size)
+    passes = -(-steps * wanted // len(labelled))
+    chosen = np.concatenate([rng.permutation(labelled) for _ in range(passes)])[: steps * wanted]
+    others = rng.permutation(np.setdiff1d(np.arange(count), labelled))[: steps * (size - wanted)]
+    return np.concatenate([chosen.reshape(steps, wanted), others.reshape(steps, size - wanted)], axis=1)

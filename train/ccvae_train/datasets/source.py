@@ -33,6 +33,7 @@ def settled(config: TrainConfig) -> TrainConfig:
         update={
             "image_size": config.image_size or image.size,
             "channels": config.channels or image.channels,
+            "likelihood": config.likelihood or ("bernoulli" if kind in ("mnist", "fashion-mnist") else "laplace"),
             "uncertain": _policy(kind, config.uncertain),
         }
     )

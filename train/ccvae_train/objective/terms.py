@@ -1,10 +1,12 @@
 """What both estimators speak: the posterior they are given, the labels, the terms they return, and the likelihood."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy
 
 from ccvae_train.networks import CCVAE
 from ccvae_train.states import States
@@ -71,6 +73,12 @@ class Terms:
         """What training minimises: the mean of -(bound + label_weight log q(y|x)) over images."""
         return -(self.bound + label_weight * self.label).mean()
 
+    @classmethod
+    def average(cls, draws: Sequence["Terms"]) -> "Terms":
+        """The mean of every term over several draws of z."""
+        stacked = zip(*(vars(one).values() for one in draws), strict=True)
+        return cls(*(torch.stack(values).mean(0) for values in stacked))
+
     def means(self) -> dict[str, float]:
         """Every term's mean over images, by name."""
         return {name: float(value.detach().mean()) for name, value in vars(self).items()}
@@ -97,3 +105,12 @@ def laplace_log_likelihood(image: Tensor, mean: Tensor, scale: float) -> Tensor:
     """log Laplace(image; mean, scale) summed over channels and pixels, (N,)."""
     pixels = image[0].numel()
     return -(image - mean).abs().flatten(1).sum(1) / scale - pixels * math.log(2 * scale)
+
+
+def bernoulli_log_likelihood(image: Tensor, mean: Tensor) -> Tensor:
+    """log Bernoulli(image; mean) summed over channels and pixels, (N,); levels between 0 and 1 count as probabilities.
+
+    Its gradient reaches a pixel that the decoder has driven to black, which the Laplace's does not: where most pixels
+    are black, as in MNIST, the Laplace's best constant image is black altogether, and training ends there.
+    """
+    return -binary_cross_entropy(mean, image, reduction="none").flatten(1).sum(1)
