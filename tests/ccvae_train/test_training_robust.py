@@ -78,7 +78,7 @@ def test_a_label_without_a_positive_among_the_shown_is_said_and_trained_around(m
     assert said == ["no shown label is Seldom=yes, so nothing is learned of it; raise --supervision to show some"]
     prior = read_checkpoint(Path("runs/latest"))[0].label_prior
     assert 0 < prior[1] < 0.05
-    train(SMALL | {"supervision": 1.0})
+    train(SMALL | {"supervision": 1.0}, out=Path("all"))
     assert "no shown label" not in capsys.readouterr().err
 
 
