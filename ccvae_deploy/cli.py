@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .job import JobOptions
 
 
-RESUMED = ("edit", "generate", "swap", "merge")
+RESUMED = ("edit", "generate", "swap", "merge", "audit")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -232,7 +232,7 @@ def edit(
 
 for command in (
     *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
-    *(commands.variance, commands.inspect, commands.doctor),
+    *(commands.variance, commands.audit, commands.inspect, commands.doctor),
 ):
     app.command()(command)
 

@@ -1,0 +1,221 @@
+"""From records of images to effects of labels on outputs. Pure: iterates over records, keeps a few numbers of each.
+
+The effect of a binary label on an output is the mean over images of
+
+    s (f(edited) - f(redrawn))       s = 1 where the label was turned on, -1 where it was turned off
+
+so it is what the label's presence adds, whatever an image had. That of a class is f(edited) - f(redrawn) over the
+images of other classes. f is the mean over the K samples.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audit_record import AuditSettings, spelled
+from .audit_statistics import FEWEST, Resampled, adjusted, critical, resample
+from .schema import Frozen, LabelSet
+
+Verdict = Literal["moves", "no effect found", "not tested"]
+REACHED = 0.5
+"""Where fewer edits than this reach their label, finding no effect says nothing."""
+
+
+class Dose(Frozen):
+    """The effect at one strength, with the interval of this figure alone, and the share that reached the label."""
+
+    strength: float
+    effect: float
+    low: float
+    high: float
+    reached: float
+
+
+class Effect(Frozen):
+    """What one label, or one class of it, does to one output.
+
+    Attributes:
+        label: `label`, or `label=class` for a class of a categorical label.
+        effect: mean shift against the redraw; `low` to `high` holds it with 95 %, this figure taken alone.
+        joint_low, joint_high: the interval that decides: all of an audit hold together with 95 %.
+        p: of no effect, adjusted for all tests of the audit.
+        against_control: the same mean shift, against the control picture instead of the redraw.
+        spread: standard deviation of the output over the control pictures.
+        turned_on, turned_off: mean of f(edited) - f(redrawn), not turned round, where the label was absent, and where
+            it was there; None where no image was so.
+        flips: share of edited pictures whose decision is not that of the control; `redrawn_flips` of redrawn ones.
+        reached: share of edited pictures on which the bundle's classifier sees the label as asked; `kept` of redrawn
+            ones on which it still sees the state they had.
+    """
+
+    label: str
+    output: str
+    images: int
+    effect: float
+    low: float
+    high: float
+    joint_low: float
+    joint_high: float
+    p: float
+    verdict: Verdict
+    against_control: float
+    spread: float
+    turned_on: float | None
+    turned_off: float | None
+    flips: float
+    redrawn_flips: float
+    reached: float
+    kept: float
+    doses: tuple[Dose, ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is tested: a binary label (value None), or one class of a categorical one."""
+
+    label: int
+    value: int | None
+    name: str
+    strengths: tuple[float, ...]
+
+
+@dataclass
+class Column:
+    """What is kept of the images of one row, one array per image.
+
+    Attributes:
+        where: places among all images.
+        signs: 1 where it was turned on, -1 where off.
+        shifts: f(edited) - f(redrawn), (strengths, outputs).
+        others: against the control, flips, flips of the redraw, (3, outputs).
+        reached: by strength, and at last the redraw's, (strengths + 1,).
+    """
+
+    where: list[int] = field(default_factory=list)
+    signs: list[int] = field(default_factory=list)
+    shifts: list[NDArray[np.float32]] = field(default_factory=list)
+    others: list[NDArray[np.float32]] = field(default_factory=list)
+    reached: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+def effects(labels: LabelSet, settings: AuditSettings, records: Iterable[Mapping[str, Any]]) -> list[Effect]:
+    """The effect of every audited label on every output, in the order of labels, then of outputs."""
+    rows = list(_rows(labels, settings))
+    columns = [Column() for _ in rows]
+    controls = []
+    for place, record in enumerate(records):
+        controls.append(np.array(record["control"], np.float32))
+        for row, column in zip(rows, columns, strict=True):
+            _add(labels, row, column, place, record)
+    if not controls:
+        return []
+    spread = np.stack(controls).std(axis=0)
+    found = [
+        _resampled(row, column, len(controls), len(spread), settings.seed)
+        for row, column in zip(rows, columns, strict=True)
+    ]
+    tested = [slice(one * len(spread), (one + 1) * len(spread)) for one in (row.strengths.index(1.0) for row in rows)]
+    largest = np.max([part.deviations(at) for part, at in zip(found, tested, strict=True)], axis=0)
+    return [
+        effect
+        for row, column, part, at in zip(rows, columns, found, tested, strict=True)
+        for effect in _effects(row, column, part, at, largest, settings.reading.names, spread)
+        if column.where
+    ]
+
+
+def _rows(labels: LabelSet, settings: AuditSettings) -> Iterator[Row]:
+    for name in settings.labels:
+        label = labels.index(name)
+        if labels.labels[label].kind == "binary":
+            yield Row(label, None, name, settings.strengths)
+        else:
+            for value in range(len(labels.labels[label].classes)):
+                yield Row(label, value, spelled(labels, label, value), (1.0,))
+
+
+def _add(labels: LabelSet, row: Row, column: Column, place: int, record: Mapping[str, Any]) -> None:
+    name = labels.names[row.label]
+    own = record["state"][name]
+    value = 1 - own if row.value is None else row.value
+    if value == own:
+        return
+    redrawn, edited = record["redrawn"][name], record["edited"][spelled(labels, row.label, value)]
+    doses = [edited[f"{strength:g}"] for strength in row.strengths]
+    asked = edited["1"]
+    base = np.array(redrawn["outputs"])
+    column.where.append(place)
+    column.signs.append(-1 if row.value is None and value == 0 else 1)
+    column.shifts.append(np.float32([np.array(dose["outputs"]) - base for dose in doses]))
+    against = np.array(asked["outputs"]) - record["control"]
+    column.others.append(np.float32([against, asked["flips"], redrawn["flips"]]))
+    column.reached.append(np.float32([*(dose["reached"] for dose in doses), redrawn["reached"]]))
+
+
+def _resampled(row: Row, column: Column, images: int, outputs: int, seed: int) -> Resampled:
+    """Shifts turned round where the label was turned off; columns are strength by strength."""
+    width = len(row.strengths) * outputs
+    signs = np.array(column.signs, np.float32)[:, None, None]
+    shifts = np.stack(column.shifts) * signs if column.shifts else np.zeros((0, width))
+    return resample(shifts.reshape(-1, width), images, np.array(column.where, np.intp), seed)
+
+
+def _effects(
+    row: Row,
+    column: Column,
+    part: Resampled,
+    tested: slice,
+    largest: NDArray[np.float64],
+    names: tuple[str, ...],
+    spread: NDArray[np.float32],
+) -> Iterator[Effect]:
+    if not column.where:
+        return
+    signs = np.array(column.signs)
+    shifts = np.stack(column.shifts)[:, row.strengths.index(1.0)]
+    others, reached = np.stack(column.others), np.stack(column.reached).mean(axis=0)
+    low, high = part.interval()
+    q = critical(largest)
+    for i, name in enumerate(names):
+        at = tested.start + i
+        mean, error = part.mean[at], part.error[at]
+        share = float(reached[row.strengths.index(1.0)])
+        moves = abs(mean) > q * error and abs(mean) > 0
+        few = len(signs) < FEWEST
+        yield Effect(
+            label=row.name,
+            output=name,
+            images=len(signs),
+            effect=float(mean),
+            low=float(low[at]),
+            high=float(high[at]),
+            joint_low=float(mean - q * error),
+            joint_high=float(mean + q * error),
+            p=adjusted(abs(mean) / error, largest) if error > 0 else 1.0 - moves,
+            verdict="not tested" if few or (share < REACHED and not moves) else "moves" if moves else "no effect found",
+            against_control=float((others[:, 0, i] * signs).mean()),
+            spread=float(spread[i]),
+            turned_on=_mean(shifts[signs > 0, i]),
+            turned_off=_mean(shifts[signs < 0, i]),
+            flips=float(others[:, 1, i].mean()),
+            redrawn_flips=float(others[:, 2, i].mean()),
+            reached=share,
+            kept=float(reached[-1]),
+            doses=tuple(
+                Dose(
+                    strength=strength,
+                    effect=float(part.mean[j * len(names) + i]),
+                    low=float(low[j * len(names) + i]),
+                    high=float(high[j * len(names) + i]),
+                    reached=float(reached[j]),
+                )
+                for j, strength in enumerate(row.strengths)
+            ),
+        )
+
+
+def _mean(values: NDArray[np.float32]) -> float | None:
+    return float(values.mean()) if len(values) else None

@@ -1,0 +1,103 @@
+"""The images on which the audited model changes its mind most, as strips: control, redrawn, edited.
+
+Reads sources, writes nothing. Only places are kept while records are gone through; pictures are made again from the
+same noise, so they are those that were counted.
+"""
+
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import images
+from .audit_effects import Effect
+from .audit_record import Change, spelled
+from .audit_run import REDRAW, Answer, Auditor
+from .audit_table import number, ranked
+from .errors import ImageError
+from .film import Cell, film_grid, shrunk
+from .folder import Source
+
+EFFECTS, EACH, CELL = 12, 3, 160
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One strip.
+
+    Attributes:
+        edit: `label=class`.
+        control, redrawn, edited: the output's values, of the sample in which it moves most.
+        flips: share of this image's edited samples whose decision is another than on the control.
+        data: the strip as a JPEG file.
+    """
+
+    source: str
+    edit: str
+    output: str
+    control: float
+    redrawn: float
+    edited: float
+    flips: float
+    data: bytes
+
+
+def largest_flips(
+    auditor: Auditor, effects: Sequence[Effect], records: Iterable[Mapping[str, Any]], sources: Mapping[str, Source]
+) -> list[Shown]:
+    """Strips of the largest effects, up to three images of each: most samples flipped, then moved furthest."""
+    wanted = ranked(effects)[:EFFECTS]
+    found: list[list[tuple[float, float, str, str]]] = [[] for _ in wanted]
+    for record in records:
+        for effect, heap in zip(wanted, found, strict=True):
+            for one in _candidates(auditor, effect, record):
+                (heapq.heappush if len(heap) < EACH else heapq.heappushpop)(heap, one)
+    shown = []
+    for effect, heap in zip(wanted, found, strict=True):
+        for flips, _, relative, edit in sorted(heap, reverse=True):
+            try:
+                original = auditor.read(sources[relative])
+            except ImageError:
+                continue
+            shown.append(_strip(auditor, original, effect, edit, flips))
+    return shown
+
+
+def _candidates(auditor: Auditor, effect: Effect, record: Mapping[str, Any]) -> Iterable[tuple[float, float, str, str]]:
+    labels = auditor.editor.labels
+    column = auditor.settings.reading.names.index(effect.output)
+    name = effect.label.partition("=")[0] if effect.label not in labels.names else effect.label
+    for edit, doses in record["edited"].items():
+        whole = edit == effect.label or (effect.label in labels.names and edit.rpartition("=")[0] == effect.label)
+        if whole and name in record["redrawn"]:
+            shift = abs(doses["1"]["outputs"][column] - record["redrawn"][name]["outputs"][column])
+            yield doses["1"]["flips"][column], shift, record["source"], edit
+
+
+def _strip(auditor: Auditor, original: Any, effect: Effect, edit: str, flips: float) -> Shown:
+    labels, column = auditor.editor.labels, auditor.settings.reading.names.index(effect.output)
+    change = next(
+        change
+        for label in auditor.labels
+        for change in auditor.requests[label]
+        if change.strength == 1 and spelled(labels, change.label, change.value) == edit
+    )
+    control, answers = auditor.look_again(original, change.label)
+    pairs = [(answers[change, k], _redrawn(answers, change.label, k)) for k in range(auditor.settings.samples)]
+    edited, redrawn = max(pairs, key=lambda pair: abs(float(pair[0].values[column] - pair[1].values[column])))
+    values = [float(one.values[column]) for one in (control, redrawn, edited)]
+    cells = [
+        Cell(shrunk(one.picture, CELL), f"{name} {value:.3f}")
+        for one, name, value in zip((control, redrawn, edited), ("control", "redrawn", edit), values, strict=True)
+    ]
+    sheet = film_grid([cells], f"{effect.output}: {number(values[2] - values[1])}", size=CELL)
+    data = images.encode(images.from_pil(sheet), "jpeg")
+    return Shown(original.source.relative, edit, effect.output, *values, flips, data)
+
+
+def _redrawn(answers: Mapping[tuple[Change, int], Answer], label: int, sample: int) -> Answer:
+    return next(
+        answer
+        for (change, k), answer in answers.items()
+        if (change.label, change.strength, k) == (label, REDRAW, sample)
+    )
