@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .audit_effects import Effect, effects
-from .audit_model import AuditedModel, open_model
+from .audit_model import open_model
 from .audit_pictures import Shown, largest_flips
-from .audit_record import EDIT, AuditSettings
+from .audit_record import EDIT, AuditRecord, AuditSettings
 from .audit_report import csv_lines, report_page
 from .audit_run import Auditor, Original
 from .audit_table import effects_table
 from .editor import Editor
-from .errors import UsageError
+from .errors import ImageError, UsageError
 from .folder import Scan, Source, check_out, scan
 from .ledger import Ledger
 from .new_file import new_file
@@ -134,8 +134,7 @@ def audit(
     with ThreadPoolExecutor(threads) as pool:
         auditor = Auditor(editor, audited, settings, chosen, pool)
         ledger = Ledger(target, [settings])
-        if not overwrite:
-            _refuse_taken(target, ledger, found, settings)
+        _refuse_taken(target, ledger, found, settings, overwrite)
         with ledger, Store(target) as store:
             skipped = _run(auditor, ledger, found.sources, threads)
             ledger.finish()
@@ -153,10 +152,12 @@ def _strengths(editor: Editor, asked: Sequence[float]) -> tuple[float, ...]:
     return tuple(sorted({*(float(f"{value:g}") for value in asked if value > 0), 1.0}))
 
 
-def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSettings) -> None:
+def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSettings, overwrite: bool) -> None:
     """Records of other settings or commands, and files that no record explains, are not ours to replace."""
     if any(edit != EDIT for _, edit in ledger.groups):
         raise UsageError(f"{out} holds results of another command; give another --out")
+    if overwrite:
+        return
     others = [source.relative for source in found.sources if ledger.made_with_others(source.relative, settings)]
     if others:
         raise UsageError(
@@ -165,7 +166,9 @@ def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSetting
         )
     there = [name for name in (HTML, JSON, CSV, PICTURES) if (out / name).exists()]
     if there and not (ledger.groups or ledger.resuming):
-        raise UsageError(f"{out / there[0]} is there and no record here explains it; give another --out")
+        raise UsageError(
+            f"{out / there[0]} is there and no record here explains it; add --overwrite to replace it, or give another --out"
+        )
 
 
 def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: int) -> int:
@@ -185,10 +188,23 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
                 ledger.fail(failed)
             batch = [one for one in group if isinstance(one, Original)]
             skipped += sum(isinstance(one, str) for one in group)
-            for record in auditor.records(batch) if batch else ():
-                ledger.record(record.source, [record])
+            for record in _records(auditor, batch):
+                if isinstance(record, Failure):
+                    ledger.fail(record)
+                else:
+                    ledger.record(record.source, [record])
             bar.advance(len(group))
     return skipped
+
+
+def _records(auditor: Auditor, batch: Sequence[Original]) -> list[AuditRecord | Failure]:
+    """The records of a batch; where a picture has no room, its sources are tried one by one."""
+    try:
+        return [*auditor.records(batch)] if batch else []
+    except ImageError as error:
+        if len(batch) > 1:
+            return [record for original in batch for record in _records(auditor, [original])]
+        return [Failure(source=batch[0].source.relative, error="ImageError", reason=str(error))]
 
 
 def _pixels(one: Original | str | Failure) -> int:
@@ -291,8 +307,8 @@ def audit_table(found: Audit) -> "RenderableType":
     if not found.effects:
         return facts(rows)
     note = Text(
-        "moves: the joint interval leaves out zero; -: no effect found; ?: not tested, too few\n"
-        "images or edits that reach the label. More in the report.",
+        "moves: the joint interval leaves out zero; slightly: by less than a tenth of\n"
+        "what the output varies among images; -: no effect found; ?: not tested.",
         style="dim",
     )
     return Group(effects_table(found.effects), Text(), note, Text(), facts(rows))

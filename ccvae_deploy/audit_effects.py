@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audit_record import AuditSettings, spelled
-from .audit_statistics import FEWEST, Resampled, adjusted, critical, resample
+from .audit_statistics import FEWEST, Resampled, Wide, adjusted, critical, resample
 from .schema import Frozen, LabelSet
 
-Verdict = Literal["moves", "no effect found", "not tested"]
+Verdict = Literal["moves", "moves slightly", "no effect found", "not tested"]
 REACHED = 0.5
 """Where fewer edits than this reach their label, finding no effect says nothing."""
+SLIGHT = 0.1
+"""An effect below this share of what the output varies among the images is slight: a bundle's edits are not perfectly
+local, and with many images their least side effect is seen."""
 
 
 class Dose(Frozen):
@@ -172,30 +175,26 @@ def _effects(
     names: tuple[str, ...],
     spread: NDArray[np.float32],
 ) -> Iterator[Effect]:
-    if not column.where:
-        return
     signs = np.array(column.signs)
-    shifts = np.stack(column.shifts)[:, row.strengths.index(1.0)]
+    whole = row.strengths.index(1.0)
+    shifts = np.stack(column.shifts)[:, whole]
     others, reached = np.stack(column.others), np.stack(column.reached).mean(axis=0)
     low, high = part.interval()
     q = critical(largest)
     for i, name in enumerate(names):
         at = tested.start + i
-        mean, error = part.mean[at], part.error[at]
-        share = float(reached[row.strengths.index(1.0)])
-        moves = abs(mean) > q * error and abs(mean) > 0
-        few = len(signs) < FEWEST
+        mean, error, share = float(part.mean[at]), float(part.error[at]), float(reached[whole])
         yield Effect(
             label=row.name,
             output=name,
             images=len(signs),
-            effect=float(mean),
+            effect=mean,
             low=float(low[at]),
             high=float(high[at]),
-            joint_low=float(mean - q * error),
-            joint_high=float(mean + q * error),
-            p=adjusted(abs(mean) / error, largest) if error > 0 else 1.0 - moves,
-            verdict="not tested" if few or (share < REACHED and not moves) else "moves" if moves else "no effect found",
+            joint_low=mean - q * error,
+            joint_high=mean + q * error,
+            p=adjusted(abs(mean), error, largest),
+            verdict=verdict(mean, q * error, float(spread[i]), len(signs), share),
             against_control=float((others[:, 0, i] * signs).mean()),
             spread=float(spread[i]),
             turned_on=_mean(shifts[signs > 0, i]),
@@ -204,17 +203,41 @@ def _effects(
             redrawn_flips=float(others[:, 2, i].mean()),
             reached=share,
             kept=float(reached[-1]),
-            doses=tuple(
-                Dose(
-                    strength=strength,
-                    effect=float(part.mean[j * len(names) + i]),
-                    low=float(low[j * len(names) + i]),
-                    high=float(high[j * len(names) + i]),
-                    reached=float(reached[j]),
-                )
-                for j, strength in enumerate(row.strengths)
-            ),
+            doses=_doses(row, part, i, (low, high), reached),
         )
+
+
+def verdict(effect: float, half: float, spread: float, images: int, reached: float) -> Verdict:
+    """What is said of an effect.
+
+    Args:
+        half: half the width of its joint interval.
+        spread: standard deviation of the output over the control pictures.
+        images: on which it was measured.
+        reached: share of the edits that reach the label.
+    """
+    if images < FEWEST:
+        return "not tested"
+    if abs(effect) > half:
+        return "moves" if abs(effect) >= SLIGHT * spread else "moves slightly"
+    return "no effect found" if reached >= REACHED else "not tested"
+
+
+def _doses(
+    row: Row, part: Resampled, output: int, interval: tuple[Wide, Wide], reached: NDArray[np.float32]
+) -> tuple[Dose, ...]:
+    """One output's effect at every strength; columns are strength by strength."""
+    at = range(output, len(part.mean), len(part.mean) // len(row.strengths))
+    return tuple(
+        Dose(
+            strength=strength,
+            effect=float(part.mean[column]),
+            low=float(interval[0][column]),
+            high=float(interval[1][column]),
+            reached=float(reached[j]),
+        )
+        for j, (strength, column) in enumerate(zip(row.strengths, at, strict=True))
+    )
 
 
 def _mean(values: NDArray[np.float32]) -> float | None:

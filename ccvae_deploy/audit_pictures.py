@@ -12,7 +12,7 @@ from typing import Any
 from . import images
 from .audit_effects import Effect
 from .audit_record import Change, spelled
-from .audit_run import REDRAW, Answer, Auditor
+from .audit_run import REDRAW, Answer, Auditor, Original
 from .audit_table import number, ranked
 from .errors import ImageError
 from .film import Cell, film_grid, shrunk
@@ -56,32 +56,41 @@ def largest_flips(
     for effect, heap in zip(wanted, found, strict=True):
         for flips, _, relative, edit in sorted(heap, reverse=True):
             try:
-                original = auditor.read(sources[relative])
+                shown.append(_strip(auditor, auditor.read(sources[relative]), effect, edit, flips))
             except ImageError:
+                # it was there a moment ago
                 continue
-            shown.append(_strip(auditor, original, effect, edit, flips))
     return shown
 
 
 def _candidates(auditor: Auditor, effect: Effect, record: Mapping[str, Any]) -> Iterable[tuple[float, float, str, str]]:
-    labels = auditor.editor.labels
+    """Flips, shift, source and edit of an image: one for a binary label or a class, none where it has that already."""
     column = auditor.settings.reading.names.index(effect.output)
-    name = effect.label.partition("=")[0] if effect.label not in labels.names else effect.label
-    for edit, doses in record["edited"].items():
-        whole = edit == effect.label or (effect.label in labels.names and edit.rpartition("=")[0] == effect.label)
-        if whole and name in record["redrawn"]:
-            shift = abs(doses["1"]["outputs"][column] - record["redrawn"][name]["outputs"][column])
-            yield doses["1"]["flips"][column], shift, record["source"], edit
+    for change in _changes(auditor, effect):
+        edit, name = (
+            spelled(auditor.editor.labels, change.label, change.value),
+            auditor.editor.labels.names[change.label],
+        )
+        if edit in record["edited"]:
+            asked = record["edited"][edit]["1"]
+            shift = abs(asked["outputs"][column] - record["redrawn"][name]["outputs"][column])
+            yield asked["flips"][column], shift, record["source"], edit
 
 
-def _strip(auditor: Auditor, original: Any, effect: Effect, edit: str, flips: float) -> Shown:
-    labels, column = auditor.editor.labels, auditor.settings.reading.names.index(effect.output)
-    change = next(
+def _changes(auditor: Auditor, effect: Effect) -> list[Change]:
+    """The interventions whose effect it is: both of a binary label, or one of a class."""
+    labels = auditor.editor.labels
+    return [
         change
         for label in auditor.labels
         for change in auditor.requests[label]
-        if change.strength == 1 and spelled(labels, change.label, change.value) == edit
-    )
+        if change.strength == 1 and effect.label in (labels.names[label], spelled(labels, label, change.value))
+    ]
+
+
+def _strip(auditor: Auditor, original: Original, effect: Effect, edit: str, flips: float) -> Shown:
+    labels, column = auditor.editor.labels, auditor.settings.reading.names.index(effect.output)
+    change = next(one for one in _changes(auditor, effect) if spelled(labels, one.label, one.value) == edit)
     control, answers = auditor.look_again(original, change.label)
     pairs = [(answers[change, k], _redrawn(answers, change.label, k)) for k in range(auditor.settings.samples)]
     edited, redrawn = max(pairs, key=lambda pair: abs(float(pair[0].values[column] - pair[1].values[column])))

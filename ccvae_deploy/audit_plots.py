@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from .audit_effects import Effect
 from .audit_table import number
-from .plots import BOTTOM, HEIGHT, LEFT, ROW, TOP, WIDTH, escaped, svg
+from .plots import BOTTOM, HEIGHT, ROW, TOP, WIDTH, escaped, svg
 from .terminal import shortened
 
-WIDE, NAMES, FIGURES = 560, 150, 70
+WIDE, NAMES, FIGURES, LEFT = 560, 150, 70, 56
 
 
 def intervals(effects: Sequence[Effect]) -> str:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .audit_effects import REACHED, Effect
+from .audit_effects import REACHED, SLIGHT, Effect
 from .audit_pictures import Shown
 from .audit_plots import curve, intervals
 from .audit_statistics import FEWEST
@@ -42,13 +42,16 @@ def report_page(
 def _words(effects: Sequence[Effect]) -> str:
     moving = [one for one in ranked(effects) if one.verdict == "moves"]
     lines = "".join(f"<li>{escaped(sentence(one))}.</li>" for one in moving)
+    slight = [one for one in effects if one.verdict == "moves slightly"]
     silent = [one for one in effects if one.verdict == "no effect found"]
     untested = [one for one in effects if one.verdict == "not tested"]
     note = (
         "The effect is that of the label's state alone: the edited picture against one whose same part was redrawn in "
         "the state it had, with the same noise. A label is said to move an output where its joint interval leaves out "
         "zero; all joint intervals of this page hold together with 95 % (bootstrap over images, single-step max-t). "
-        f"For {len(silent):,} pairs of label and output no effect was found, which is no proof that there is none. "
+        f"{len(slight):,} further pairs of label and output move slightly, by less than {SLIGHT:.0%} of the output's "
+        "standard deviation among the images, which a bundle whose edits are not perfectly local may cause alone. For "
+        f" {len(silent):,} pairs no effect was found, which is no proof that there is none. "
         f"{len(untested):,} pairs are not tested: less than {FEWEST} images, or under {REACHED:.0%} of the edits reach "
         "the label."
     )
@@ -68,11 +71,12 @@ def _matrix(effects: Sequence[Effect]) -> str:
             f"<td>{some.images:,}</td></tr>"
         )
     return (
-        '<h2>Effect of each label on each output</h2><p class="note">Bold: moves. Beside it the share of pictures on '
-        "which the decision changes, edited and redrawn. Reached: edits on which the bundle's own classifier sees the "
+        '<h2>Effect of each label on each output</h2><p class="note">Bold: moves. Grey: slightly, not found, or '
+        "not tested; the tip of a cell says which. Beside it the share of pictures on which the decision changes, edited "
+        "and redrawn. Reached: edits on which the bundle's own classifier sees the "
         "label as asked; kept: redraws on which it sees what it saw.</p>"
-        f'<div class="scroll"><table class="matrix"><tr><th></th>{head}<th>reached</th><th>kept</th><th>images</th></tr>'
-        f"{''.join(rows)}</table></div>"
+        f'<div class="scroll"><table class="matrix"><tr><th></th>{head}<th>reached</th><th>kept</th>'
+        f"<th>images</th></tr>{''.join(rows)}</table></div>"
     )
 
 

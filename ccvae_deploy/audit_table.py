@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .audit_effects import Effect
+from .audit_effects import Effect, Verdict
 from .terminal import printable, shortened
 
 if TYPE_CHECKING:
@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 SHOWN = 24
 NAME = 16
+MARKS: dict[Verdict, str] = {"moves": "moves", "moves slightly": "slightly", "no effect found": "-", "not tested": "?"}
 
 
 def ranked(effects: Sequence[Effect]) -> list[Effect]:
     """Those that move an output first, the largest first, in units of what the output varies among images."""
-    return sorted(effects, key=lambda one: (one.verdict != "moves", -abs(one.effect) / max(one.spread, 1e-12)))
+    return sorted(effects, key=lambda one: (list(MARKS).index(one.verdict), -abs(one.effect) / max(one.spread, 1e-12)))
 
 
 def effects_table(effects: Sequence[Effect]) -> "Table":
@@ -32,10 +33,9 @@ def effects_table(effects: Sequence[Effect]) -> "Table":
     for one in ranked(effects)[:SHOWN]:
         names = [Text(shortened(printable(text), NAME)) for text in (one.label, one.output)]
         interval = f"{number(one.joint_low)} {number(one.joint_high)}"
-        mark = {"moves": "moves", "no effect found": "-", "not tested": "?"}[one.verdict]
         style = "bold" if one.verdict == "moves" else ""
         figures = [number(one.effect), interval, f"{one.flips:.0%}", f"{one.redrawn_flips:.0%}", f"{one.reached:.0%}"]
-        table.add_row(*names, *figures, mark, style=style)
+        table.add_row(*names, *figures, MARKS[one.verdict], style=style)
     return table
 
 
@@ -47,11 +47,12 @@ def number(value: float) -> str:
 def sentence(one: Effect) -> str:
     """An effect in plain words."""
     interval = f"{number(one.joint_low)} to {number(one.joint_high)}"
-    if one.verdict == "moves":
-        size = f", {abs(one.effect) / one.spread:.1f} times what it varies among the images" if one.spread > 0 else ""
+    if one.verdict in ("moves", "moves slightly"):
+        size = f", {abs(one.effect) / one.spread:.2g} times what it varies among the images" if one.spread > 0 else ""
+        little = " slightly" if one.verdict == "moves slightly" else ""
         return (
-            f"{one.label} moves {one.output} by {number(one.effect)} ({interval}{size}); the decision changes on "
-            f"{one.flips:.0%} of edited and {one.redrawn_flips:.0%} of redrawn pictures"
+            f"{one.label} moves {one.output}{little} by {number(one.effect)} ({interval}{size}); the decision changes "
+            f"on {one.flips:.0%} of edited and {one.redrawn_flips:.0%} of redrawn pictures"
         )
     if one.verdict == "no effect found":
         return f"no effect of {one.label} on {one.output} was found: {number(one.effect)} ({interval})"

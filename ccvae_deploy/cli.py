@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, commands
+from . import __version__, audit_command, commands
 from .errors import CCVAEError, UsageError
 from .latest import LATEST, latest_bundle
 from .screen import console
@@ -232,7 +232,7 @@ def edit(
 
 for command in (
     *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
-    *(commands.variance, commands.audit, commands.inspect, commands.doctor),
+    *(commands.variance, audit_command.audit, commands.inspect, commands.doctor),
 ):
     app.command()(command)
 
