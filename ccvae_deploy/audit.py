@@ -3,60 +3,28 @@
 Reads images, a bundle and a model; writes below `out` only. One small record per image makes a run resumable.
 """
 
-import hashlib
-import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Unpack
 
-from .audit_effects import Effect, effects
-from .audit_model import open_model
-from .audit_pictures import Shown, largest_flips
+from .audit_model import ModelOptions, open_model
 from .audit_record import EDIT, AuditRecord, AuditSettings
-from .audit_report import csv_lines, report_page
+from .audit_results import CSV, HTML, JSON, PICTURES, Audit, write_results
 from .audit_run import Auditor, Original
-from .audit_table import effects_table
 from .editor import Editor
 from .errors import ImageError, UsageError
 from .folder import Scan, Source, check_out, scan
 from .ledger import Ledger
-from .new_file import new_file
 from .progress import progress
 from .receipts import Failure
-from .screen import counted, facts
-from .store import Store, replace_file
+from .store import Store
 from .stream import chunks, read_ahead, refuse_speed
 from .terminal import printable
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-HTML, JSON, CSV, PICTURES = "audit.html", "audit.json", "effects.csv", "pictures"
 STRENGTHS = (0.5, 1.0)
-
-
-@dataclass(frozen=True)
-class Audit:
-    """What an audit came to.
-
-    Attributes:
-        effects: of every label on every output, over all images of this run, also those that were done before.
-        sources: images found, `skipped` of which an earlier run has done and `failed` could not be done.
-        facts: what was audited and how, by name, for people.
-    """
-
-    out: Path
-    html: Path
-    effects: tuple[Effect, ...]
-    sources: int
-    skipped: int
-    failed: int
-    seconds: float
-    facts: tuple[tuple[str, str], ...]
 
 
 def audit(
@@ -68,15 +36,6 @@ def audit(
     samples: int = 4,
     strength: Sequence[float] = STRENGTHS,
     compose: str = "residual",
-    size: int | str | None = None,
-    layout: str | None = None,
-    order: str | None = None,
-    scale: float | None = None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-    outputs: Sequence[str] = (),
-    activation: str | None = None,
-    threshold: float = 0.5,
     out: Path | None = None,
     seed: int = 0,
     provider: str = "auto",
@@ -84,6 +43,7 @@ def audit(
     workers: int | None = None,
     overwrite: bool = False,
     allow_torchscript: bool = False,
+    **reading: Unpack[ModelOptions],
 ) -> Audit:
     """Intervene on every label of every image, one at a time, and measure how an ONNX classifier answers.
 
@@ -96,10 +56,11 @@ def audit(
         labels: which labels; none means all.
         samples: K, 1 to 100.
         strength: of binary labels, where the effect is measured besides at 1.
-        size, layout, order, scale, mean, std: how the model is fed, see `audit_input.read_feeding`.
-        outputs, activation, threshold: how it is read, see `audit_output.read_reading`.
         out: None takes `audit-<model's name>`.
         overwrite: replace what was made with other settings.
+        reading: `size`, `layout`, `order`, `scale`, `mean`, `std`: how the model is fed, see
+            `audit_input.read_feeding`; `outputs`, `activation`, `threshold`: how it is read, see
+            `audit_output.read_reading`.
 
     Raises:
         CCVAEError: refused, and nothing was written; or the disk is full.
@@ -111,13 +72,7 @@ def audit(
     found = scan(images)
     check_out(target, images)
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
-    audited = open_model(
-        model,
-        **{"size": size, "layout": layout, "order": order, "scale": scale, "mean": mean, "std": std},
-        **{"outputs": outputs, "activation": activation, "threshold": threshold},
-        provider=provider,
-        batch_size=batch_size,
-    )
+    audited = open_model(model, provider=provider, batch_size=batch_size, **reading)
     chosen = sorted({editor.labels.index(name) for name in labels} or range(len(editor.labels)))
     settings = AuditSettings(
         bundle=editor.bundle.digest,
@@ -138,7 +93,7 @@ def audit(
         with ledger, Store(target) as store:
             skipped = _run(auditor, ledger, found.sources, threads)
             ledger.finish()
-            return _results(auditor, ledger, store, found, skipped, began)
+            return write_results(auditor, ledger, store, found, skipped, began)
 
 
 def _strengths(editor: Editor, asked: Sequence[float]) -> tuple[float, ...]:
@@ -167,7 +122,7 @@ def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSetting
     there = [name for name in (HTML, JSON, CSV, PICTURES) if (out / name).exists()]
     if there and not (ledger.groups or ledger.resuming):
         raise UsageError(
-            f"{out / there[0]} is there and no record here explains it; add --overwrite to replace it, or give another --out"
+            f"{out / there[0]} is there and is not ours; add --overwrite to replace it, or give another --out"
         )
 
 
@@ -209,106 +164,3 @@ def _records(auditor: Auditor, batch: Sequence[Original]) -> list[AuditRecord | 
 
 def _pixels(one: Original | str | Failure) -> int:
     return one.picture.size[0] * one.picture.size[1] if isinstance(one, Original) else 0
-
-
-def _results(auditor: Auditor, ledger: Ledger, store: Store, found: Scan, skipped: int, began: float) -> Audit:
-    """Go through the records and write what they come to."""
-    sources = {source.relative: source for source in found.sources}
-    labels, settings = auditor.editor.labels, auditor.settings
-
-    def records() -> Iterator[dict[str, Any]]:
-        return (row for row in ledger.receipts() if row["source"] in sources)
-
-    measured = effects(labels, settings, records())
-    classes = {labels.names[label]: labels.labels[label].classes for label in auditor.labels}
-    with new_file(ledger.out / CSV) as stream:
-        stream.writelines(csv_lines(records(), settings.reading.names, settings.samples, classes))
-    pictures = largest_flips(auditor, measured, records(), sources)
-    told = _facts(auditor, len(sources), skipped, len(ledger.failures), found.ignored)
-    files = _write_pictures(store, pictures)
-    _write_json(ledger.out / JSON, auditor, measured, files, told)
-    title = f"{auditor.model.path.name}: what moves it"
-    replace_file(ledger.out / HTML, [report_page(title, told, measured, pictures)])
-    return Audit(
-        out=ledger.out,
-        html=ledger.out / HTML,
-        effects=tuple(measured),
-        sources=len(sources),
-        skipped=skipped,
-        failed=len(ledger.failures),
-        seconds=time.monotonic() - began,
-        facts=told,
-    )
-
-
-def _facts(auditor: Auditor, sources: int, skipped: int, failed: int, ignored: int) -> tuple[tuple[str, str], ...]:
-    settings, model = auditor.settings, auditor.model
-    strengths = ", ".join(f"{strength:g}" for strength in (0.0, *settings.strengths))
-    done = f", {skipped:,} done before" if skipped else ""
-    missing = f", {failed:,} failed (failures.jsonl)" if failed else ""
-    passed = f", {counted(ignored, 'other file')} passed over" if ignored else ""
-    return (
-        ("model", f"{printable(model.path.name)}, {model.feeding.text()}"),
-        ("outputs", printable(model.reading.text())),
-        ("images", f"{sources:,}{done}{missing}{passed}"),
-        ("edits", f"{counted(settings.samples, 'sample')} at strength {strengths}; {settings.compose}"),
-        ("provider", f"{auditor.editor.bundle.provider}: {auditor.editor.bundle.provider_note}"),
-    )
-
-
-def _write_pictures(store: Store, pictures: Sequence[Shown]) -> list[dict[str, Any]]:
-    """The strips as files; those of an earlier report that are not shown any more are removed."""
-    files = []
-    for i, one in enumerate(pictures):
-        name = f"{PICTURES}/{i:02d}.jpg"
-        store.write(name, one.data)
-        values = {"control": one.control, "redrawn": one.redrawn, "edited": one.edited, "flips": one.flips}
-        digest = hashlib.sha256(one.data).hexdigest()
-        files.append(
-            {"file": name, "sha256": digest, "source": one.source, "edit": one.edit, "output": one.output} | values
-        )
-    for name, digest in _earlier(store.path(JSON)).items():
-        if name not in {one["file"] for one in files}:
-            store.remove(name, digest)
-    return files
-
-
-def _earlier(path: Path) -> Mapping[str, str]:
-    """The pictures of an earlier report and their hashes."""
-    try:
-        return {one["file"]: one["sha256"] for one in json.loads(path.read_text("ascii"))["pictures"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _write_json(
-    path: Path,
-    auditor: Auditor,
-    measured: Iterable[Effect],
-    pictures: Sequence[Mapping[str, Any]],
-    told: Sequence[tuple[str, str]],
-) -> None:
-    content = {
-        "settings": auditor.settings.model_dump(),
-        "facts": dict(told),
-        "effects": [one.model_dump() for one in measured],
-        "pictures": pictures,
-    }
-    replace_file(path, [(json.dumps(content, indent=2) + "\n").encode("ascii")])
-
-
-def audit_table(found: Audit) -> "RenderableType":
-    """An audit for the screen, in 80 columns."""
-    from rich.console import Group
-    from rich.text import Text
-
-    rate = (found.sources - found.skipped) / found.seconds if found.seconds else 0.0
-    rows = [*found.facts, ("speed", f"{rate:,.1f} images/s"), ("report", printable(str(found.html)))]
-    if not found.effects:
-        return facts(rows)
-    note = Text(
-        "moves: the joint interval leaves out zero; slightly: by less than a tenth of\n"
-        "what the output varies among images; -: no effect found; ?: not tested.",
-        style="dim",
-    )
-    return Group(effects_table(found.effects), Text(), note, Text(), facts(rows))

@@ -6,7 +6,7 @@ It always runs on batches of one size, the last one padded, so that a value does
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+
+
+class ModelOptions(TypedDict, total=False):
+    """How a model is fed and read; what its file tells need not be given, see `read_feeding` and `read_reading`."""
+
+    size: int | str | None
+    layout: str | None
+    order: str | None
+    scale: float | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    outputs: Sequence[str]
+    activation: str | None
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,8 @@ class AuditedModel:
 def open_model(
     model: Path,
     *,
+    provider: str = "auto",
+    batch_size: int = 16,
     size: int | str | None = None,
     layout: str | None = None,
     order: str | None = None,
@@ -70,10 +86,8 @@ def open_model(
     outputs: Sequence[str] = (),
     activation: str | None = None,
     threshold: float = 0.5,
-    provider: str = "auto",
-    batch_size: int = 16,
 ) -> AuditedModel:
-    """Open an ONNX image classifier; see `read_feeding` and `read_reading` for the arguments.
+    """Open an ONNX image classifier; see `read_feeding` and `read_reading` for the other arguments.
 
     Raises:
         UsageError: the file is refused, cannot run, or leaves open what no option tells.

@@ -70,11 +70,13 @@ def _matrix(effects: Sequence[Effect]) -> str:
             f"<tr><th>{escaped(name)}</th>{cells}<td>{some.reached:.0%}</td><td>{some.kept:.0%}</td>"
             f"<td>{some.images:,}</td></tr>"
         )
+    note = (
+        "Bold: moves. Grey: slightly, not found, or not tested; the tip of a cell says which. Beside it the share of "
+        "pictures on which the decision changes, edited and redrawn. Reached: edits on which the bundle's classifier "
+        "sees the label as asked; kept: redraws on which it sees what it saw."
+    )
     return (
-        '<h2>Effect of each label on each output</h2><p class="note">Bold: moves. Grey: slightly, not found, or '
-        "not tested; the tip of a cell says which. Beside it the share of pictures on which the decision changes, edited "
-        "and redrawn. Reached: edits on which the bundle's own classifier sees the "
-        "label as asked; kept: redraws on which it sees what it saw.</p>"
+        f'<h2>Effect of each label on each output</h2><p class="note">{note}</p>'
         f'<div class="scroll"><table class="matrix"><tr><th></th>{head}<th>reached</th><th>kept</th>'
         f"<th>images</th></tr>{''.join(rows)}</table></div>"
     )
