@@ -193,7 +193,7 @@ def _effects(
             high=float(high[at]),
             joint_low=mean - q * error,
             joint_high=mean + q * error,
-            p=adjusted(abs(mean), error, largest),
+            p=adjusted(mean, error, largest),
             verdict=verdict(mean, q * error, float(spread[i]), len(signs), share),
             against_control=float((others[:, 0, i] * signs).mean()),
             spread=float(spread[i]),

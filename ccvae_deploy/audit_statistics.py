@@ -88,7 +88,7 @@ def adjusted(mean: float, error: float, largest: Wide) -> float:
     """The p-value of |m_j| / s_j among the largest deviations of all tests, never 0."""
     if error == 0:
         return 1.0 if mean == 0 else 1 / (len(largest) + 1)
-    return float((1 + (largest >= mean / error).sum()) / (len(largest) + 1))
+    return float((1 + (largest >= abs(mean) / error).sum()) / (len(largest) + 1))
 
 
 def _counts(rows: int, seed: int) -> Iterator[Wide]:
