@@ -15,7 +15,7 @@ from .audit_record import Change, spelled
 from .audit_run import REDRAW, Answer, Auditor, Original
 from .audit_table import number, ranked
 from .errors import ImageError
-from .film import Cell, film_grid, shrunk
+from .film import Cell, film_grid
 from .folder import Source
 
 EFFECTS, EACH, CELL = 12, 3, 160
@@ -91,13 +91,14 @@ def _changes(auditor: Auditor, effect: Effect) -> list[Change]:
 def _strip(auditor: Auditor, original: Original, effect: Effect, edit: str, flips: float) -> Shown:
     labels, column = auditor.editor.labels, auditor.settings.reading.names.index(effect.output)
     change = next(one for one in _changes(auditor, effect) if spelled(labels, one.label, one.value) == edit)
-    control, answers = auditor.look_again(original, change.label)
+    control, answers = auditor.look_again(original, change.label, CELL)
     pairs = [(answers[change, k], _redrawn(answers, change.label, k)) for k in range(auditor.settings.samples)]
     edited, redrawn = max(pairs, key=lambda pair: abs(float(pair[0].values[column] - pair[1].values[column])))
     values = [float(one.values[column]) for one in (control, redrawn, edited)]
     cells = [
-        Cell(shrunk(one.picture, CELL), f"{name} {value:.3f}")
+        Cell(one.thumbnail, f"{name} {value:.3f}")
         for one, name, value in zip((control, redrawn, edited), ("control", "redrawn", edit), values, strict=True)
+        if one.thumbnail is not None
     ]
     sheet = film_grid([cells], f"{effect.output}: {number(values[2] - values[1])}", size=CELL)
     data = images.encode(images.from_pil(sheet), "jpeg")

@@ -22,6 +22,7 @@ from . import images
 from .audit_model import AuditedModel
 from .audit_record import AuditRecord, AuditSettings, Change, Response, Tally, spelled
 from .editor import Array, Editor, Encoded
+from .film import shrunk
 from .folder import Source
 from .images import Picture
 from .outcome import state
@@ -59,17 +60,25 @@ class Unit:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """One picture as it is given to the bundle's encoder, (C, S, S), to the audited model, (H, W, C), and to people."""
+
+    seen: Array
+    pixels: Pixels
+    thumbnail: Picture | None
+
+
+@dataclass(frozen=True)
 class Answer:
-    """One picture and what both classifiers say of it.
+    """What both classifiers say of one picture.
 
     Attributes:
-        pixels: what the audited model was given, (H, W, C).
+        thumbnail: the picture, its longer side brought down, where that was asked for.
         values, decisions: its outputs, (outputs,).
         probabilities: of the bundle's classifier, (Y,).
     """
 
-    picture: Picture
-    pixels: Pixels
+    thumbnail: Picture | None
     values: NDArray[np.float32]
     decisions: NDArray[np.bool_]
     probabilities: Array
@@ -114,7 +123,7 @@ class Auditor:
         controls = list(self._answers(batch, encoded, None))
         tallies: list[dict[Change, Tally]] = [{} for _ in batch]
         for label in self.labels:
-            for unit, answer in self.answers(batch, encoded, label):
+            for unit, answer in self._answers(batch, encoded, self._units(batch, encoded, label)):
                 tally = tallies[unit.at].setdefault(unit.change, Tally(len(answer.values)))
                 reached = state(self.editor.labels, label, answer.probabilities) == unit.change.value
                 flipped = answer.decisions != controls[unit.at][1].decisions
@@ -124,16 +133,16 @@ class Auditor:
             for at, original in enumerate(batch)
         ]
 
-    def look_again(self, original: Original, label: int) -> tuple[Answer, dict[tuple[Change, int], Answer]]:
-        """The control and every picture of one label of one source, by change and sample."""
-        encoded = self._encode([original])
-        ((_, control),) = self._answers([original], encoded, None)
-        found = self.answers([original], encoded, label)
-        return control, {(unit.change, unit.sample): answer for unit, answer in found}
+    def look_again(self, original: Original, label: int, shown: int) -> tuple[Answer, dict[tuple[Change, int], Answer]]:
+        """The control and every answer of one label of one source, by change and sample.
 
-    def answers(self, batch: Sequence[Original], encoded: Encoded, label: int) -> Iterator[tuple[Unit, Answer]]:
-        """Every picture of one label; at most a batch of them exists at once."""
-        yield from self._answers(batch, encoded, self._units(batch, encoded, label))
+        Args:
+            shown: longer side of the thumbnails in pixels.
+        """
+        encoded = self._encode([original])
+        ((_, control),) = self._answers([original], encoded, None, shown)
+        found = self._answers([original], encoded, self._units([original], encoded, label), shown)
+        return control, {(unit.change, unit.sample): answer for unit, answer in found}
 
     def _encode(self, batch: Sequence[Original]) -> Encoded:
         return self.editor.encode(np.stack([original.seen for original in batch]))
@@ -172,9 +181,13 @@ class Auditor:
                     yield Unit(at, kind, sample, z)
 
     def _answers(
-        self, batch: Sequence[Original], encoded: Encoded, units: Iterator[Unit] | None
+        self, batch: Sequence[Original], encoded: Encoded, units: Iterator[Unit] | None, shown: int = 0
     ) -> Iterator[tuple[Unit, Answer]]:
-        """Pictures of units; None makes the control of each source."""
+        """Answers to the pictures of units, which do not outlive a worker's turn; None makes each source's control."""
+
+        def look(unit: Unit, image: Array) -> Looked:
+            return self._look(batch[unit.at].picture, image, encoded.decoded[unit.at], shown)
+
         unchanged = (Unit(at, Change(-1, 0, REDRAW), 0, encoded.z[at]) for at in range(len(batch)))
         todo = unchanged if units is None else units
         while part := list(islice(todo, self.editor.batch_size)):
@@ -182,24 +195,20 @@ class Auditor:
                 decoded = encoded.decoded[[unit.at for unit in part]]
             else:
                 decoded = self.editor.decode(np.stack([unit.z for unit in part]))
-            made = list(
-                self.pool.map(
-                    lambda unit, image: self._picture(batch[unit.at].picture, image, encoded.decoded[unit.at]),
-                    part,
-                    decoded,
-                )
-            )
-            probabilities = self.editor.classify(np.stack([seen for _, seen, _ in made]))
-            values, decisions = self.model.run(np.stack([pixels for _, _, pixels in made]))
-            for i, (picture, _, pixels) in enumerate(made):
-                yield part[i], Answer(picture, pixels, values[i], decisions[i], probabilities[i])
+            looked = list(self.pool.map(look, part, decoded))
+            probabilities = self.editor.classify(np.stack([one.seen for one in looked]))
+            values, decisions = self.model.run(np.stack([one.pixels for one in looked]))
+            for i, one in enumerate(looked):
+                yield part[i], Answer(one.thumbnail, values[i], decisions[i], probabilities[i])
 
-    def _picture(self, original: Picture, edited: Array, unedited: Array) -> tuple[Picture, Array, Pixels]:
-        """A picture at its own size, and what each of the two classifiers is given of it."""
+    def _look(self, original: Picture, edited: Array, unedited: Array, shown: int) -> Looked:
         result = render(original, edited, unedited, self.compose)
         feeding = self.model.feeding
-        theirs = images.resized(result, feeding.mode, (feeding.width, feeding.height))
-        return result, images.network_input(result, self.editor.bundle.manifest.image), theirs
+        return Looked(
+            images.network_input(result, self.editor.bundle.manifest.image),
+            images.resized(result, feeding.mode, (feeding.width, feeding.height)),
+            shrunk(result, shown) if shown else None,
+        )
 
     def _record(
         self, original: Original, before: Array, control: Answer, tallies: Mapping[Change, Tally]
