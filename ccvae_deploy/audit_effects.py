@@ -1,11 +1,12 @@
 """From records of images to effects of labels on outputs. Pure: iterates over records, keeps a few numbers of each.
 
-The effect of a binary label on an output is the mean over images of
+With d = f(edited) - f(redrawn) of an image, f averaged over the K samples, the effect of a binary label is
 
-    s (f(edited) - f(redrawn))       s = 1 where the label was turned on, -1 where it was turned off
+    half of (mean of d where the label was turned on - mean of d where it was turned off)
 
-so it is what the label's presence adds, whatever an image had. That of a class is f(edited) - f(redrawn) over the
-images of other classes. f is the mean over the K samples.
+so it is what the label's presence adds. What an edit does to an output whichever way it goes, such as more edges, falls
+out; it stands beside as the half sum. Where one of the two has too few images the other counts alone. The effect of a
+class is the mean of d over the images of other classes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audit_record import AuditSettings, spelled
-from .audit_statistics import FEWEST, Resampled, Wide, adjusted, critical, resample
+from .audit_statistics import FEWEST, Resampled, Wide, adjusted, critical, halves, resample
 from .schema import Frozen, LabelSet
 
 Verdict = Literal["moves", "moves slightly", "no effect found", "not tested"]
+FEWEST_OF_A_KIND = FEWEST // 2
 REACHED = 0.5
 """Where fewer edits than this reach their label, finding no effect says nothing."""
 SLIGHT = 0.1
@@ -47,8 +49,9 @@ class Effect(Frozen):
         p: of no effect, adjusted for all tests of the audit.
         against_control: the same mean shift, against the control picture instead of the redraw.
         spread: standard deviation of the output over the control pictures.
-        turned_on, turned_off: mean of f(edited) - f(redrawn), not turned round, where the label was absent, and where
-            it was there; None where no image was so.
+        turned_on, turned_off: mean of f(edited) - f(redrawn) where the label was absent, and where it was there; None
+            where no image was so.
+        either_way: their half sum: what an edit of the label does whichever way it goes; None where one is missing.
         flips: share of edited pictures whose decision is not that of the control; `redrawn_flips` of redrawn ones.
         reached: share of edited pictures on which the bundle's classifier sees the label as asked; `kept` of redrawn
             ones on which it still sees the state they had.
@@ -68,6 +71,7 @@ class Effect(Frozen):
     spread: float
     turned_on: float | None
     turned_off: float | None
+    either_way: float | None
     flips: float
     redrawn_flips: float
     reached: float
@@ -159,11 +163,21 @@ def _add(labels: LabelSet, row: Row, column: Column, place: int, record: Mapping
 
 
 def _resampled(row: Row, column: Column, images: int, outputs: int, seed: int) -> Resampled:
-    """Shifts turned round where the label was turned off; columns are strength by strength."""
+    """The effect on every output at every strength; columns are strength by strength."""
     width = len(row.strengths) * outputs
-    signs = np.array(column.signs, np.float32)[:, None, None]
-    shifts = np.stack(column.shifts) * signs if column.shifts else np.zeros((0, width))
-    return resample(shifts.reshape(-1, width), images, np.array(column.where, np.intp), seed)
+    shifts = np.stack(column.shifts).reshape(-1, width) if column.shifts else np.zeros((0, width), np.float32)
+    where, signs = np.array(column.where, np.intp), np.array(column.signs)
+    parts = [resample(shifts[kind] * signs[kind, None], images, where[kind], seed) for kind in _kinds(signs)]
+    return halves(*parts) if len(parts) == 2 else parts[0]
+
+
+def _kinds(signs: NDArray[np.intp]) -> list[NDArray[np.bool_]]:
+    """The images that were turned on and those that were turned off, without a kind that has too few to say anything.
+
+    Where both have, all images together.
+    """
+    kinds = [kind for kind in (signs > 0, signs < 0) if kind.sum() >= FEWEST_OF_A_KIND]
+    return kinds or [np.ones(len(signs), bool)]
 
 
 def _effects(
@@ -183,6 +197,7 @@ def _effects(
     q = critical(largest)
     for i, name in enumerate(names):
         at = tested.start + i
+        on, off = _mean(shifts[signs > 0, i]), _mean(shifts[signs < 0, i])
         mean, error, share = float(part.mean[at]), float(part.error[at]), float(reached[whole])
         yield Effect(
             label=row.name,
@@ -195,10 +210,11 @@ def _effects(
             joint_high=mean + q * error,
             p=adjusted(mean, error, largest),
             verdict=verdict(mean, q * error, float(spread[i]), len(signs), share),
-            against_control=float((others[:, 0, i] * signs).mean()),
+            against_control=float(np.mean([(others[kind, 0, i] * signs[kind]).mean() for kind in _kinds(signs)])),
             spread=float(spread[i]),
-            turned_on=_mean(shifts[signs > 0, i]),
-            turned_off=_mean(shifts[signs < 0, i]),
+            turned_on=on,
+            turned_off=off,
+            either_way=None if on is None or off is None else (on + off) / 2,
             flips=float(others[:, 1, i].mean()),
             redrawn_flips=float(others[:, 2, i].mean()),
             reached=share,

@@ -79,6 +79,15 @@ def resample(values: NDArray[np.floating], rows: int, where: NDArray[np.intp], s
     return Resampled(mean, error, means)
 
 
+def halves(first: Resampled, second: Resampled) -> Resampled:
+    """Half the sum of the means of two groups of images that were resampled together."""
+    return Resampled(
+        (first.mean + second.mean) / 2,
+        np.hypot(first.error, second.error) / 2,
+        (first.means + second.means) / np.float32(2),
+    )
+
+
 def critical(largest: Wide) -> float:
     """q of the largest deviations (B,): the 95th percentile."""
     return float(np.quantile(largest, LEVEL, method="higher"))

@@ -50,9 +50,11 @@ def sentence(one: Effect) -> str:
     if one.verdict in ("moves", "moves slightly"):
         size = f", {abs(one.effect) / one.spread:.2g} times what it varies among the images" if one.spread > 0 else ""
         little = " slightly" if one.verdict == "moves slightly" else ""
+        either = one.either_way is not None and abs(one.either_way) > abs(one.effect) / 2
+        edit = f"; to change it either way shifts it by {number(one.either_way or 0)} besides" if either else ""
         return (
             f"{one.label} moves {one.output}{little} by {number(one.effect)} ({interval}{size}); the decision changes "
-            f"on {one.flips:.0%} of edited and {one.redrawn_flips:.0%} of redrawn pictures"
+            f"on {one.flips:.0%} of edited and {one.redrawn_flips:.0%} of redrawn pictures{edit}"
         )
     if one.verdict == "no effect found":
         return f"no effect of {one.label} on {one.output} was found: {number(one.effect)} ({interval})"
