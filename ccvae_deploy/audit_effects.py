@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .audit_record import AuditSettings, spelled
-from .audit_statistics import FEWEST, Resampled, Wide, adjusted, critical, halves, resample
+from .audit_statistics import FEWEST, Resampled, Wide, adjusted, critical, halves, resample, student
 from .schema import Frozen, LabelSet
 
 Verdict = Literal["moves", "moves slightly", "no effect found", "not tested"]
@@ -199,6 +199,7 @@ def _effects(
         at = tested.start + i
         on, off = _mean(shifts[signs > 0, i]), _mean(shifts[signs < 0, i])
         mean, error, share = float(part.mean[at]), float(part.error[at]), float(reached[whole])
+        half = student(q, float(part.freedom[at])) * error
         yield Effect(
             label=row.name,
             output=name,
@@ -206,10 +207,10 @@ def _effects(
             effect=mean,
             low=float(low[at]),
             high=float(high[at]),
-            joint_low=mean - q * error,
-            joint_high=mean + q * error,
-            p=adjusted(mean, error, largest),
-            verdict=verdict(mean, q * error, float(spread[i]), len(signs), share),
+            joint_low=mean - half,
+            joint_high=mean + half,
+            p=adjusted(mean, error, float(part.freedom[at]), largest),
+            verdict=verdict(mean, half, float(spread[i]), len(signs), share),
             against_control=float(np.mean([(others[kind, 0, i] * signs[kind]).mean() for kind in _kinds(signs)])),
             spread=float(spread[i]),
             turned_on=on,

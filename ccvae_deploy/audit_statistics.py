@@ -3,19 +3,22 @@
 Images are resampled with replacement. One test alone has the percentile interval of its resampled means. All tests of
 an audit together have joint intervals by the bootstrap of the largest deviation (single-step max-t):
 
-    T_b = max over tests j of |m_bj - m_j| / s_j        m_j +- q s_j,  q the 95th percentile of T_b
+    T_b = max over tests j of |m_bj - m_j| / s_j        m_j +- t(q) s_j,  q the 95th percentile of T_b
 
 so that, where no label moves anything, the chance that any joint interval excludes zero is about 5 %. As Bonferroni's,
-but without paying for tests that go together.
+but without paying for tests that go together. t(q) is the value of Student's t that is exceeded as rarely as q is by a
+normal variable: with few images s_j itself is unsure.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Wide = NDArray[np.float64]
+Z = TypeVar("Z", float, Wide)
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -32,11 +35,13 @@ class Resampled:
     Attributes:
         mean: (M,); NaN where there is no image.
         error: standard error of the mean, (M,); 0 for less than two images.
+        freedom: degrees of freedom of `error`, at least 1, (M,).
         means: (B, M).
     """
 
     mean: Wide
     error: Wide
+    freedom: Wide
     means: NDArray[np.float32]
 
     def interval(self) -> tuple[Wide, Wide]:
@@ -76,14 +81,18 @@ def resample(values: NDArray[np.floating], rows: int, where: NDArray[np.intp], s
         part = np.where(total > 0, mine @ (wide - mean) / np.maximum(total, 1), 0) + mean if len(wide) else 0
         means[at : at + len(counts)] = part
         at += len(counts)
-    return Resampled(mean, error, means)
+    return Resampled(mean, error, np.full(len(mean), max(len(wide) - 1.0, 1.0)), means)
 
 
 def halves(first: Resampled, second: Resampled) -> Resampled:
-    """Half the sum of the means of two groups of images that were resampled together."""
+    """Half the sum of the means of two groups of images that were resampled together; freedom after Welch."""
+    squares = np.square(first.error), np.square(second.error)
+    weight = np.square(squares[0]) / first.freedom + np.square(squares[1]) / second.freedom
+    freedom = np.divide(np.square(squares[0] + squares[1]), weight, out=np.ones_like(weight), where=weight > 0)
     return Resampled(
         (first.mean + second.mean) / 2,
-        np.hypot(first.error, second.error) / 2,
+        np.sqrt(squares[0] + squares[1]) / 2,
+        np.maximum(freedom, 1),
         (first.means + second.means) / np.float32(2),
     )
 
@@ -93,11 +102,19 @@ def critical(largest: Wide) -> float:
     return float(np.quantile(largest, LEVEL, method="higher"))
 
 
-def adjusted(mean: float, error: float, largest: Wide) -> float:
+def student(z: Z, freedom: float) -> Z:
+    """t(z), by the expansion of Cornish and Fisher (Abramowitz and Stegun 26.7.5)."""
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def adjusted(mean: float, error: float, freedom: float, largest: Wide) -> float:
     """The p-value of |m_j| / s_j among the largest deviations of all tests, never 0."""
     if error == 0:
         return 1.0 if mean == 0 else 1 / (len(largest) + 1)
-    return float((1 + (largest >= abs(mean) / error).sum()) / (len(largest) + 1))
+    beyond = int((student(largest, freedom) >= abs(mean) / error).sum())
+    return (1 + beyond) / (len(largest) + 1)
 
 
 def _counts(rows: int, seed: int) -> Iterator[Wide]:
