@@ -3,6 +3,7 @@
 Reads images, a bundle and a model; writes below `out` only. One small record per image makes a run resumable.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from .audit_run import Auditor, Original
 from .editor import Editor
 from .errors import ImageError, UsageError
 from .folder import Scan, Source, check_out, scan
+from .images import read_file
 from .ledger import Ledger
 from .progress import progress
 from .receipts import Failure
@@ -131,9 +133,10 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
 
     def read(source: Source) -> Original | str:
         group = ledger.group(source.relative, EDIT)
-        original = auditor.read(source)
-        same = group is not None and (group.settings, group.source_sha256) == (auditor.settings.id, original.digest)
-        return source.relative if same else original
+        if group is not None and group.settings == auditor.settings.id:
+            if hashlib.sha256(read_file(source.path)).hexdigest() == group.source_sha256:
+                return source.relative
+        return auditor.read(source)
 
     skipped = 0
     with progress("audit", len(sources), "images") as bar:

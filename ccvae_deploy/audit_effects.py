@@ -24,9 +24,9 @@ Verdict = Literal["moves", "moves slightly", "no effect found", "not tested"]
 FEWEST_OF_A_KIND = FEWEST // 2
 REACHED = 0.5
 """Where fewer edits than this reach their label, finding no effect says nothing."""
-SLIGHT = 0.1
-"""An effect below this share of what the output varies among the images is slight: a bundle's edits are not perfectly
-local, and with many images their least side effect is seen."""
+SLIGHT = 0.2
+"""An effect below this share of what the output varies among the images is slight, by Cohen's convention: a bundle's
+edits are not perfectly local, and with many images their least side effect is seen."""
 
 
 class Dose(Frozen):

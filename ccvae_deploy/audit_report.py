@@ -47,11 +47,12 @@ def _words(effects: Sequence[Effect]) -> str:
     untested = [one for one in effects if one.verdict == "not tested"]
     note = (
         "The effect is that of the label's state alone: the edited picture against one whose same part was redrawn in "
-        "the state it had, with the same noise. A label is said to move an output where its joint interval leaves out "
-        "zero; all joint intervals of this page hold together with 95 % (bootstrap over images, single-step max-t). "
+        "the state it had, with the same noise; half of what turning it on does, less half of what turning it off "
+        "does. A label is said to move an output where its joint interval leaves out zero; all joint intervals of this "
+        "page hold together with 95 % (bootstrap over images, single-step max-t). "
         f"{len(slight):,} further pairs of label and output move slightly, by less than {SLIGHT:.0%} of the output's "
         "standard deviation among the images, which a bundle whose edits are not perfectly local may cause alone. For "
-        f" {len(silent):,} pairs no effect was found, which is no proof that there is none. "
+        f"{len(silent):,} pairs no effect was found, which is no proof that there is none. "
         f"{len(untested):,} pairs are not tested: less than {FEWEST} images, or under {REACHED:.0%} of the edits reach "
         "the label."
     )

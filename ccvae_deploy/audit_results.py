@@ -152,7 +152,7 @@ def audit_table(found: Audit) -> "RenderableType":
     if not found.effects:
         return facts(rows)
     note = Text(
-        "moves: the joint interval leaves out zero; slightly: by less than a tenth of\n"
+        "moves: the joint interval leaves out zero; slightly: by less than a fifth of\n"
         "what the output varies among images; -: no effect found; ?: not tested.",
         style="dim",
     )
