@@ -133,10 +133,10 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
 
     def read(source: Source) -> Original | str:
         group = ledger.group(source.relative, EDIT)
-        if group is not None and group.settings == auditor.settings.id:
-            if hashlib.sha256(read_file(source.path)).hexdigest() == group.source_sha256:
-                return source.relative
-        return auditor.read(source)
+        if group is None or group.settings != auditor.settings.id:
+            return auditor.read(source)
+        same = hashlib.sha256(read_file(source.path)).hexdigest() == group.source_sha256
+        return source.relative if same else auditor.read(source)
 
     skipped = 0
     with progress("audit", len(sources), "images") as bar:

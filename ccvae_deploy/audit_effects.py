@@ -156,10 +156,10 @@ def _add(labels: LabelSet, row: Row, column: Column, place: int, record: Mapping
     base = np.array(redrawn["outputs"])
     column.where.append(place)
     column.signs.append(-1 if row.value is None and value == 0 else 1)
-    column.shifts.append(np.float32([np.array(dose["outputs"]) - base for dose in doses]))
+    column.shifts.append(np.array([np.array(dose["outputs"]) - base for dose in doses], np.float32))
     against = np.array(asked["outputs"]) - record["control"]
-    column.others.append(np.float32([against, asked["flips"], redrawn["flips"]]))
-    column.reached.append(np.float32([*(dose["reached"] for dose in doses), redrawn["reached"]]))
+    column.others.append(np.array([against, asked["flips"], redrawn["flips"]], np.float32))
+    column.reached.append(np.array([*(dose["reached"] for dose in doses), redrawn["reached"]], np.float32))
 
 
 def _resampled(row: Row, column: Column, images: int, outputs: int, seed: int) -> Resampled:

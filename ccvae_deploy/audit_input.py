@@ -65,7 +65,7 @@ class Feeding(Frozen):
         x = pixels[..., ::-1] if self.order == "bgr" else pixels
         if self.dtype != "uint8":
             scaled = x.astype(np.float32) * np.float32(self.scale / 255)
-            x = ((scaled - np.float32(self.mean)) / np.float32(self.std)).astype(self.dtype)
+            x = ((scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)).astype(self.dtype)
         return np.ascontiguousarray(x.transpose(0, 3, 1, 2) if self.layout == "nchw" else x)
 
     def text(self) -> str:
@@ -130,7 +130,8 @@ def _only_input(model: "ModelProto") -> "ValueInfoProto":
     if rank != 4:
         shapes = [len(value.type.tensor_type.shape.dim) for value in inputs]
         raise UsageError(f"--model has inputs of {shapes} dimensions; expected one, an image of 4 dimensions")
-    return inputs[0]
+    found: ValueInfoProto = inputs[0]
+    return found
 
 
 def _layout(dims: Dims, asked: str | None) -> Layout:

@@ -94,15 +94,15 @@ def _strip(auditor: Auditor, original: Original, effect: Effect, edit: str, flip
     control, answers = auditor.look_again(original, change.label, CELL)
     pairs = [(answers[change, k], _redrawn(answers, change.label, k)) for k in range(auditor.settings.samples)]
     edited, redrawn = max(pairs, key=lambda pair: abs(float(pair[0].values[column] - pair[1].values[column])))
-    values = [float(one.values[column]) for one in (control, redrawn, edited)]
+    before, anew, after = (float(one.values[column]) for one in (control, redrawn, edited))
     cells = [
         Cell(one.thumbnail, f"{name} {value:.3f}")
-        for one, name, value in zip((control, redrawn, edited), ("control", "redrawn", edit), values, strict=True)
+        for one, name, value in ((control, "control", before), (redrawn, "redrawn", anew), (edited, edit, after))
         if one.thumbnail is not None
     ]
-    sheet = film_grid([cells], f"{effect.output}: {number(values[2] - values[1])}", size=CELL)
+    sheet = film_grid([cells], f"{effect.output}: {number(after - anew)}", size=CELL)
     data = images.encode(images.from_pil(sheet), "jpeg")
-    return Shown(original.source.relative, edit, effect.output, *values, flips, data)
+    return Shown(original.source.relative, edit, effect.output, before, anew, after, flips, data)
 
 
 def _redrawn(answers: Mapping[tuple[Change, int], Answer], label: int, sample: int) -> Answer:
