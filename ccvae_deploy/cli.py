@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, commands
+from . import __version__, audit_command, commands
 from .data_commands import data_app
 from .errors import CCVAEError, UsageError
 from .latest import LATEST, latest_bundle
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .job import JobOptions
 
 
-RESUMED = ("edit", "generate", "swap", "merge")
+RESUMED = ("edit", "generate", "swap", "merge", "audit")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -252,7 +252,7 @@ def edit(
 
 for command in (
     *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
-    *(commands.variance, commands.inspect, commands.doctor),
+    *(commands.variance, audit_command.audit, commands.inspect, commands.doctor),
 ):
     app.command()(command)
 

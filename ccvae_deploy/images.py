@@ -197,12 +197,17 @@ def to_pil(picture: Picture) -> Image.Image:
 
 def network_input(picture: Picture, spec: ImageSpec) -> NDArray[np.float32]:
     """What the encoder sees of a picture: float32 (C, S, S) in [0, 1]."""
-    with one_at_a_time(picture.size):
-        image = _whole(picture, flat=True, mode=spec.mode)
-        if image.size != (spec.size, spec.size):
-            image = image.resize((spec.size, spec.size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image).reshape(spec.size, spec.size, spec.channels)
+    pixels = resized(picture, spec.mode, (spec.size, spec.size))
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
+
+
+def resized(picture: Picture, mode: Literal["L", "RGB"], size: tuple[int, int]) -> Pixels:
+    """A picture over white at a width and height, its aspect ratio not kept: uint8 (H, W, 1) or (H, W, 3)."""
+    with one_at_a_time(picture.size):
+        image = _whole(picture, flat=True, mode=mode)
+        if image.size != size:
+            image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(size[1], size[0], -1)
 
 
 def encode(picture: Picture, format: Format) -> bytes:

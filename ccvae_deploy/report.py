@@ -145,21 +145,33 @@ def write_report(
     for row in receipts:
         collected.add(row)
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        # nothing in this page may load or run, whatever a file is called
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
-        f"<title>{escaped(', '.join(collected.chances))}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{escaped(', '.join(collected.chances) or 'no outputs')}</h1>",
         _summary(summary),
         _plots(collected),
         _pictures("Most successful", _BEST, collected.best(), out, sources),
         _pictures("Least successful", _WORST, collected.worst(), out, sources),
+    ]
+    replace_file(out / name, [page(", ".join(collected.chances) or "no outputs", parts)])
+    return out / name
+
+
+def page(title: str, parts: Iterable[str], style: str = "") -> bytes:
+    """A page of HTML parts under a title; nothing in it may load or run, whatever a file is called.
+
+    Args:
+        title: plain text.
+        style: rules beside those that all pages have.
+    """
+    whole = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
+        f"<title>{escaped(title)}</title><style>{STYLE}{style}</style></head><body>",
+        f"<h1>{escaped(title)}</h1>",
+        *parts,
         "</body></html>",
     ]
-    replace_file(out / name, ["\n".join(parts).encode("utf-8", "backslashreplace")])
-    return out / name
+    return "\n".join(whole).encode("utf-8", "backslashreplace")
 
 
 _BEST = "Of sources that did not have what was asked; one output per source, the surest first."
