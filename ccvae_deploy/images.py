@@ -198,9 +198,15 @@ def to_pil(picture: Picture) -> Image.Image:
 def network_input(picture: Picture, spec: ImageSpec) -> NDArray[np.float32]:
     """What the encoder sees of a picture: float32 (C, S, S) in [0, 1]."""
     with one_at_a_time(picture.size):
-        image = _whole(picture, flat=True, mode=spec.mode)
-        if image.size != (spec.size, spec.size):
-            image = image.resize((spec.size, spec.size), Image.Resampling.BILINEAR)
+        return brought_down(_whole(picture, flat=True, mode=spec.mode), spec)
+
+
+def brought_down(image: Image.Image, spec: ImageSpec) -> NDArray[np.float32]:
+    """The same of an opaque Pillow image of mode L or RGB."""
+    if image.mode != spec.mode:
+        image = image.convert(spec.mode)
+    if image.size != (spec.size, spec.size):
+        image = image.resize((spec.size, spec.size), Image.Resampling.BILINEAR)
     pixels = np.asarray(image).reshape(spec.size, spec.size, spec.channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
 
