@@ -67,6 +67,7 @@ class Picture:
         format: what `--format same` writes; JPEG, PNG, WebP and AVIF stay what they are, all else becomes PNG.
         lossless: the source is a WebP without loss, and stays one.
         metadata: what is written back with the result.
+        read: False for a frame, of which only size, mode and format are known: its pixels are black.
     """
 
     pixels: Pixels
@@ -74,6 +75,7 @@ class Picture:
     format: Format = "png"
     lossless: bool = False
     metadata: Metadata = field(default=Metadata())
+    read: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -103,6 +105,17 @@ def read_file(path: Place) -> bytes:
     if not data:
         raise ImageError("empty file")
     return data
+
+
+def frame(size: tuple[int, int], channels: int, format: Format, lossless: bool = False) -> Picture:
+    """A picture of which nothing but this is known; its pixels take no memory."""
+    shape = (size[1], size[0]) if channels == 1 else (size[1], size[0], channels)
+    return Picture(np.broadcast_to(np.uint8(0), shape), None, format, lossless, read=False)
+
+
+def frame_of(picture: Picture) -> Picture:
+    """The frame of a picture."""
+    return frame(picture.size, 1 if picture.pixels.ndim == 2 else 3, picture.format, picture.lossless)
 
 
 def open_picture(path: Place, *, max_pixels: int = MAX_PIXELS) -> tuple[Picture, bytes]:

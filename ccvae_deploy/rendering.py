@@ -25,7 +25,7 @@ class Rendered:
     Attributes:
         data: the encoded file.
         seen: what the encoder sees of the written pixels, (C, S, S).
-        pixel_change: mean absolute difference to the source at its own size, in levels of 255.
+        pixel_change: mean absolute difference to the source at its own size, in levels of 255; 0 where it was not read.
     """
 
     data: bytes
@@ -55,7 +55,7 @@ def write_out(
     result = render(picture, edited, unedited, how)
     data = images.encode(result, format)
     written, seen = _looked_at(result, data, format, spec)
-    return Rendered(data, seen, compositing.pixel_change(picture, written))
+    return Rendered(data, seen, compositing.pixel_change(picture, written) if picture.read else 0.0)
 
 
 def _looked_at(result: Picture, data: bytes, format: Format, spec: ImageSpec) -> tuple[Picture, Array]:
