@@ -54,12 +54,16 @@ def write_out(
     """
     result = render(picture, edited, unedited, how)
     data = images.encode(result, format)
-    written, seen = _looked_at(result, data, format, spec)
+    written, seen = look_again(result, data, format, spec)
     return Rendered(data, seen, compositing.pixel_change(picture, written) if picture.read else 0.0)
 
 
-def _looked_at(result: Picture, data: bytes, format: Format, spec: ImageSpec) -> tuple[Picture, Array]:
-    """What was written, and what the encoder sees of it."""
+def look_again(result: Picture, data: bytes, format: Format, spec: ImageSpec) -> tuple[Picture, Array]:
+    """What was written, and what the encoder sees of it, (C, S, S).
+
+    Args:
+        result: what was encoded as `data`.
+    """
     if format == "jpeg" and not is_large(result.size):
         # a JPEG of ours is upright, opaque, grey or RGB: one Pillow image gives both without the rules for strangers'
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
