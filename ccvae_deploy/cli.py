@@ -9,7 +9,6 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from traceback import print_exception
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, commands
-from .errors import CCVAEError, UsageError
+from . import __version__, commands, evaluation_commands
+from .errors import CCVAEError
+from .extras import needs_train_extra as _needs_train_extra
 from .latest import LATEST, latest_bundle
 from .screen import console
 from .terminal import printable
@@ -233,6 +233,7 @@ def edit(
 for command in (
     *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
     *(commands.variance, commands.inspect, commands.doctor),
+    evaluation_commands.judge,
 ):
     app.command()(command)
 
@@ -289,11 +290,6 @@ def _failed(message: str, code: int) -> typer.Exit:
     # a message may carry names from a stranger's file
     print(f"error: {printable(message)}", file=sys.stderr)
     return typer.Exit(code)
-
-
-def _needs_train_extra(command: str) -> None:
-    if find_spec("torch") is None:
-        raise UsageError(f"`{command}` needs torch, which is not installed: pip install 'ccvae-deploy[train]'")
 
 
 def _out_option(out: Path | None) -> str:
