@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .job import JobOptions
 
 
-RESUMED = ("edit", "generate", "swap", "merge")
+RESUMED = ("edit", "generate", "swap", "merge", "evaluate")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -233,7 +233,7 @@ def edit(
 for command in (
     *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
     *(commands.variance, commands.inspect, commands.doctor),
-    evaluation_commands.judge,
+    *(evaluation_commands.judge, evaluation_commands.evaluate),
 ):
     app.command()(command)
 

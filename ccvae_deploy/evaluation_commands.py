@@ -10,6 +10,7 @@ import typer
 
 from .commands import names
 from .extras import needs_train_extra
+from .latest import LATEST
 from .screen import console
 
 LabelsOption = Annotated[list[str] | None, typer.Option(help="The labels to tell. [those of the data]")]
@@ -48,3 +49,39 @@ def judge(
 
         print(f"{export_judge(trained)} is written")
     print(f"{trained.path} holds the judge; `ccvae-deploy evaluate` takes it for runs beside it, or with --judge")
+
+
+def evaluate(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN...]", help="Run folders. [runs/latest]")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="What to evaluate on. [the run's own data]", metavar="SOURCE")
+    ] = None,
+    protocols: Annotated[list[str] | None, typer.Option(help="Such as accuracy,swap. [all]")] = None,
+    images: Annotated[int, typer.Option(help="Validation images, and made ones, per protocol.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
+    judge: Annotated[Path | None, typer.Option(help="A judge's folder. [beside the run; trained if missing]")] = None,
+    inception: Annotated[
+        Path | None, typer.Option(help="Inception weights of torch-fidelity, for the FID.", metavar="FILE")
+    ] = None,
+    device: DeviceOption = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder. [RUN/evaluation, or evaluation for several]")] = None,
+) -> None:
+    """Measure runs by the paper's protocols. Tables, CSV, JSON and one page with every picture."""
+    needs_train_extra("evaluate")
+    from ccvae_train.evaluate.evaluate import evaluate as evaluate_runs
+    from ccvae_train.evaluate.tables import evaluation_tables
+
+    found = evaluate_runs(
+        runs or [LATEST],
+        data=data,
+        protocols=names(protocols or ()),
+        images=images,
+        seed=seed,
+        judge=judge,
+        inception=inception,
+        device=device,
+        out=out,
+    )
+    for table in evaluation_tables(found):
+        console().print(table)
+    print(f"{found.out}/report.html, evaluation.json and CSV files are written")

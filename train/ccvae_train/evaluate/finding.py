@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from numpy.typing import NDArray
 from PIL import Image
 
 Cell = str | float | int | None
@@ -47,11 +48,11 @@ class Finding:
         }
 
 
-class Skipped(Exception):  # noqa: N818  (nothing is wrong)
+class Skipped(Exception):
     """A protocol that does not apply, or whose extra is missing; the text says why and what would change it."""
 
 
-def by_label(name: str, labels: Sequence[str], columns: Mapping[str, Sequence[float]]) -> Table:
+def by_label(name: str, labels: Sequence[str], columns: Mapping[str, Sequence[float] | NDArray[Any]]) -> Table:
     """A table with one row per label."""
     rows = zip(labels, *columns.values(), strict=True)
     return Table(name, ("label", *columns), tuple((label, *map(float, figures)) for label, *figures in rows))

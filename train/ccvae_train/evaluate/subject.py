@@ -60,12 +60,14 @@ class SplitSubject:
     labels: LabelSet
     layout: LatentLayout
     image: ImageSpec
+    likelihood_scale: float
     device: Device
 
     @classmethod
     def of(cls, run: TrainedRun, device: Device) -> "SplitSubject":
         """The model of a run, moved to a device."""
-        return cls(run.model.to(device.torch_device).eval(), run.labels, run.layout, run.image, device)
+        model = run.model.to(device.torch_device).eval()
+        return cls(model, run.labels, run.layout, run.image, run.spec.likelihood_scale, device)
 
     def encode(self, images: Array) -> tuple[Array, Array]:
         """q(z|x): z_loc and z_scale, both (N, Z)."""
@@ -130,3 +132,8 @@ class SplitSubject:
         found = network(torch.from_numpy(np.ascontiguousarray(given)).to(self.device.torch_device))
         several: tuple[Tensor, ...] = found if isinstance(found, tuple) else (found,)
         return tuple(one.float().cpu().numpy() for one in several)
+
+
+def subject_of(run: TrainedRun, device: Device) -> Subject:
+    """The model of a run as the protocols see it."""
+    return SplitSubject.of(run, device)
