@@ -171,7 +171,7 @@ def _evaluate_run(
         key = part_key(protocol.name, settings, job.digest, job.judge.digest, job.data.fingerprint)
         part = read_part(folder, protocol.name, key) or _run(protocol, bench, folder, key)
         parts.append(part)
-        done = f"skipped: {part.skipped}" if part.skipped else f"{part.seconds:.1f} s"
+        done = "skipped" if part.skipped else f"{part.seconds:.1f} s"
         bar.line(f"{job.name}: {protocol.name}, {done}")
         bar.advance()
     state, config = job.run.state, job.run.state.config
