@@ -33,7 +33,7 @@ class Leaky(Painter):
 
 def test_swap_of_a_perfect_model_moves_nothing() -> None:
     figures = swap.run(bench(Painter())).figures
-    assert figures["swap distance"] == figures["not swapped"] == 0
+    assert figures["swap distance"] == figures["not swapped"] == figures["swap, relative"] == 0
     # a binary label differs in half of the pairs and then moves by 4, a class in two thirds and moves by 8
     assert figures["third image"] == pytest.approx((SURE / 2 + SURE / 2 + 2 * SURE * 2 / 3) / 3, rel=0.1)
 
@@ -42,6 +42,7 @@ def test_swap_that_ignores_labels_is_as_bad_as_a_third_image() -> None:
     figures = swap.run(bench(Blind())).figures
     assert figures["swap distance"] == pytest.approx(figures["third image"], rel=0.15)
     assert figures["not swapped"] == 0
+    assert figures["swap, relative"] == pytest.approx(1, abs=0.15)
 
 
 def test_generation() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .bench import Bench
 from .finding import Finding, by_label
-from .label_columns import Floats, Values, class_log_probabilities, log_probability, prior_values
+from .label_columns import Floats, Values, class_log_probabilities, log_probability, prior_chances, prior_values
 from .subject import Array, SplitSubject
 
 NAME = "diagnostics"
@@ -69,19 +69,13 @@ def classifier_divergence(
     """KL(q(y_i|z_i) || p(y_i|z_i)) at z ~ q(z|x), with p(y_i|z_i) from the conditional prior, mean per label, (L,)."""
     split, labels = subject.layout.z_c, subject.labels
     z = loc[:, :split] + scale[:, :split] * rng.standard_normal((len(loc), split), dtype=np.float32)
-    found = []
+    found, chances = [], prior_chances(labels, prior)
     for i, log_q in enumerate(class_log_probabilities(subject.classify(z), labels)):
-        block, columns = subject.layout.slices[i], labels.columns[i]
-        count = log_q.shape[1]
-        values = np.zeros((count, len(labels)), np.int64)
-        values[:, i] = np.arange(count)
+        block = subject.layout.slices[i]
+        values = np.zeros((log_q.shape[1], len(labels)), np.int64)
+        values[:, i] = np.arange(len(values))
         mean, spread = (part[:, block].astype(np.float64) for part in subject.prior(values))
-        chances = (
-            prior[columns]
-            if count > 2 or labels.labels[i].kind != "binary"
-            else (1 - prior[columns][0], prior[columns][0])
-        )
-        joint = log_normal(z[:, None, block], mean, spread).sum(axis=2) + np.log(np.maximum(chances, 1e-12))
+        joint = log_normal(z[:, None, block], mean, spread).sum(axis=2) + np.log(np.maximum(chances[i], 1e-12))
         top = joint.max(axis=1, keepdims=True)
         log_p = joint - top - np.log(np.exp(joint - top).sum(axis=1, keepdims=True))
         found.append((np.exp(log_q) * (log_q - log_p)).sum(axis=1).mean())

@@ -22,6 +22,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.source import open_dataset
 from ..device import Device, choose_device
 from ..judge import JUDGE, Judge, judge_folder, load_judge, train_judge
+from . import inception as fid
 from .bench import Bench, Settings
 from .finding import Skipped
 from .parts import part_key, read_part, runs_folders, write_part
@@ -168,7 +169,11 @@ def _evaluate_run(
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for protocol in protocols:
-        key = part_key(protocol.name, settings, job.digest, job.judge.digest, job.data.fingerprint)
+        weights = settings.inception if protocol.name == fid.NAME else None
+        key = part_key(
+            *(protocol.name, settings.images, settings.seed, weights),
+            *(job.digest, job.judge.digest, job.data.fingerprint),
+        )
         part = read_part(folder, protocol.name, key) or _run(protocol, bench, folder, key)
         parts.append(part)
         done = "skipped" if part.skipped else f"{part.seconds:.1f} s"

@@ -31,11 +31,14 @@ def run(bench: Bench) -> Finding:
         name: agreement(predicted(bench.judge.logits(bench.subject.generate(asked, rng)), labels), asked)
         for name, asked in (("uniform labels", uniform), ("real labels", real))
     }
+    seen = predicted(bench.judge.logits(bench.subject.reconstruct(bench.images)), labels)
+    kept = np.where(bench.values == MISSING, np.nan, seen == bench.values)
+    columns = {**shares, "reconstructions": np.array([mean_of(column) for column in kept.T])}
     return Finding(
-        figures={f"generation, {name}": mean_of(share) for name, share in shares.items()},
-        tables=(by_label(NAME, labels.names, shares),),
+        figures={f"generation, {name}": mean_of(share) for name, share in columns.items()},
+        tables=(by_label(NAME, labels.names, columns),),
         note="Share of labels on which the judge agrees with what was asked, higher is better; 0.5 is chance for "
-        "uniform binary labels.",
+        "uniform binary labels. 'reconstructions' is its agreement with the true labels on unchanged reconstructions.",
     )
 
 

@@ -64,12 +64,17 @@ def prior_values(count: int, labels: LabelSet, prior: NDArray[np.floating], rng:
     Args:
         prior: (Y,), p(y_i = 1) of a binary label, the classes' probabilities of a categorical one.
     """
-    drawn = []
+    drawn = [rng.choice(len(chances), size=count, p=chances) for chances in prior_chances(labels, prior)]
+    return np.stack(drawn, axis=1).astype(np.int64)
+
+
+def prior_chances(labels: LabelSet, prior: NDArray[np.floating]) -> list[Floats]:
+    """Per label p(y_i = k), (K,), from p(y) by column, (Y,)."""
+    found: list[Floats] = []
     for label, columns in zip(labels.labels, labels.columns, strict=True):
         block = np.asarray(prior[columns], np.float64)
-        chances = np.array([1 - block[0], block[0]]) if label.kind == "binary" else block / block.sum()
-        drawn.append(rng.choice(len(chances), size=count, p=chances))
-    return np.stack(drawn, axis=1).astype(np.int64)
+        found.append(np.array([1 - block[0], block[0]]) if label.kind == "binary" else block / block.sum())
+    return found
 
 
 def other_value(values: NDArray[np.integer], label: int, labels: LabelSet, rng: np.random.Generator) -> Values:

@@ -49,13 +49,19 @@ PROTOCOLS = (
         classification.run,
         ("accuracy", "floor", "balanced accuracy", "AUROC", "calibration error"),
     ),
-    Protocol(swap.NAME, "Characteristic swap", "Table 2", swap.run, ("swap distance", "not swapped", "third image")),
+    Protocol(
+        swap.NAME,
+        "Characteristic swap",
+        "Table 2",
+        swap.run,
+        ("swap distance", "not swapped", "third image", "swap, relative"),
+    ),
     Protocol(
         generation.NAME,
         "Conditional generation",
         "Tables 5 and 7",
         generation.run,
-        ("generation, uniform labels", "generation, real labels"),
+        ("generation, uniform labels", "generation, real labels", "generation, reconstructions"),
     ),
     Protocol(
         frechet.NAME,

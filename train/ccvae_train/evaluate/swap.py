@@ -37,6 +37,12 @@ def measure_swap(original: Floats, reconstructed: Floats, swapped: Floats, unrel
     return Swap(*(_distance(original, other) for other in (swapped, reconstructed, unrelated)))
 
 
+def relative(found: Swap) -> float:
+    """Where the swap stands between nothing swapped, 0, and labels ignored, 1; free of the judge's confidence."""
+    least, most = mean_of(found.reconstructed), mean_of(found.unrelated)
+    return (mean_of(found.swapped) - least) / (most - least) if most > least else float("nan")
+
+
 def _distance(original: Floats, other: Floats) -> Floats:
     gaps = np.abs(original - other)
     return np.array([mean_of(column) for column in gaps.T])
@@ -64,8 +70,9 @@ def run(bench: Bench) -> Finding:
             "swap distance": mean_of(found.swapped),
             "not swapped": mean_of(found.reconstructed),
             "third image": mean_of(found.unrelated),
+            "swap, relative": relative(found),
         },
         tables=(by_label(NAME, bench.labels.names, columns),),
         note="Mean |change of log p(true label)|, lower is better; 'not swapped' is the least, 'third image' no label "
-        "information.",
+        "information. 'relative' is 0 at the one and 1 at the other, whatever the judge's confidence.",
     )
