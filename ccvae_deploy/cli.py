@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__, commands, evaluation_commands
+from .data_commands import data_app
 from .errors import CCVAEError
 from .extras import needs_train_extra as _needs_train_extra
 from .latest import LATEST, latest_bundle
@@ -59,7 +60,6 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=True, rich_markup_mode=None)
-data_app = typer.Typer(no_args_is_help=True, help="Write the made images out as a folder.")
 app.add_typer(data_app, name="data")
 
 Run = Annotated[Path, typer.Argument(help="A run folder.")]
@@ -84,7 +84,11 @@ def options(
 @app.command()
 def train(
     data: Annotated[
-        str | None, typer.Option(help="portraits (made on the fly), celeba:DIR, or table:DIR.", metavar="SOURCE")
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="portraits (made on the fly), or KIND:DIR of celeba, chexpert, mnist, fashion-mnist, table.",
+        ),
     ] = None,
     labels: Annotated[list[str] | None, typer.Option(help="The labels to learn, such as smiling,young.")] = None,
     supervision: Annotated[
@@ -92,17 +96,28 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [8]")] = None,
     estimator: Annotated[str | None, typer.Option(help="exact or paper. [exact]")] = None,
-    label_weight: Annotated[
-        float | None, typer.Option(help="What multiplies log q(y|x). [2000 for exact, 0 for paper]")
+    unlabelled: Annotated[
+        str | None, typer.Option(help="Bound of missing labels: exact (the mixture) or jensen (eq. 5). [exact]")
     ] = None,
+    draws: Annotated[int | None, typer.Option(help="Draws of z per image and step. [1]")] = None,
+    label_weight: Annotated[
+        float | None, typer.Option(help="What multiplies log q(y|x). [exact: 2000 at 3x64x64; paper: 0]")
+    ] = None,
+    labelled_share: Annotated[
+        float | None, typer.Option(help="Least share of labelled images in a batch. [exact: 0.5; paper: 0]")
+    ] = None,
+    likelihood: Annotated[str | None, typer.Option(help="laplace or bernoulli. [that of the data set]")] = None,
     likelihood_scale: Annotated[
-        float | None, typer.Option(help="Scale of the Laplace likelihood. [0.15 for exact, 1 for paper]")
+        float | None, typer.Option(help="Scale of the Laplace likelihood. [exact: 0.15; paper: 1]")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step. [64]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. [0.002]")] = None,
-    image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [64]")] = None,
-    channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [3]")] = None,
+    image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [64; 32 for mnist, fashion-mnist]")] = None,
+    channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [the data's own]")] = None,
     latents: Annotated[int | None, typer.Option(help="Latents in all. [45]")] = None,
+    uncertain: Annotated[
+        str | None, typer.Option(help="Uncertain labels of chexpert count as zeros, ones or ignore. [ignore]")
+    ] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images. [no]")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same run. [0]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [auto]")] = None,
@@ -236,20 +251,6 @@ for command in (
     *(evaluation_commands.judge, evaluation_commands.evaluate),
 ):
     app.command()(command)
-
-
-@data_app.command()
-def portraits(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
-    count: Annotated[int, typer.Option(help="How many portraits.")] = 100,
-    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 64,
-    seed: Annotated[int, typer.Option(help="Same seed, same portraits.")] = 0,
-) -> None:
-    """Write made portraits as PNG files plus labels.csv, which `table:DIR` reads back."""
-    from ccvae_train.datasets.writer import write_portraits
-
-    write_portraits(folder, count, seed=seed, size=size)
-    print(f"{count:,} portraits and labels.csv are in {folder}")
 
 
 def _ended(error: BaseException, command: str | None) -> typer.Exit:

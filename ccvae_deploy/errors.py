@@ -10,6 +10,7 @@
     ├── ProviderError     an execution provider or a device that was asked for and is not there
     ├── ParityError       an exported graph that does not compute what the model computes
     ├── TrainingError     training that cannot go on
+    ├── FetchError        a file that the network does not give
     └── WriteError        a disk that is full or refuses in the middle of work
 
 A message is one line: what was seen, what was expected, what to do next.
@@ -61,6 +62,12 @@ class ParityError(CCVAEError):
 
 class TrainingError(CCVAEError):
     """Training that cannot go on."""
+
+    exit_code = 1
+
+
+class FetchError(CCVAEError):
+    """A file that the network does not give."""
 
     exit_code = 1
 

@@ -20,8 +20,9 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 def judge(
     data: Annotated[str, typer.Option(help="What `train --data` takes.", metavar="SOURCE")] = "portraits",
     labels: LabelsOption = None,
-    image_size: Annotated[int, typer.Option(help="32, 64 or 128.")] = 64,
-    channels: Annotated[int, typer.Option(help="3 for colour, 1 for grey.")] = 3,
+    image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [that of the data]")] = None,
+    channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [those of the data]")] = None,
+    uncertain: Annotated[str | None, typer.Option(help="What chexpert's uncertain labels count as.")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 4,
     seed: Annotated[int, typer.Option(help="Same seed, same judge.")] = 0,
     device: DeviceOption = "auto",
@@ -38,6 +39,7 @@ def judge(
         labels=names(labels) if labels else None,
         image_size=image_size,
         channels=channels,
+        uncertain=uncertain,  # type: ignore[arg-type]
         epochs=epochs,
         seed=seed,
         device=device,

@@ -74,7 +74,8 @@ def artefact_table(artefact: Artefact) -> Group:
 
 def _model_rows(source: Manifest | Metadata) -> Rows:
     model, layout, image = source.model, source.layout, source.image
-    yield "model", f"{model.family}, {model.likelihood} likelihood of scale {model.likelihood_scale:g}"
+    scale = f" of scale {model.likelihood_scale:g}" if model.likelihood == "laplace" else ""
+    yield "model", f"{model.family}, {model.likelihood} likelihood{scale}"
     low, high = image.range
     yield (
         "image",

@@ -240,10 +240,10 @@ class ModelSpec(Frozen):
 
     family: Literal["ccvae", "vae-classifier", "diva"] = "ccvae"
     """Which model the graphs belong to; a vae-classifier has no conditional prior."""
-    likelihood: Literal["laplace"] = "laplace"
-    """The distribution p(x|z)."""
+    likelihood: Literal["laplace", "bernoulli"] = "laplace"
+    """The distribution p(x|z); a Bernoulli takes grey levels as probabilities."""
     likelihood_scale: Annotated[float, Field(gt=0)] = 1.0
-    """Its scale, in units of the image's range."""
+    """The scale of a Laplace likelihood, in units of the image's range; 1 for a Bernoulli."""
 
 
 class LatentRange(Frozen):

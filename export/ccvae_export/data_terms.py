@@ -60,6 +60,59 @@ CELEBA = DataTerms(
 }""",
 )
 
+CHEXPERT = DataTerms(
+    title="CheXpert",
+    dataset="chexpert",
+    licence={
+        "license": "other",
+        "license_name": "chexpert-non-commercial-research",
+        "license_link": "https://aimi.stanford.edu/datasets/chexpert-chest-x-rays",
+    },
+    statement=(
+        "CheXpert is available for non-commercial research purposes only, under Stanford University's Dataset Research "
+        "Use Agreement. It forbids to distribute or publish any portion of the data set and to identify any person in "
+        "it, and clinical use. This model and what it generates are derived from it: use them for non-commercial "
+        "research only, and never to diagnose."
+    ),
+    citation="""@inproceedings{irvin2019chexpert,
+  title     = {CheXpert: A Large Chest Radiograph Dataset with Uncertainty Labels and Expert Comparison},
+  author    = {Irvin, Jeremy and Rajpurkar, Pranav and Ko, Michael and others},
+  booktitle = {AAAI Conference on Artificial Intelligence},
+  year      = {2019}
+}""",
+)
+
+MNIST = DataTerms(
+    title="MNIST",
+    dataset="mnist",
+    licence={"license": "cc-by-sa-3.0"},
+    statement=(
+        "MNIST is copyright of Yann LeCun and Corinna Cortes, derived from NIST's data sets, and available under the "
+        "Creative Commons Attribution-ShareAlike 3.0 licence."
+    ),
+    citation="""@article{lecun1998gradient,
+  title   = {Gradient-based learning applied to document recognition},
+  author  = {LeCun, Yann and Bottou, L{\\'e}on and Bengio, Yoshua and Haffner, Patrick},
+  journal = {Proceedings of the IEEE},
+  volume  = {86},
+  number  = {11},
+  year    = {1998}
+}""",
+)
+
+FASHION_MNIST = DataTerms(
+    title="Fashion-MNIST",
+    dataset="fashion_mnist",
+    licence={"license": "mit"},
+    statement="Fashion-MNIST is copyright of Zalando SE and available under the MIT licence.",
+    citation="""@article{xiao2017fashion,
+  title   = {Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms},
+  author  = {Xiao, Han and Rasul, Kashif and Vollgraf, Roland},
+  journal = {arXiv:1708.07747},
+  year    = {2017}
+}""",
+)
+
 UNKNOWN = DataTerms(
     title="images of the trainer's own",
     dataset=None,
@@ -77,4 +130,11 @@ UNKNOWN = DataTerms(
 
 def data_terms(source: object) -> DataTerms:
     """The terms of a data source, such as `celeba:DIR`."""
-    return {"portraits": PORTRAITS, "celeba": CELEBA}.get(str(source).partition(":")[0], UNKNOWN)
+    known = {
+        "portraits": PORTRAITS,
+        "celeba": CELEBA,
+        "chexpert": CHEXPERT,
+        "mnist": MNIST,
+        "fashion-mnist": FASHION_MNIST,
+    }
+    return known.get(str(source).partition(":")[0], UNKNOWN)

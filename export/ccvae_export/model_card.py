@@ -119,8 +119,8 @@ def _picture(terms: DataTerms) -> str:
         "by the model itself: residual latents from N(0, 1), labels from their prior; side by side one image with a "
         "label at its two values, all else equal."
     )
-    if terms.licence.get("license_name") == "celeba-non-commercial-research":
-        text += " They are for non-commercial research only, as is all that is derived from CelebA."
+    if terms.licence.get("license_name", "").endswith("-non-commercial-research"):
+        text += f" They are for non-commercial research only, as is all that is derived from {terms.title}."
     return text + "\n"
 
 

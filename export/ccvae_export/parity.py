@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from ccvae_deploy.errors import ParityError
-from ccvae_deploy.schema import GRAPHS, GraphName, LatentLayout
+from ccvae_deploy.schema import GRAPHS, GraphName, LabelSet, LatentLayout
 from ccvae_train.checkpoint import TrainedRun
 
 from .serialised import Precision
@@ -145,14 +145,20 @@ def eager_graphs(run: TrainedRun, device: str = "cpu") -> Graphs:
     return {graph: _eager(getattr(model, graph), device) for graph in GRAPHS}
 
 
-def composed_edit(layout: LatentLayout, graphs: Graphs, image: Array) -> Array:
-    """Encode, move one label to the conditional prior's mean at its other value, decode, add the residual.
+def composed_edit(labels: LabelSet, layout: LatentLayout, graphs: Graphs, image: Array) -> Array:
+    """Encode, move one label to the conditional prior's mean at its other value (of classes, the next), decode, add
+    the residual.
 
     Image n has label n mod L changed. Gives levels of 255, rounded as a written file is, (N, C, S, S).
     """
     z, _ = graphs["encoder"](image)
     (logits,) = graphs["classifier"](np.ascontiguousarray(z[:, : layout.z_c]))
-    prior_loc, _ = graphs["conditional_prior"]((logits < 0).astype(np.float32))
+    y = (logits < 0).astype(np.float32)
+    for label, columns in zip(labels.labels, labels.columns, strict=True):
+        if label.kind == "categorical":
+            following = (logits[:, columns].argmax(axis=1) + 1) % label.columns
+            y[:, columns] = np.eye(label.columns, dtype=np.float32)[following]
+    prior_loc, _ = graphs["conditional_prior"](y)
     edited = z.copy()
     for row in range(len(image)):
         block = layout.slices[row % len(layout.slices)]
@@ -192,7 +198,7 @@ def _inputs(run: TrainedRun, reference: Graphs, batch: int) -> dict[GraphName, A
 
 def _results(run: TrainedRun, graphs: Graphs, inputs: dict[GraphName, Array]) -> dict[str, tuple[Array, ...]]:
     found: dict[str, tuple[Array, ...]] = {graph: graphs[graph](given) for graph, given in inputs.items()}
-    return {**found, COMPOSED: (composed_edit(run.layout, graphs, inputs["encoder"]),)}
+    return {**found, COMPOSED: (composed_edit(run.labels, run.layout, graphs, inputs["encoder"]),)}
 
 
 def _compare(

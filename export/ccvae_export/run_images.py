@@ -50,7 +50,14 @@ def run_images(run: TrainedRun, *, required: bool) -> RunImages:
         return RunImages(_inputs(trained, run.image), _inputs(unseen, run.image), "fresh portraits")
     config = run.state.config
     try:
-        data = open_dataset(source, labels=config.labels, size=run.image.size, channels=run.image.channels)
+        data = open_dataset(
+            source,
+            labels=config.labels,
+            size=run.image.size,
+            channels=run.image.channels,
+            seed=config.seed,
+            uncertain=config.uncertain,
+        )
     except CCVAEError as error:
         if not required:
             return RunImages(_generated(run, CALIBRATION), _generated(run, JUDGED), "generated images")
@@ -69,9 +76,12 @@ def _inputs(images: NDArray[np.uint8], spec: ImageSpec) -> Array:
 def _generated(run: TrainedRun, count: int) -> Array:
     """Images from the prior: y ~ p(y), z_c ~ p(z_c|y), z_s ~ N(0, I), in steps of 1/255 as files have them."""
     generator = torch.Generator().manual_seed(count)
-    y = (torch.rand(count, run.labels.width, generator=generator) < torch.tensor(run.label_prior)).float()
+    states = run.model.states
+    log_prior = states.of_columns(torch.tensor(run.label_prior)).log()
+    gumbel = -torch.rand(count, len(log_prior), generator=generator).clamp_min(1e-12).log().neg().log()
+    y = states.of_values(states.largest(log_prior + gumbel))
     z = torch.randn(count, run.layout.size, generator=generator)
-    loc, scale = run.model.conditional_prior(y)
+    loc, scale = run.model.conditional_prior.at(y)
     z[:, : run.layout.z_c] = loc + scale * z[:, : run.layout.z_c]
     images: Array = (torch.round(255 * run.model.decoder(z)) / 255).numpy()
     return images

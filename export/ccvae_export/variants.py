@@ -98,7 +98,7 @@ def _int8_graph(run: TrainedRun, graph: GraphName, calibration: Array) -> Serial
         head = next(node.name for node in reversed(model.graph.node) if node.op_type == "Gemm")
         model = quantise(model, "image", calibration, ("Conv", "Relu", "Reshape", "Gemm"), (first, head))
     else:
-        model = onnx_model(getattr(run.model, graph), graph, inputs, outputs)
+        model = onnx_model(fast(getattr(run.model, graph)), graph, inputs, outputs)
         store_weights(model, large=1)
     return Serialised(onnx_bytes(model, graph, graph_metadata(run, graph, "int8")), "int8")
 
@@ -119,10 +119,12 @@ def _int8_decoder(run: TrainedRun, calibration: Array, upsampled: tuple[int, ...
 
 @torch.inference_mode()
 def latents(run: TrainedRun, images: Array) -> Array:
-    """What a decoder is given in use: posterior means, also with every label at the prior's mean of its other value."""
+    """What a decoder is given in use: posterior means, also with every label at the prior's mean of its next value."""
     z, _ = run.model.encoder(torch.from_numpy(images))
     moved = z.clone()
-    states = torch.round(torch.sigmoid(run.model.classifier(z[:, : run.layout.z_c])))
-    moved[:, : run.layout.z_c], _ = run.model.conditional_prior(1 - states)
+    states = run.model.states
+    seen = states.likeliest(run.model.classifier(z[:, : run.layout.z_c]))
+    counts = torch.tensor([len(label.classes) for label in run.labels.labels])
+    moved[:, : run.layout.z_c], _ = run.model.conditional_prior.at(states.of_values((seen + 1) % counts))
     both: Array = torch.cat([z, moved]).numpy()
     return both

@@ -139,6 +139,8 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
         (["train", "--data", "celeba:absent"], "absent is no folder"),
         (["train", "--recipe", "absent.toml"], "recipe absent.toml cannot be read"),
         (["data", "portraits", "x", "--count", "0"], "--count 0"),
+        (["train", "--data", "portraits", "--uncertain", "ones"], "portraits has no uncertain labels"),
+        (["train", "--data", "mnist:absent"], "absent is no folder"),
     ],
 )
 def test_refusals_are_one_line_and_end_with_2(arguments, message, tmp_path, monkeypatch) -> None:
@@ -223,9 +225,9 @@ def test_a_full_stdout_is_one_line(command: str, pictures: Path, tiny_bundle: Pa
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "export"])
+@pytest.mark.parametrize("command", ["train", "export", "judge", "evaluate"])
 def test_without_torch_the_extra_is_named(command: str, monkeypatch) -> None:
-    monkeypatch.setattr("ccvae_deploy.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("ccvae_deploy.extras.find_spec", lambda name: None)
     result = invoke(command)
     assert result.exit_code == 2
     assert "pip install 'ccvae-deploy[train]'" in result.stderr
@@ -249,7 +251,9 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["train"], ["export"], ["edit"], ["inspect"], ["doctor"], ["merge"], ["data"], ["data", "portraits"]]
+    "command",
+    [["train"], ["export"], ["edit"], ["inspect"], ["doctor"], ["merge"], ["data"], ["data", "portraits"]]
+    + [["data", kind] for kind in ("mnist", "fashion-mnist", "celeba", "chexpert")],
 )
 def test_every_command_has_help_within_80_columns(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"], terminal_width=80)

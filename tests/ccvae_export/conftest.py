@@ -16,24 +16,35 @@ LABELS = LabelSet(labels=(Label(name="Smiling"), Label(name="Wearing_Hat", dims=
 LAYOUT = LatentLayout(blocks=(1, 2, 1), residual=6)
 
 
-def write_run(folder: Path) -> Path:
+MIXED = LabelSet(
+    labels=(Label(name="Smiling"), Label(name="Hair", kind="categorical", classes=("black", "blond", "brown"), dims=2))
+)
+
+
+def write_run(
+    folder: Path,
+    labels: LabelSet = LABELS,
+    layout: LatentLayout = LAYOUT,
+    prior: tuple[float, ...] = (0.5, 0.2, 0.7),
+    data: str = "portraits",
+) -> Path:
     torch.manual_seed(0)
     image = ImageSpec(size=32)
-    model = CCVAE(LABELS, LAYOUT, image)
+    model = CCVAE(labels, layout, image)
     with torch.no_grad():
         for parameter in model.classifier.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     state = RunState(
-        config=TrainConfig(image_size=32, latents=LAYOUT.size),
+        config=TrainConfig(image_size=32, latents=layout.size),
         model=ModelSpec(likelihood_scale=0.15),
-        labels=LABELS,
-        layout=LAYOUT,
+        labels=labels,
+        layout=layout,
         image=image,
-        label_prior=(0.5, 0.2, 0.7),
-        latent_range=LatentRange(low=(-3.0,) * LAYOUT.size, high=(3.0,) * LAYOUT.size),
+        label_prior=prior,
+        latent_range=LatentRange(low=(-3.0,) * layout.size, high=(3.0,) * layout.size),
         step=0,
         precision="fp32",
-        provenance={"data": "portraits", "validation": {"accuracy": 0.9, "by_label": {"Young": {"accuracy": 0.9}}}},
+        provenance={"data": data, "validation": {"accuracy": 0.9, "by_label": {"Young": {"accuracy": 0.9}}}},
     )
     folder.mkdir(parents=True)
     save_checkpoint(folder, model, torch.optim.Adam(model.parameters()), state)
@@ -53,6 +64,14 @@ def few_images():
 def made_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 32x32 RGB images with three labels, one of two latents."""
     return write_run(tmp_path_factory.mktemp("runs") / "made")
+
+
+@pytest.fixture(scope="session")
+def mixed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a binary and a categorical label."""
+    layout = LatentLayout(blocks=(1, 2), residual=5)
+    folder = tmp_path_factory.mktemp("runs") / "mixed"
+    return write_run(folder, MIXED, layout, prior=(0.4, 0.2, 0.5, 0.3), data="table:faces")
 
 
 @pytest.fixture(scope="session")

@@ -206,3 +206,19 @@ def test_the_command_prints_the_table_and_no_warning(made_run: Path, tmp_path: P
     assert done.stderr == ""
     assert "composed edit" in done.stdout
     assert "Warning" not in done.stdout
+
+
+@pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])
+def test_a_categorical_label_is_exported_and_edited(mixed_run: Path, tmp_path: Path, format: str) -> None:
+    bundle = export_run(mixed_run, format, tmp_path / "bundle").bundle
+    opened = open_written(bundle)
+    assert opened.manifest.labels.column_names == ("Smiling", "Hair=black", "Hair=blond", "Hair=brown")
+    y = np.array([[1, 0, 1, 0], [0, 0, 0, 1]], np.float32)
+    with torch.inference_mode():
+        expected = [t.numpy() for t in load_run(mixed_run).model.conditional_prior(torch.from_numpy(y))]
+    for found, wanted in zip(opened.conditional_prior(y), expected, strict=True):
+        assert np.abs(found - wanted).max() < 1e-5
+    if format == "onnx":
+        picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
+        result = Editor.open(bundle).edit(picture, hair="blond", samples=2)
+        assert len(result.images) == 2

@@ -99,6 +99,24 @@ def test_other_data_are_not_shown_and_their_terms_are_stated(opened, tmp_path, m
         assert "datasets:" not in head_of(card)
 
 
+@pytest.mark.parametrize(
+    ("kind", "licence", "key"),
+    [
+        ("chexpert", 'license_name: "chexpert-non-commercial-research"', "irvin2019chexpert"),
+        ("mnist", 'license: "cc-by-sa-3.0"', "lecun1998gradient"),
+        ("fashion-mnist", 'license: "mit"', "xiao2017fashion"),
+    ],
+)
+def test_known_data_have_terms_of_their_own(opened, tmp_path: Path, kind: str, licence: str, key: str) -> None:
+    write_card(tmp_path, trained_on(opened.manifest, f"{kind}:/home/anna/x"), PARITY, QUALITY, opened)
+    card = (tmp_path / "README.md").read_text()
+    assert licence in head_of(card)
+    assert key in card
+    assert "anna" not in card
+    assert "No image of the training data is shown" in card
+    assert ("derived from CheXpert" in card) == (kind == "chexpert")
+
+
 def test_the_same_bundle_gives_the_same_bytes(opened, tmp_path: Path) -> None:
     found = []
     for name in ("a", "b"):

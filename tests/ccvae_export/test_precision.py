@@ -68,14 +68,18 @@ def test_a_decoder_in_8_bits_comes_in_several_forms(made_run: Path, images) -> N
         assert len(set(held.values())) == 1 + upsampled
 
 
-def test_small_graphs_in_8_bits_are_exact(made_run: Path, images) -> None:
+def test_small_graphs_in_8_bits_are_exact_for_a_label_of_one_latent(made_run: Path, images) -> None:
     run = load_run(made_run)
     eager = eager_graphs(run)
     (model,) = made(made_run, "classifier", "int8", images)
     assert weights(model)[TensorProto.INT8] == 4 * 3
     z_c = np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32)
     found = onnx.reference.ReferenceEvaluator(model).run(None, {"z_c": z_c})[0]
-    assert np.abs(found - eager["classifier"](z_c)[0]).max() < 1e-6
+    error = np.abs(found - eager["classifier"](z_c)[0])
+    assert error[:, [0, 2]].max() < 1e-6
+    # two latents share the scale of their logit: each weight is off by half a step at most
+    largest = run.model.classifier.matrix[1:3, 1].abs().max().item()
+    assert (error[:, 1] <= np.abs(z_c[:, 1:3]).sum(1) * largest / 254 + 1e-6).all()
 
 
 def test_graphs_in_float16_keep_their_inputs_and_outputs(made_run: Path, images) -> None:

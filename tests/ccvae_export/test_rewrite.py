@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from ccvae_deploy.schema import ImageSpec
-from ccvae_export.rewrite import Half, LinearTail, Unfolded, Upsample, equalise, fast_decoder
-from ccvae_train.networks import Classifier, Decoder, Encoder
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
+from ccvae_export.rewrite import Half, LinearTail, Unfolded, Upsample, equalise, fast, fast_decoder
+from ccvae_train.networks import CCVAE, Decoder, Encoder
+
+LABELS = (
+    Label(name="smiling"),
+    Label(name="hair", kind="categorical", classes=("black", "blond", "brown"), dims=2),
+    Label(name="young", dims=3),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -59,10 +65,29 @@ def test_equalised_channels_have_one_peak_and_change_nothing() -> None:
             assert (peaks[peaks > 0] / peaks.max()).min() > 0.99
 
 
+def made_model() -> CCVAE:
+    """Labels of both kinds, with random weights in the two small networks."""
+    model = CCVAE(LabelSet(labels=LABELS), LatentLayout(blocks=(1, 2, 3), residual=2), ImageSpec(size=32))
+    with torch.no_grad():
+        for parameter in (*model.classifier.parameters(), *model.conditional_prior.parameters()):
+            parameter.copy_(torch.randn_like(parameter))
+    return model
+
+
+def test_a_classifier_is_one_matrix_and_a_conditional_prior_two() -> None:
+    model = made_model()
+    z_c, y = torch.randn(7, 6), torch.rand(7, 5)
+    classifier = fast(model.classifier)
+    assert isinstance(classifier, nn.Linear)
+    assert torch.allclose(classifier(z_c), model.classifier(z_c), atol=1e-6)
+    for found, expected in zip(fast(model.conditional_prior)(y), model.conditional_prior(y), strict=True):
+        assert torch.allclose(found, expected, atol=1e-6)
+
+
 def test_half_precision_keeps_its_inputs_and_outputs() -> None:
-    classifier = Classifier(torch.eye(4))
-    z_c = torch.randn(5, 4)
+    classifier = fast(made_model().classifier)
+    z_c = torch.randn(5, 6)
     found = Half(classifier)(z_c)
     assert found.dtype == torch.float32
     assert 0 < (found - classifier(z_c)).abs().max() < 0.01
-    assert classifier.weight.dtype == torch.float32
+    assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}

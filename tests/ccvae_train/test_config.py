@@ -7,13 +7,31 @@ import pytest
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.schema import Label, LabelSet
 from ccvae_train.config import make_config, read_recipe, with_label_dims
+from ccvae_train.datasets.mnist import FASHION_MNIST, MNIST
+from ccvae_train.datasets.source import settled
 
 RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
+LABEL_OF = {which.kind: which.label for which in (MNIST, FASHION_MNIST)}
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_is_a_valid_run(recipe: Path) -> None:
-    make_config(read_recipe(recipe))
+    kind = next(kind for kind in ("celeba", "chexpert", "mnist", "fashion-mnist") if recipe.stem.startswith(kind))
+    config = settled(make_config(read_recipe(recipe) | {"data": f"{kind}:x"}))
+    assert f"--recipe train/recipes/{recipe.name} --data {kind}:DIR" in recipe.read_text()
+    if "mnist" in kind:
+        _, layout = with_label_dims(LabelSet(labels=(LABEL_OF[kind],)), config)
+        assert layout.blocks == (10,)
+
+
+@pytest.mark.parametrize("kind", ["celeba", "chexpert", "mnist", "fashion-mnist"])
+def test_every_data_set_of_the_paper_has_its_setting(kind: str) -> None:
+    paper = read_recipe(RECIPES / f"{kind}-paper.toml")
+    assert (paper["estimator"], paper["epochs"], paper["batch_size"]) == ("paper", 100, 200)
+    assert make_config(paper).learning_rate == 1e-4
+    assert make_config(paper).supervision == 1
+    others = [path for path in RECIPES.glob(f"{kind}*.toml") if not path.stem.endswith("-paper")]
+    assert [make_config(read_recipe(path)).estimator for path in others] == ["exact"]
 
 
 def test_estimators_have_weights_of_their_own() -> None:

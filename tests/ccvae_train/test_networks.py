@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from ccvae_deploy.errors import LabelError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 from ccvae_train.networks import CCVAE
 
@@ -16,7 +15,7 @@ def made_model(size: int = 64, channels: int = 3, dims: tuple[int, ...] = (1,) *
 
 def test_live_parameters_are_those_of_the_paper() -> None:
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in made_model().named_children()}
-    assert counts == {"encoder": 729_690, "decoder": 718_083, "classifier": 36, "conditional_prior": 72}
+    assert counts == {"encoder": 729_690, "decoder": 718_083, "states": 0, "classifier": 36, "conditional_prior": 72}
 
 
 @pytest.mark.parametrize("size", [32, 64, 128])
@@ -48,7 +47,52 @@ def test_conditional_prior_starts_two_apart_and_interpolates() -> None:
         assert scale[0, 0].item() == pytest.approx(1.3133 + 1e-3, abs=1e-4)
 
 
-def test_categorical_labels_are_refused_with_what_to_do() -> None:
-    labels = LabelSet(labels=(Label(name="hair", kind="categorical", classes=("black", "blond", "brown")),))
-    with pytest.raises(LabelError, match=r"hair has 3 classes.*0/1 column"):
-        CCVAE(labels, LatentLayout(blocks=(1,), residual=1), ImageSpec())
+HAIR = Label(name="hair", kind="categorical", classes=("black", "blond", "brown"), dims=3)
+
+
+def mixed_model(dims: int = 3, residual: int = 2) -> CCVAE:
+    """A binary label, a categorical one of three classes, a binary one of two latents."""
+    labels = (Label(name="smiling"), HAIR.model_copy(update={"dims": dims}), Label(name="young", dims=2))
+    layout = LatentLayout(blocks=(1, dims, 2), residual=residual)
+    return CCVAE(LabelSet(labels=labels), layout, ImageSpec(size=32))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3, 4])
+def test_classes_have_a_logit_each_and_see_their_own_block_only(dims: int) -> None:
+    model = mixed_model(dims)
+    z_c = torch.randn(4, dims + 3)
+    logits = model.classifier(z_c)
+    assert logits.shape == (4, 5)
+    moved = z_c.clone()
+    moved[:, 1 : 1 + dims] += 1
+    change = (model.classifier(moved) - logits).abs()
+    assert (change[:, [0, 4]] == 0).all()
+    assert change[:, 1:4].max() > 0
+    assert model.states.likeliest(logits).tolist() == [
+        [int(row[0] > 0), int(row[1:4].argmax()), int(row[4] > 0)] for row in logits
+    ]
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_a_new_label_of_classes_tells_the_means_of_its_conditional_prior_apart(dims: int) -> None:
+    model = mixed_model(dims)
+    for value in range(3):
+        z_c, _ = model.conditional_prior.at(model.states.of_values(torch.tensor([[1, value, 0]])))
+        assert model.states.likeliest(model.classifier(z_c)).tolist() == [[1, value, 0]]
+
+
+def test_log_probabilities_are_those_of_a_logistic_and_a_softmax() -> None:
+    model = mixed_model()
+    logits = torch.randn(6, 5)
+    found = model.states.log_probabilities(logits)
+    assert torch.allclose(found[:, 1], torch.nn.functional.logsigmoid(logits[:, 0]), atol=1e-6)
+    assert torch.allclose(found[:, 0], torch.nn.functional.logsigmoid(-logits[:, 0]), atol=1e-6)
+    assert torch.allclose(found[:, 2:5], logits[:, 1:4].log_softmax(1), atol=1e-6)
+
+
+def test_columns_of_y_and_values_meet_in_the_states() -> None:
+    states = mixed_model().states
+    y = torch.tensor([[1.0, 0, 0, 1, 0.0]])
+    assert states.of_columns(y).tolist() == [[0, 1, 0, 0, 1, 1, 0]]
+    assert states.of_values(torch.tensor([[1, 2, 0]])).tolist() == states.of_columns(y).tolist()
+    assert states.of_values(torch.tensor([[-1, -1, 1]])).tolist() == [[1, 0, 1, 0, 0, 0, 1]]

@@ -138,12 +138,16 @@ def test_unknown_and_repeated_labels(tmp_path: Path) -> None:
             open_dataset(f"table:{tmp_path}", labels=labels, size=32)
 
 
-def test_categorical_columns_are_refused_before_any_image_is_read(tmp_path: Path) -> None:
-    table(tmp_path, "file,hair,smiling\na.png,red,1\nb.png,black,0\nc.png,blond,1\n")
-    with pytest.raises(LabelError, match=r"label hair has 3 classes; .* 0/1 column"):
-        open_dataset(f"table:{tmp_path}", size=32)
-    with pytest.raises(DataError, match="is missing"):
-        open_dataset(f"table:{tmp_path}", labels=["smiling"], size=32)
+def test_categorical_and_binary_columns_in_one_set(tmp_path: Path) -> None:
+    image(tmp_path, "a.png", "b.png", "c.png", "d.png")
+    rows = "a.png,red,1,train\nb.png,black,0,train\nc.png,blond,,valid\nd.png,,1,train\n"
+    table(tmp_path, "file,hair,smiling,split\n" + rows)
+    data = open_dataset(f"table:{tmp_path}", size=32)
+    assert [label.kind for label in data.labels.labels] == ["categorical", "binary"]
+    assert data.labels.labels[0].classes == ("black", "blond", "red")
+    assert data.train.labels.tolist() == [[2, 1], [0, 0], [-1, 1]]
+    assert data.valid.labels.tolist() == [[1, -1]]
+    assert data.train.labels.dtype == np.int8
 
 
 def test_portraits_are_written_and_read_back_bit_for_bit(tmp_path: Path) -> None:

@@ -278,3 +278,40 @@ def test_half_of_the_images_are_mirrored() -> None:
     turned = (found == image.flip(3)).flatten(1).all(dim=1)
     assert (same ^ turned).all()
     assert 150 < same.sum() < 250
+
+
+MIXED = LabelSet(
+    labels=(Label(name="bright"), Label(name="tint", kind="categorical", classes=("red", "green", "blue")))
+)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "dims", "latents", "missing"), [("exact", 1, 6, 0.0), ("exact", 3, 4, 0.4), ("paper", 3, 6, 0.4)]
+)
+def test_labels_of_both_kinds_are_learned(
+    monkeypatch: pytest.MonkeyPatch, estimator: str, dims: int, latents: int, missing: float
+) -> None:
+    """A tint of three classes beside brightness, with values missing, one latent or one per class, z_s empty or not."""
+
+    def part(count: int, seed: int, missing: float = 0.0) -> Partition:
+        rng = np.random.default_rng(seed)
+        labels = np.stack([rng.integers(0, 2, count), rng.integers(0, 3, count)], 1).astype(np.int8)
+        images = rng.integers(20, 60, (count, 1, 1, 1)) + np.zeros((count, 32, 32, 3))
+        images += 110 * labels[:, 0, None, None, None]
+        images[np.arange(count), :, :, labels[:, 1]] += 80
+        labels[rng.random(labels.shape) < missing] = -1
+        return Partition(np.clip(images, 0, 255).astype(np.uint8), labels)
+
+    data = Dataset("made", MIXED, ImageSpec(size=32), part(512, 0, missing), part(128, 1), "e" * 64)
+    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: data)
+    settings = {"estimator": estimator, "label_dims": {"tint": dims}, "latents": latents, "epochs": 6}
+    run = load_run(train(SMALL | settings).run)
+    figures = run.provenance["validation"]
+    assert run.labels.labels[1].dims == dims
+    assert run.layout.residual == latents - dims - 1
+    assert len(run.label_prior) == 4
+    assert sum(run.label_prior[1:]) == pytest.approx(1)
+    assert math.isfinite(figures["l1"])
+    if estimator == "exact":
+        assert figures["by_label"]["tint"]["accuracy"] > 0.8 > figures["by_label"]["tint"]["floor"] + 0.3
+        assert figures["weight_mean"] == pytest.approx(1, abs=0.05)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .datasets.dataset import MISSING
 from .device import Device
+from .states import States
 
 
 def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device) -> Tensor:
@@ -26,19 +27,32 @@ def half_mirrored(image: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(mirrored[:, None, None, None], image.flip(3), image)
 
 
-def labels_of(labels: NDArray[np.int8], device: Device) -> tuple[Tensor, Tensor]:
-    """Labels as y of 0 and 1 (0 where missing) and the mask of those shown, both (n, L)."""
+def labels_of(labels: NDArray[np.int8], states: States, device: Device) -> tuple[Tensor, Tensor]:
+    """Labels as one-hot states (n, S), the first state where missing, and the mask of those shown, (n, L)."""
     tensor = torch.from_numpy(labels).to(device.torch_device)
-    return tensor.clamp_min(0).float(), tensor != MISSING
+    return states.of_values(tensor), tensor != MISSING
 
 
-def epoch_order(count: int, batch_size: int, seed: int, epoch: int) -> NDArray[np.intp]:
-    """The rows of every batch of an epoch, (steps, batch_size), a function of (seed, epoch) alone.
+def epoch_order(
+    count: int, batch_size: int, seed: int, epoch: int, labelled: NDArray[np.intp] | None = None, share: float = 0.0
+) -> NDArray[np.intp]:
+    """The rows of every batch of an epoch, (steps, batch_size), a function of its arguments alone.
 
     The remainder of the division waits for another epoch's order, so that every batch has one shape; a set smaller
     than a batch is one batch.
+
+    Args:
+        labelled: the rows with labels.
+        share: the least share of them in a batch; where chance alone would give fewer, each batch takes that many,
+            again and again through the labelled rows, and the rest from the others.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(count)
+    rng = np.random.default_rng((seed, epoch))
     size = min(batch_size, count)
     steps = count // size
-    return order[: steps * size].reshape(steps, size)
+    wanted = round(share * size)
+    if labelled is None or not len(labelled) or wanted <= size * len(labelled) / count:
+        return rng.permutation(count)[: steps * size].reshape(steps, size)
+    passes = -(-steps * wanted // len(labelled))
+    chosen = np.concatenate([rng.permutation(labelled) for _ in range(passes)])[: steps * wanted]
+    others = rng.permutation(np.setdiff1d(np.arange(count), labelled))[: steps * (size - wanted)]
+    return np.concatenate([chosen.reshape(steps, wanted), others.reshape(steps, size - wanted)], axis=1)

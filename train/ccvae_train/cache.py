@@ -66,14 +66,12 @@ def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Im
 
 
 def decoded_images(kind: str, paths: Sequence[Path], spec: ImageSpec) -> tuple[Images, str]:
-    """All images as the network sees them, (N, S, S, C) uint8, and a fingerprint of the files.
-
-    The fingerprint covers every file's name, size and time of change.
+    """All images as the network sees them, (N, S, S, C) uint8, and the fingerprint of their files.
 
     Raises:
         DataError: an image is missing or cannot be decoded; a training set must be whole.
     """
-    fingerprint = _fingerprint(paths)
+    fingerprint = files_fingerprint(paths)
     shape = (len(paths), spec.size, spec.size, spec.channels)
 
     def one(path: Path) -> Images:
@@ -107,7 +105,12 @@ def _named(one: Callable[[Path], Images]) -> Callable[[Path], Images | ImageErro
     return tried
 
 
-def _fingerprint(paths: Sequence[Path]) -> str:
+def files_fingerprint(paths: Sequence[Path]) -> str:
+    """sha256 over every file's name, size and time of change.
+
+    Raises:
+        DataError: a file is missing.
+    """
     digest = hashlib.sha256()
     for path in paths:
         try:

@@ -10,6 +10,8 @@ from ccvae_deploy.errors import UsageError, nearest
 from ccvae_deploy.schema import Frozen, LabelSet, LatentLayout
 
 Rate = Annotated[float, Field(gt=0, le=1)]
+Uncertain = Literal["zeros", "ones", "ignore"]
+"""What an uncertain label counts as: 0, 1, or missing."""
 
 
 class TrainConfig(Frozen):
@@ -20,11 +22,21 @@ class TrainConfig(Frozen):
         labels: the labels to learn, in order; None takes the data set's own choice.
         supervision: f, the share of training images whose labels are shown, in (0, 1].
         estimator: `exact` or `paper`, see docs/mathematics.md.
-        label_weight: alpha, what multiplies log q(y|x) in the objective; None takes 2000 for `exact`, 0 for `paper`.
+        unlabelled: the bound of missing labels under `exact`: the mixture over y itself, or eq. 5 (`jensen`).
+        draws: draws of z, and so decoded images, per training image and step; their terms are averaged.
+        label_weight: alpha, what multiplies log q(y|x) in the objective; None takes for `exact` 2000 on 3x64x64 and in
+            proportion to the number of values of an image, 0 for `paper`.
+        labelled_share: the least share of labelled images in a batch, in [0, 1]; None takes 0.5 for `exact`, 0 for
+            `paper`. 0 leaves the share to chance.
+        likelihood: p(x|z): `laplace`, or `bernoulli` with grey levels as probabilities, for images that are black and
+            white; None takes the data set's own.
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
         latents: Z, characteristic and residual latents together.
-        label_dims: latents of a label where it is not 1, by label name.
+        label_dims: latents of a label, by label name, where they are not 1 for a binary label and K for K classes.
+        image_size: height and width that images are brought to; None takes the data set's own.
+        channels: 1 for grey, 3 for RGB; None takes the data set's own.
+        uncertain: what uncertain labels of chexpert count as, `ignore` as missing; None takes `ignore`.
     """
 
     data: str = "portraits"
@@ -32,24 +44,39 @@ class TrainConfig(Frozen):
     supervision: Rate = 1.0
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 8
     estimator: Literal["exact", "paper"] = "exact"
+    unlabelled: Literal["exact", "jensen"] = "exact"
+    draws: Annotated[int, Field(ge=1, le=64)] = 1
     label_weight: Annotated[float, Field(ge=0)] | None = None
+    labelled_share: Annotated[float, Field(ge=0, le=1)] | None = None
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    likelihood: Literal["laplace", "bernoulli"] | None = None
     likelihood_scale: Annotated[float, Field(gt=0)] | None = None
     flip: bool = False
     latents: Annotated[int, Field(ge=1, le=4096)] = 45
     label_dims: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
-    image_size: Literal[32, 64, 128] = 64
-    channels: Literal[1, 3] = 3
+    image_size: Literal[32, 64, 128] | None = None
+    channels: Literal[1, 3] | None = None
+    uncertain: Uncertain | None = None
 
     @property
     def weight_of_labels(self) -> float:
         """`label_weight`, or the estimator's own where none is set."""
         if self.label_weight is not None:
             return self.label_weight
-        return 2000.0 if self.estimator == "exact" else 0.0
+        if self.estimator == "paper":
+            return 0.0
+        size, channels = self.image_size or 64, self.channels or 3
+        return 2000 * (size * size * channels) / (64 * 64 * 3)
+
+    @property
+    def share_of_labelled(self) -> float:
+        """`labelled_share`, or the estimator's own where none is set."""
+        if self.labelled_share is not None:
+            return self.labelled_share
+        return 0.5 if self.estimator == "exact" else 0.0
 
     @property
     def scale_of_likelihood(self) -> float:
@@ -57,6 +84,8 @@ class TrainConfig(Frozen):
 
         The paper's estimator needs 1: its hidden label weight follows the size of log p(x|z) (docs/mathematics.md, 5).
         """
+        if self.likelihood == "bernoulli":
+            return 1.0
         if self.likelihood_scale is not None:
             return self.likelihood_scale
         return 0.15 if self.estimator == "exact" else 1.0
@@ -102,10 +131,13 @@ def with_label_dims(labels: LabelSet, config: TrainConfig) -> tuple[LabelSet, La
         LabelError: `label_dims` names an unknown label.
         UsageError: the labels need more latents than there are.
     """
-    dims = [label.dims for label in labels.labels]
+    dims = [label.columns for label in labels.labels]
     for name, count in config.label_dims.items():
         dims[labels.index(name)] = count
     if sum(dims) > config.latents:
-        raise UsageError(f"{len(dims)} labels need {sum(dims)} latents, {config.latents} given; raise `latents`")
+        raise UsageError(
+            f"{len(dims)} labels need {sum(dims)} latents, {config.latents} given; raise --latents, or give a label of "
+            "many classes fewer in a recipe's `label_dims`"
+        )
     sized = tuple(label.model_copy(update={"dims": count}) for label, count in zip(labels.labels, dims, strict=True))
     return LabelSet(labels=sized), LatentLayout(blocks=tuple(dims), residual=config.latents - sum(dims))

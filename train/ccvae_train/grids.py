@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ccvae_deploy.schema import LabelSet
+
 from .batches import images_of
 from .device import Device
 from .networks import CCVAE
@@ -16,21 +18,26 @@ MARGIN = 172
 
 
 @torch.no_grad()
-def intervention_grid(model: CCVAE, images: NDArray[np.uint8], names: tuple[str, ...], device: Device) -> Image.Image:
-    """Rows: originals, reconstructions, then per label the image with that label's block moved to the mean of the
-    conditional prior at the opposite of what the classifier sees; columns: the first images.
+def intervention_grid(model: CCVAE, images: NDArray[np.uint8], labels: LabelSet, device: Device) -> Image.Image:
+    """Rows: originals, reconstructions, then per binary label the image with that label's block moved to the mean of
+    the conditional prior at the opposite of what the classifier sees, and per class of a categorical label (the first
+    `COLUMNS` of them) to the mean of that class; columns: the first images.
     """
     image = images_of(images, np.arange(min(COLUMNS, len(images))), device)
     z, _ = model.encoder(image)
-    z_c = z[:, : model.layout.z_c]
-    flipped = (model.classifier(z_c) < 0).float()
-    prior_loc, _ = model.conditional_prior(flipped)
-    rows = [image, model.decoder(z)]
-    for block in model.layout.slices:
-        edited = z.clone()
-        edited[:, block] = prior_loc[:, block]
-        rows.append(model.decoder(edited))
-    return _captioned(rows, ("original", "reconstruction", *(f"{name} flipped" for name in names)))
+    seen = model.states.likeliest(model.classifier(z[:, : model.layout.z_c]))
+    rows, captions = [image, model.decoder(z)], ["original", "reconstruction"]
+    for position, (label, block) in enumerate(zip(labels.labels, model.layout.slices, strict=True)):
+        binary = label.kind == "binary"
+        wanted = [1 - seen[:, position]] if binary else list(range(len(label.classes)))[:COLUMNS]
+        for value in wanted:
+            state = seen.clone()
+            state[:, position] = value
+            edited = z.clone()
+            edited[:, block] = model.conditional_prior.at(model.states.of_values(state))[0][:, block]
+            rows.append(model.decoder(edited))
+            captions.append(f"{label.name} flipped" if binary else f"{label.name}={label.classes[int(value)]}")
+    return _captioned(rows, captions)
 
 
 def save_grid(path: Path, grid: Image.Image) -> None:
@@ -41,7 +48,7 @@ def save_grid(path: Path, grid: Image.Image) -> None:
     beside.replace(path)
 
 
-def _captioned(rows: list[torch.Tensor], captions: tuple[str, ...]) -> Image.Image:
+def _captioned(rows: list[torch.Tensor], captions: list[str]) -> Image.Image:
     from torchvision.utils import make_grid
 
     columns, size = len(rows[0]), rows[0].shape[-1]

@@ -12,7 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -21,13 +21,14 @@ from pydantic import Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ccvae_deploy.errors import RunError, TrainingError, UsageError, WriteError
+from ccvae_deploy.errors import RunError, TrainingError, UsageError, WriteError, nearest
 from ccvae_deploy.latest import RUNS
 from ccvae_deploy.progress import progress
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet
 
 from .batches import epoch_order, images_of
 from .checkpoint import HEADER_LIMIT
+from .config import Uncertain
 from .datasets.dataset import Dataset, Partition
 from .datasets.source import open_dataset
 from .device import Device, choose_device
@@ -91,8 +92,9 @@ def judge(
     data: str = "portraits",
     *,
     labels: tuple[str, ...] | None = None,
-    image_size: int = 64,
-    channels: int = 3,
+    image_size: int | None = None,
+    channels: int | None = None,
+    uncertain: Uncertain | None = None,
     epochs: int = 4,
     seed: int = 0,
     device: str = "auto",
@@ -102,7 +104,8 @@ def judge(
 
     Args:
         data: SOURCE, as `train` takes it.
-        labels: the labels to tell; None takes the data set's own choice.
+        labels: the labels to tell; None takes the data set's own choice, as for image size, channels, and what
+            uncertain labels count as.
         out: a new or empty folder; None takes `runs/judge-<kind of data>-<fingerprint>`.
 
     Raises:
@@ -110,9 +113,11 @@ def judge(
     """
     if epochs < 1:
         raise UsageError(f"--epochs {epochs}: expected 1 or more")
+    if uncertain is not None and uncertain not in get_args(Uncertain):
+        raise UsageError(f"--uncertain {uncertain}: {nearest(uncertain, get_args(Uncertain))}")
     chosen = choose_device(device)
     refuse_taken(out)
-    dataset = open_dataset(data, labels=labels, size=image_size, channels=channels, seed=seed)
+    dataset = open_dataset(data, labels=labels, size=image_size, channels=channels, seed=seed, uncertain=uncertain)
     return train_judge(dataset, out or judge_folder(dataset, RUNS), epochs=epochs, seed=seed, device=chosen)
 
 

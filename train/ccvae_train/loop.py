@@ -122,9 +122,10 @@ def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
     image = images_of(fit.data.train.images, rows, fit.device)
     if fit.config.flip:
         image = half_mirrored(image, generator)
-    y, observed = labels_of(fit.shown[rows], fit.device)
-    prior = torch.as_tensor(fit.prior, dtype=torch.float32, device=image.device)
-    labels = Labels(y, observed, prior, complete=bool((fit.shown[rows] != MISSING).all()))
+    states = fit.model.states
+    state, observed = labels_of(fit.shown[rows], states, fit.device)
+    prior = states.of_columns(torch.as_tensor(fit.prior, dtype=torch.float32, device=image.device))
+    labels = Labels(state, observed, prior.log(), complete=bool((fit.shown[rows] != MISSING).all()))
     with fit.device.autocast():
         loc, scale = fit.model.encoder(image)
 
@@ -173,7 +174,7 @@ def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars
     fit.provenance["epochs_done"] = epoch
     _save(fit, means)
     if epoch % GRID_EPOCHS == 0 or epoch in (1, fit.config.epochs):
-        grid = intervention_grid(fit.model, fit.data.valid.images, fit.labels.names, fit.device)
+        grid = intervention_grid(fit.model, fit.data.valid.images, fit.labels, fit.device)
         save_grid(fit.run / "grids" / f"epoch-{epoch:04d}.png", grid)
     bar.line(epoch_line(epoch, fit.config.epochs, rate, figures))
 
@@ -189,7 +190,7 @@ def epoch_line(epoch: int, epochs: int, rate: float, figures: Validation) -> str
 
 def _validate(fit: Fit) -> tuple[Validation, NDArray[np.float32]]:
     fit.model.eval()
-    found = validate(fit.model, fit.data.valid, fit.labels.names, fit.prior, fit.device)
+    found = validate(fit.model, fit.data.valid, fit.labels, fit.prior, fit.device)
     fit.model.train()
     return found
 

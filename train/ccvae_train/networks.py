@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 
-from .datasets.selection import require_binary
+from .states import States
 
 HIDDEN = 256
+APART = 4.0
+"""Distance scale of the classes of a categorical label in a new conditional prior."""
 SCALE_FLOOR = 1e-3
 """Added to every softplus, so that no scale collapses and no gradient is cut off, as a hard clamp would."""
 
@@ -85,56 +87,95 @@ class Decoder(nn.Module):
 
 
 class Classifier(nn.Module):
-    """q(y|z_c): label i sees its own block only, logit_i = w_i . z_i + b_i."""
+    """q(y|z_c): label i sees its own block only, logits = W z_i + b; one logit for a binary label, K for K classes."""
 
-    membership: Tensor
+    latent: Tensor
+    column: Tensor
 
-    def __init__(self, membership: Tensor) -> None:
+    def __init__(self, labels: LabelSet, layout: LatentLayout, means: list[Tensor]) -> None:
         super().__init__()
-        self.register_buffer("membership", membership, persistent=False)
-        self.weight = nn.Parameter(torch.ones(len(membership)))
-        self.bias = nn.Parameter(torch.zeros(membership.shape[1]))
+        blocks = list(zip(labels.labels, labels.columns, layout.slices, strict=True))
+        pairs = [
+            (latent, column)
+            for _, columns, block in blocks
+            for column in range(columns.start, columns.stop)
+            for latent in range(block.start, block.stop)
+        ]
+        latent, column = torch.tensor(pairs).T.contiguous()
+        self.register_buffer("latent", latent, persistent=False)
+        self.register_buffer("column", column, persistent=False)
+        weights, biases = zip(*map(_first_head, labels.labels, means), strict=True)
+        self.weight = nn.Parameter(torch.cat(weights))
+        self.bias = nn.Parameter(torch.cat(biases))
+        self.latents = layout.z_c
+
+    @property
+    def matrix(self) -> Tensor:
+        """The weights as a matrix (Zc, Y), 0 between a label and the latents of others."""
+        empty = torch.zeros(self.latents, len(self.bias), dtype=self.weight.dtype, device=self.weight.device)
+        return empty.index_put((self.latent, self.column), self.weight)
 
     def forward(self, z_c: Tensor) -> Tensor:
-        """z_c (N, Zc) to logits (N, L)."""
-        return (z_c * self.weight) @ self.membership + self.bias
+        """z_c (…, Zc) to logits (…, Y)."""
+        return z_c @ self.matrix + self.bias
 
 
 class ConditionalPrior(nn.Module):
-    """p(z_c|y): a table with one entry per state of a label; y in between interpolates loc and scale."""
+    """p(z_c|y): a table of loc and scale with one row per state of a label; soft y interpolates between rows."""
 
-    membership: Tensor
-
-    def __init__(self, membership: Tensor) -> None:
+    def __init__(self, states: States, means: list[Tensor]) -> None:
         super().__init__()
-        self.register_buffer("membership", membership, persistent=False)
-        latents = len(membership)
-        self.loc_true, self.loc_false = (nn.Parameter(torch.full((latents,), at)) for at in (2.0, -2.0))
-        self.raw_true, self.raw_false = (nn.Parameter(torch.ones(latents)) for _ in range(2))
+        self.states = states
+        self.loc = nn.Parameter(torch.cat([mean.flatten() for mean in means]))
+        self.raw = nn.Parameter(torch.ones_like(self.loc))
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale of every pair of state and latent, (P,)."""
+        return softplus(self.raw) + SCALE_FLOOR
+
+    def at(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the states (…, S) to z_c_loc and z_c_scale, both (…, Zc)."""
+        return state @ self.states.table(self.loc), state @ self.states.table(self.scale)
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """y (N, L) in [0, 1] to z_c_loc and z_c_scale, both (N, Zc)."""
-        state = y @ self.membership.T
-        scale_false, scale_true = softplus(self.raw_false), softplus(self.raw_true)
-        loc = self.loc_false + state * (self.loc_true - self.loc_false)
-        return loc, scale_false + state * (scale_true - scale_false) + SCALE_FLOOR
+        """y (…, Y) in [0, 1] to z_c_loc and z_c_scale, both (…, Zc)."""
+        return self.at(self.states.of_columns(y))
 
 
 class CCVAE(nn.Module):
-    """The four networks over one latent layout.
-
-    Raises:
-        LabelError: a label is categorical; training takes binary labels.
-    """
+    """The four networks over one latent layout."""
 
     def __init__(self, labels: LabelSet, layout: LatentLayout, image: ImageSpec) -> None:
         super().__init__()
-        require_binary(labels.labels)
         self.layout = layout
-        membership = torch.zeros(layout.z_c, len(labels))
-        for position, block in enumerate(layout.slices):
-            membership[block, position] = 1.0
         self.encoder = Encoder(image, layout.size)
         self.decoder = Decoder(image, layout.size)
-        self.classifier = Classifier(membership)
-        self.conditional_prior = ConditionalPrior(membership)
+        self.states = States(labels, layout)
+        means = [first_means(label) for label in labels.labels]
+        self.classifier = Classifier(labels, layout, means)
+        self.conditional_prior = ConditionalPrior(self.states, means)
+
+
+def first_means(label: Label) -> Tensor:
+    """Where the conditional prior of a label starts, (K, d): two apart from 0 in every latent for a binary label; for
+    classes the corners of a simplex where the block has room, else evenly along the line, or at random.
+    """
+    classes, dims = len(label.classes), label.dims
+    if label.kind == "binary":
+        return torch.tensor([[-2.0], [2.0]]).expand(2, dims)
+    if dims >= classes:
+        return APART * torch.eye(classes, dims)
+    if dims == 1:
+        return APART * (torch.arange(classes) - (classes - 1) / 2).unsqueeze(1)
+    return APART * torch.randn(classes, dims)
+
+
+def _first_head(label: Label, means: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (by column, then latent) and biases of a new label: 1 and 0 for a binary one, for classes Bayes' rule
+    between the means of the conditional prior at scale `APART` / 2.
+    """
+    if label.kind == "binary":
+        return torch.ones(label.dims), torch.zeros(1)
+    variance = (APART / 2) ** 2
+    return (means / variance).flatten(), -means.square().sum(1) / (2 * variance)

@@ -50,7 +50,7 @@ def label_integrals(
     sign = 2 * y - 1
     mean_u = (loc * weight) @ membership + bias
     deviation = ((scale * weight).square() @ membership).clamp_min(1e-24).sqrt()
-    t, log_weight = _standard_normal_grid(loc)
+    t, log_weight = standard_normal_grid(loc)
     log_sigmoid = logsigmoid((sign * mean_u).unsqueeze(-1) + (sign * deviation).unsqueeze(-1) * t)
     joint = log_sigmoid + log_weight
     log_q = joint.logsumexp(-1)
@@ -78,7 +78,8 @@ def tilted_moments(
     return loc + slope * mean_t, variance
 
 
-def _standard_normal_grid(like: Tensor) -> tuple[Tensor, Tensor]:
+def standard_normal_grid(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Nodes of the rule over a standard normal variable and the logarithms of their weights, both (49,)."""
     nodes = round(2 * REACH / STEP) + 1
     t = torch.linspace(-REACH, REACH, nodes, dtype=like.dtype, device=like.device)
     log_density = -t.square() / 2

@@ -36,15 +36,20 @@ def supervised(labels: NDArray[np.int8], rate: float, seed: int) -> NDArray[np.i
 
 
 def label_prior(labels: NDArray[np.int8], names: LabelSet) -> NDArray[np.float64]:
-    """p(y_i = 1) as the mean of the shown labels, kept half an image away from 0 and 1, (L,).
+    """p(y) in columns of y, (Y,): the mean of the shown labels, kept half an image away from 0 and 1; for classes
+    their shares with half an image added to each.
 
     Raises:
         DataError: a label is shown for no image.
     """
-    shown = labels != MISSING
-    counts, positives = shown.sum(axis=0), (labels == 1).sum(axis=0)
-    for name, count in zip(names.names, counts, strict=True):
-        if count == 0:
-            raise DataError(f"label {name} is shown for no training image; raise --supervision or leave it out")
-    prior: NDArray[np.float64] = np.clip(positives / counts, 0.5 / counts, 1 - 0.5 / counts)
-    return prior
+    columns: list[NDArray[np.float64]] = []
+    for label, values in zip(names.labels, labels.T, strict=True):
+        counts = np.bincount(values[values != MISSING], minlength=len(label.classes)).astype(float)
+        total = counts.sum()
+        if not total:
+            raise DataError(f"label {label.name} is shown for no training image; raise --supervision or leave it out")
+        if label.kind == "binary":
+            columns.append(np.clip(counts[1:] / total, 0.5 / total, 1 - 0.5 / total))
+        else:
+            columns.append((counts + 0.5) / (counts + 0.5).sum())
+    return np.concatenate(columns)

@@ -12,7 +12,7 @@ from ccvae_deploy.latest import LATEST
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
 from .config import TrainConfig, make_config, with_label_dims
-from .datasets.source import open_dataset
+from .datasets.source import open_dataset, settled
 from .device import Device, choose_device
 from .loop import Fit, train_to_end
 from .networks import CCVAE
@@ -46,7 +46,7 @@ def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = F
 
 
 def _begin(settings: dict[str, Any], out: Path | None) -> Fit:
-    config = make_config(settings)
+    config = settled(make_config(settings))
     device = choose_device(config.device)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is not empty; go on with --resume, or give another --out")
@@ -84,7 +84,12 @@ def _refuse_other_settings(settings: dict[str, Any], state: RunState) -> None:
 
 def _prepare(config: TrainConfig, device: Device) -> Fit:
     data = open_dataset(
-        config.data, labels=config.labels, size=config.image_size, channels=config.channels, seed=config.seed
+        config.data,
+        labels=config.labels,
+        size=config.image_size,
+        channels=config.channels,
+        seed=config.seed,
+        uncertain=config.uncertain,
     )
     labels, layout = with_label_dims(data.labels, config)
     shown = supervised(data.train.labels, config.supervision, config.seed)
@@ -100,7 +105,7 @@ def _prepare(config: TrainConfig, device: Device) -> Fit:
         "validation_images": len(data.valid),
         "supervision": config.supervision,
         "estimator": config.estimator,
-        "label_frequency": dict(zip(labels.names, map(float, prior.round(4)), strict=True)),
+        "label_frequency": dict(zip(labels.column_names, map(float, prior.round(4)), strict=True)),
         "device": device.note,
         "versions": versions(),
     }

@@ -6,13 +6,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+
+from ccvae_deploy.schema import LabelSet
 
 from .batches import images_of, labels_of
 from .datasets.dataset import MISSING, Partition
 from .device import Device
 from .networks import CCVAE
-from .quadrature import label_integrals
+from .objective import Posterior
+from .objective.tilted import tilt
 
 WEIGHT_DRAWS = 64
 DECODED = 1024
@@ -25,7 +27,7 @@ class Validation:
 
     Attributes:
         accuracy: mean over shown labels of the share predicted right at the posterior mean (Table 1).
-        balanced_accuracy: mean over labels of (sensitivity + specificity) / 2; 0.5 is chance.
+        balanced_accuracy: mean over labels of the mean recall of their values; 1/2 is chance for a binary label.
         floor: the accuracy of always predicting each label's more frequent value in the shown training labels.
         l1: mean absolute difference between image and reconstruction, in [0, 1].
         weight_mean: mean of w = q(y|z_c) / q(y|x), 1 when the estimate is sound.
@@ -48,7 +50,7 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    model: CCVAE, part: Partition, names: tuple[str, ...], prior: NDArray[np.float64], device: Device, batch: int = 500
+    model: CCVAE, part: Partition, labels: LabelSet, prior: NDArray[np.float64], device: Device, batch: int = 500
 ) -> tuple[Validation, NDArray[np.float32]]:
     """Run a partition through the model; also gives its posterior means, (N, Z)."""
     locs, scales, errors = [], [], []
@@ -62,11 +64,10 @@ def validate(
         locs.append(loc)
         scales.append(scale)
     loc, scale = torch.cat(locs), torch.cat(scales)
-    y, observed = labels_of(np.asarray(part.labels), device)
-    weight_mean, weight_ess = _weights(model, loc, scale, y, observed, device)
-    logits = model.classifier(loc[:, : model.layout.z_c])
-    right = ((logits > 0) == (y > 0.5)).cpu().numpy()
-    accuracy, balanced, floor = _accuracies(right, np.asarray(part.labels), prior > 0.5)
+    weight_mean, weight_ess = _weights(model, loc, scale, part, device)
+    predicted = model.states.likeliest(model.classifier(loc[:, : model.layout.z_c])).cpu().numpy()
+    majority = np.array([_majority(prior[columns]) for columns in labels.columns])
+    accuracy, balanced, floor = accuracies(predicted, np.asarray(part.labels), majority)
     figures = Validation(
         accuracy=float(np.nanmean(accuracy)),
         balanced_accuracy=float(np.nanmean(balanced)),
@@ -76,17 +77,23 @@ def validate(
         weight_ess=weight_ess,
         by_label={
             name: {"accuracy": float(a), "balanced_accuracy": float(b), "floor": float(f)}
-            for name, a, b, f in zip(names, accuracy, balanced, floor, strict=True)
+            for name, a, b, f in zip(labels.names, accuracy, balanced, floor, strict=True)
             if not np.isnan([a, b, f]).any()
         },
     )
     return figures, loc.float().cpu().numpy()
 
 
-def _accuracies(
-    right: NDArray[np.bool_], labels: NDArray[np.int8], majority: NDArray[np.bool_]
+def accuracies(
+    predicted: NDArray[np.int64], labels: NDArray[np.int8], majority: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Accuracy, balanced accuracy and floor per label over its shown values, each (L,); NaN where none is shown."""
+    """Accuracy, balanced accuracy (the mean over classes of their recall) and floor per label over its shown values,
+    each (L,); NaN where none is shown.
+
+    Args:
+        predicted, labels: (N, L), 0 or 1 or a class index; labels are -1 where missing.
+        majority: (L,), the value that the floor always says.
+    """
 
     def share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> NDArray[np.float64]:
         counts = among.sum(axis=0)
@@ -94,28 +101,33 @@ def _accuracies(
         np.divide((hits & among).sum(axis=0), counts, out=rate, where=counts > 0)
         return rate
 
-    shown, positive, negative = labels != MISSING, labels == 1, labels == 0
-    sides = np.stack([share(right, positive), share(right, negative)])
-    present = ~np.isnan(sides)
+    shown, right = labels != MISSING, predicted == labels
+    recalls = np.stack([share(right, labels == value) for value in range(max(labels.max(initial=0), 1) + 1)])
+    present = ~np.isnan(recalls)
     balanced = np.divide(
-        np.nansum(sides, axis=0), present.sum(axis=0), out=np.full(sides.shape[1], np.nan), where=present.any(axis=0)
+        np.nansum(recalls, axis=0),
+        present.sum(axis=0),
+        out=np.full(recalls.shape[1], np.nan),
+        where=present.any(axis=0),
     )
-    return share(right, shown), balanced, share(positive == majority, shown)
+    return share(right, shown), balanced, share(labels == majority, shown)
 
 
-def _weights(
-    model: CCVAE, loc: Tensor, scale: Tensor, y: Tensor, observed: Tensor, device: Device
-) -> tuple[float, float]:
+def _majority(prior: NDArray[np.float64]) -> int:
+    """The likeliest value of a label whose columns of p(y) these are."""
+    return int(prior.argmax()) if len(prior) > 1 else int(prior[0] > 0.5)
+
+
+def _weights(model: CCVAE, loc: Tensor, scale: Tensor, part: Partition, device: Device) -> tuple[float, float]:
     """Mean and effective sample share of w over draws of q(z_c|x), averaged over the first images."""
-    split, count = model.layout.z_c, min(len(loc), DECODED)
-    loc, scale, y, observed = loc[:count, :split], scale[:count, :split], y[:count], observed[:count]
-    head = model.classifier
-    log_q = label_integrals(loc, scale, head.weight, head.bias, head.membership, y).log_q
-    noise = torch.randn(
-        (count, WEIGHT_DRAWS, split), generator=device.generator(count), device=loc.device, dtype=loc.dtype
-    )
+    states, split, count = model.states, model.layout.z_c, min(len(loc), DECODED)
+    loc, scale = loc[:count, :split], scale[:count, :split]
+    state, observed = labels_of(np.asarray(part.labels[:count]), states, device)
+    generator = device.generator(count)
+    log_q = tilt(model, Posterior(loc, scale), state, generator).log_q
+    noise = torch.randn((count, WEIGHT_DRAWS, split), generator=generator, device=loc.device, dtype=loc.dtype)
     draws = loc.unsqueeze(1) + scale.unsqueeze(1) * noise
-    log_weight = logsigmoid((2 * y - 1).unsqueeze(1) * head(draws)) - log_q.unsqueeze(1)
-    weight = (log_weight * observed.unsqueeze(1)).sum(2).exp()
+    log_weight = (states.log_probabilities(model.classifier(draws)) * state.unsqueeze(1)) @ states.membership
+    weight = ((log_weight - log_q.unsqueeze(1)) * observed.unsqueeze(1)).sum(2).exp()
     ess = weight.sum(1).square() / weight.square().sum(1) / WEIGHT_DRAWS
     return float(weight.mean()), float(ess.mean())

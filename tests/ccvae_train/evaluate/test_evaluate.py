@@ -119,6 +119,17 @@ def test_stopped_work_goes_on(trained: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert command(trained / "seed0", "--out", "out", "--protocols", "accuracy,panel").exit_code == 0
 
 
+def test_classes_beside_binary_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made_images.made_data()
+    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: data)
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: data)
+    train(SMALL | {"label_dims": {"hue": 2}}, out=Path("runs/hue"))
+    (run,) = evaluate([Path("runs/hue")], images=80, device="cpu").runs
+    assert {part.protocol for part in run.parts if part.skipped} <= {"fid", "truth", "information"}
+    assert "classes-2" in next(part.pictures for part in run.parts if part.protocol == "classes")
+    assert run.figure("accuracy") > 0.6
+
+
 def test_several_runs_give_mean_and_spread(trained: Path) -> None:
     found = evaluate([trained / "seed0", trained / "seed1"], protocols=["accuracy"], images=80, device="cpu")
     assert found.out == Path("evaluation")

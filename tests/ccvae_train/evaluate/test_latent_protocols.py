@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ccvae_deploy.errors import UsageError
-from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout, ModelSpec
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.device import choose_device
 from ccvae_train.evaluate import diagnostics, gradients, inception, information, leakage, traversals
@@ -35,15 +35,17 @@ def subject() -> SplitSubject:
     """A fresh model: p(z_i|y_i) = N(+-2, s^2) with s = softplus(1) + 0.001, q(y|z) = sigmoid(z)."""
     torch.manual_seed(0)
     model = CCVAE(LABELS, LAYOUT, IMAGE).eval()
-    return SplitSubject(model, LABELS, LAYOUT, IMAGE, 1.0, choose_device("cpu", "fp32"))
+    return SplitSubject(model, LABELS, LAYOUT, IMAGE, ModelSpec(), choose_device("cpu", "fp32"))
 
 
 def bench(subject: SplitSubject, count: int = 100) -> Bench:
     rng = np.random.default_rng(0)
-    values = rng.integers(0, 2, (count, 2)).astype(np.int8)
+    classes = [len(label.classes) for label in subject.labels.labels]
+    values = np.stack([rng.integers(0, k, count) for k in classes], axis=1).astype(np.int8)
     part = Partition(rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8), values)
-    data = Dataset("made", LABELS, IMAGE, part, part, "f" * 64)
-    return Bench.of(subject, None, data, PRIOR, Settings(images=count))
+    data = Dataset("made", subject.labels, IMAGE, part, part, "f" * 64)
+    prior = np.concatenate([[0.5] if k == 2 else np.full(k, 1 / k) for k in classes])
+    return Bench.of(subject, None, data, prior, Settings(images=count))
 
 
 def prior_scale(subject: SplitSubject) -> float:
@@ -75,7 +77,7 @@ def test_log_predictive_agrees_with_quadrature(subject: SplitSubject) -> None:
     head = subject.model.classifier
     c = torch.from_numpy
     exact = label_integrals(
-        c(loc[:, :2]), c(scale[:, :2]), head.weight, head.bias, head.membership, c(values.astype(np.float32))
+        c(loc[:, :2]), c(scale[:, :2]), head.weight, head.bias, torch.eye(2), c(values.astype(np.float32))
     ).log_q
     found = log_predictive(subject, loc, scale, values, rng)
     assert np.abs(found - exact.detach().numpy()).mean() < 0.05
@@ -118,6 +120,21 @@ def test_leakage_and_traversals_run_on_a_model(subject: SplitSubject) -> None:
     figures = leakage.run(bench(subject, 120)).figures
     assert all(0.2 < value < 0.8 for value in figures.values())  # labels are noise here
     assert set(traversals.run(bench(subject)).pictures) == {"strips", "grid"}
+
+
+def test_categorical_labels_of_several_latents_too() -> None:
+    labels = LabelSet(labels=(Label(name="a"), Label(name="k", kind="categorical", classes=("x", "y", "z"), dims=2)))
+    layout = LatentLayout(blocks=(1, 2), residual=3)
+    model = CCVAE(labels, layout, IMAGE).eval()
+    spec = ModelSpec(likelihood="bernoulli")
+    subject = SplitSubject(model, labels, layout, IMAGE, spec, choose_device("cpu", "fp32"))
+    figures = diagnostics.run(bench(subject)).figures
+    assert figures["E[w]"] == pytest.approx(1, abs=0.1)
+    assert figures["self-consistency"] > 0.5
+    assert figures["hidden label weight"] > 1000
+    assert set(traversals.run(bench(subject)).pictures) == {"strips", "polytope-1"}
+    assert len(leakage.run(bench(subject, 120)).tables[0].rows) == 2
+    assert all(np.isfinite(list(gradients.run(bench(subject)).figures.values())))
 
 
 def test_models_without_a_split_are_skipped() -> None:

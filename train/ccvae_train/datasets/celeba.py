@@ -66,14 +66,7 @@ def open_celeba(source: str, folder: Path, labels: Sequence[str] | None, spec: I
         DataError: a file is missing, does not parse, or does not agree with another.
         LabelError: an unknown label.
     """
-    root = find_root(folder)
-    attributes = read_attributes(root / ATTRIBUTES, labels or PAPER_LABELS)
-    partition = read_partitions(root / PARTITIONS, attributes.files)
-    _refuse_missing(root, attributes.files, partition)
-    parts = [np.flatnonzero(partition == number) for number in (0, 1)]
-    for rows, name in zip(parts, ("training", "validation"), strict=True):
-        if not len(rows):
-            raise DataError(f"{root / PARTITIONS} names no {name} image (partition {int(name == 'validation')})")
+    root, attributes, parts = read_celeba(folder, labels or PAPER_LABELS)
     paths = [root / IMAGES / attributes.files[row] for rows in parts for row in rows]
     images, fingerprint = decoded_images("celeba", paths, spec)
     split = len(parts[0])
@@ -86,6 +79,24 @@ def open_celeba(source: str, folder: Path, labels: Sequence[str] | None, spec: I
         valid=Partition(images[split:], values[1]),
         fingerprint=fingerprint_of(fingerprint, attributes.names, *values),
     )
+
+
+def read_celeba(folder: Path, labels: Sequence[str]) -> tuple[Path, Attributes, list[NDArray[np.intp]]]:
+    """The folder of the attribute file, what it says, and the rows that train and validate; every image is there.
+
+    Raises:
+        DataError: as `open_celeba`.
+        LabelError: an unknown label.
+    """
+    root = find_root(folder)
+    attributes = read_attributes(root / ATTRIBUTES, labels)
+    partition = read_partitions(root / PARTITIONS, attributes.files)
+    _refuse_missing(root, attributes.files, partition)
+    parts = [np.flatnonzero(partition == number) for number in (0, 1)]
+    for rows, name in zip(parts, ("training", "validation"), strict=True):
+        if not len(rows):
+            raise DataError(f"{root / PARTITIONS} names no {name} image (partition {int(name == 'validation')})")
+    return root, attributes, parts
 
 
 def find_root(folder: Path) -> Path:

@@ -1,9 +1,9 @@
-"""Choose labels by name, and refuse the kinds that training does not take. Pure."""
+"""Choose labels by name. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ccvae_deploy.errors import LabelError, nearest
-from ccvae_deploy.schema import Label, folded
+from ccvae_deploy.schema import folded
 
 
 def select(known: Sequence[str], asked: Sequence[str]) -> list[int]:
@@ -22,17 +22,3 @@ def select(known: Sequence[str], asked: Sequence[str]) -> list[int]:
             raise LabelError(f"label {known[index]} is given twice in --labels")
         chosen.append(index)
     return chosen
-
-
-def require_binary(labels: Iterable[Label]) -> None:
-    """Training takes binary labels.
-
-    Raises:
-        LabelError: a label is categorical.
-    """
-    for label in labels:
-        if label.kind != "binary":
-            raise LabelError(
-                f"label {label.name} has {len(label.classes)} classes; training takes binary labels: "
-                "give each class a 0/1 column of its own, or leave the label out with --labels"
-            )

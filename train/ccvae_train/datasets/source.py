@@ -6,40 +6,102 @@ from pathlib import Path
 from ccvae_deploy.errors import DataError, UsageError, nearest
 from ccvae_deploy.schema import ImageSpec
 
+from ..config import TrainConfig, Uncertain
+from . import chexpert, mnist
 from .celeba import open_celeba
+from .chexpert import open_chexpert
 from .dataset import Dataset
 from .embedded import open_portraits
+from .mnist import open_fashion_mnist, open_mnist
 from .table import open_table
 
-KINDS = ("portraits", "celeba", "table")
+KINDS = ("portraits", "celeba", "chexpert", "mnist", "fashion-mnist", "table")
+SPELLED = tuple(kind if kind == "portraits" else f"{kind}:DIR" for kind in KINDS)
+
+
+def settled(config: TrainConfig) -> TrainConfig:
+    """The settings with the data set's own in place of None: image size, channels, what uncertain labels count as.
+
+    A run stores these, so that it goes on alike whatever a later version prefers.
+
+    Raises:
+        UsageError: the data set cannot have what was asked for.
+    """
+    kind = _kind(config.data)
+    image = _image(kind)
+    return config.model_copy(
+        update={
+            "image_size": config.image_size or image.size,
+            "channels": config.channels or image.channels,
+            "likelihood": config.likelihood or ("bernoulli" if kind in ("mnist", "fashion-mnist") else "laplace"),
+            "uncertain": _policy(kind, config.uncertain),
+        }
+    )
 
 
 def open_dataset(
-    source: str, *, labels: Sequence[str] | None = None, size: int = 64, channels: int = 3, seed: int = 0
+    source: str,
+    *,
+    labels: Sequence[str] | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    seed: int = 0,
+    uncertain: Uncertain | None = None,
 ) -> Dataset:
     """Open a data set.
 
     Args:
-        source: `portraits`, `celeba:DIR` or `table:DIR`.
+        source: `portraits`, `celeba:DIR`, `chexpert:DIR`, `mnist:DIR`, `fashion-mnist:DIR` or `table:DIR`.
         labels: the labels to learn, in order; None takes the data set's own choice.
-        seed: draws the validation images of a table without a split column.
+        size: height and width of the images; None takes 32 for mnist and fashion-mnist, 64 for the others.
+        channels: None takes 1 for chexpert, mnist and fashion-mnist, 3 for the others.
+        seed: draws the validation images where the data set has none of its own.
+        uncertain: what uncertain labels count as; None takes `ignore` for chexpert. The others have none.
 
     Raises:
-        UsageError: an unknown kind of source, or a folder missing from it.
+        UsageError: an unknown kind of source, a folder missing from it, or an image that it cannot give.
         DataError: the data do not agree with themselves.
         LabelError: an unknown label.
     """
-    kind, colon, place = source.partition(":")
-    spec = ImageSpec(size=size, channels=channels)  # type: ignore[arg-type]
-    if kind == "portraits" and not colon:
+    kind = _kind(source)
+    policy, own = _policy(kind, uncertain), _image(kind)
+    spec = ImageSpec(size=size or own.size, channels=channels or own.channels)  # type: ignore[arg-type]
+    if kind == "portraits":
         return open_portraits(source, labels, spec)
-    if kind not in KINDS:
-        raise UsageError(f"--data {source!r}: {nearest(kind, ('portraits', 'celeba:DIR', 'table:DIR'))}")
-    if kind == "portraits" or not place:
-        raise UsageError(f"--data {source!r}: expected portraits, celeba:DIR or table:DIR")
-    folder = Path(place)
+    folder = Path(source.partition(":")[2])
     if not folder.is_dir():
         raise DataError(f"--data {source}: {folder} is no folder")
-    if kind == "celeba":
-        return open_celeba(source, folder, labels, spec)
+    match kind:
+        case "celeba":
+            return open_celeba(source, folder, labels, spec)
+        case "chexpert":
+            return open_chexpert(source, folder, labels, spec, seed, policy or chexpert.DEFAULT_POLICY)
+        case "mnist":
+            return open_mnist(source, folder, labels, spec)
+        case "fashion-mnist":
+            return open_fashion_mnist(source, folder, labels, spec)
     return open_table(source, folder, labels, spec, seed)
+
+
+def _kind(source: str) -> str:
+    kind, colon, place = source.partition(":")
+    if kind not in KINDS:
+        raise UsageError(f"--data {source!r}: {nearest(kind, SPELLED)}")
+    if not (place or kind == "portraits") or (colon and kind == "portraits"):
+        raise UsageError(f"--data {source!r}: expected {SPELLED[KINDS.index(kind)]}")
+    return kind
+
+
+def _image(kind: str) -> ImageSpec:
+    """The images of a data set where the user asks for no others."""
+    if kind in ("mnist", "fashion-mnist"):
+        return mnist.IMAGE
+    return chexpert.IMAGE if kind == "chexpert" else ImageSpec()
+
+
+def _policy(kind: str, asked: Uncertain | None) -> Uncertain | None:
+    if kind == "chexpert":
+        return asked or chexpert.DEFAULT_POLICY
+    if asked is not None:
+        raise UsageError(f"--uncertain {asked}: {kind} has no uncertain labels, only chexpert has; leave it out")
+    return None

@@ -5,8 +5,6 @@ The first column, or the one called file, image, path or filename, names the ima
 without it a tenth of the images, drawn by seed, validates.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +17,14 @@ from ccvae_deploy.schema import ImageSpec, Label, LabelSet, folded
 
 from ..cache import decoded_images
 from .dataset import MISSING, Dataset, Partition, fingerprint_of
-from .selection import require_binary, select
+from .listing import checked_paths, random_splits, read_rows
+from .selection import select
 
 TABLE = "labels.csv"
 FILE_COLUMNS = ("file", "image", "path", "filename")
 SPLIT_COLUMNS = ("split", "partition")
 SPLITS = {"train": 0, "training": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
 AFFIRMATIVE = ("no", "yes"), ("false", "true"), ("absent", "present"), ("off", "on"), ("n", "y"), ("f", "t")
-VALIDATION_SHARE = 0.1
-SIZE_LIMIT = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -52,14 +49,13 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
 
     Raises:
         DataError: the table does not parse, or names a file that is missing or outside DIR.
-        LabelError: an unknown label, or a categorical one.
+        LabelError: an unknown label.
     """
     table = read_table(folder / TABLE)
     chosen = select([label.name for label in table.labels], labels) if labels else list(range(len(table.labels)))
     label_set = LabelSet(labels=tuple(table.labels[index] for index in chosen))
-    require_binary(label_set.labels)
-    paths = _checked_paths(folder, table.files)
-    splits = table.splits if table.splits is not None else _random_splits(len(paths), seed)
+    paths = checked_paths(folder / TABLE, table.files)
+    splits = table.splits if table.splits is not None else random_splits(len(paths), seed)
     parts = [np.flatnonzero(splits == number) for number in (0, 1)]
     for rows, name in zip(parts, ("training", "validation"), strict=True):
         if not len(rows):
@@ -83,7 +79,7 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: names file, row as an editor numbers it, column and remedy.
     """
-    rows = _rows(path)
+    rows = read_rows(path)
     if not rows:
         raise DataError(f"{path} is empty; expected a header of file and label names")
     header = [name.strip() for name in rows[0][1]]
@@ -112,26 +108,6 @@ def read_table(path: Path) -> Table:
         values=np.stack([values for _, values in parsed], axis=1),
         splits=None if split_column is None else _splits(path, [(n, row[split_column].strip()) for n, row in body]),
     )
-
-
-def _rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Non-blank rows with the number of their last line."""
-    try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise DataError(f"{path} is larger than {SIZE_LIMIT >> 30} GiB")
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise DataError(f"{path} cannot be read: {reason}; expected a table of a file column and labels") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    if "\0" in text:
-        raise DataError(f"{path} holds NUL characters, so it is no text; save it as UTF-8 CSV")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        return [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    except csv.Error as error:
-        raise DataError(f"{path}, row {reader.line_num}: {error}; save it as plain CSV") from error
 
 
 def _label(path: Path, name: str, cells: list[tuple[int, str]]) -> tuple[Label, NDArray[np.int8]]:
@@ -195,28 +171,3 @@ def _splits(path: Path, cells: list[tuple[int, str]]) -> NDArray[np.int8]:
         if cell.lower() not in SPLITS:
             raise DataError(f"{path}, row {number}: split {cell[:40]!r}; expected train, valid or test")
     return np.array([SPLITS[cell.lower()] for _, cell in cells], np.int8)
-
-
-def _random_splits(count: int, seed: int) -> NDArray[np.int8]:
-    splits = np.zeros(count, np.int8)
-    valid = max(1, round(VALIDATION_SHARE * count)) if count > 1 else 0
-    splits[np.random.default_rng(seed).permutation(count)[:valid]] = 1
-    return splits
-
-
-def _checked_paths(folder: Path, files: Sequence[str]) -> list[Path]:
-    root = folder.resolve()
-    paths, missing = [], []
-    for name in files:
-        path = folder / name
-        if Path(name).is_absolute() or not path.resolve().is_relative_to(root):
-            raise DataError(f"{folder / TABLE}: {name[:80]!r} lies outside {folder}; expected paths below it")
-        if not path.is_file():
-            missing.append(name)
-        paths.append(path)
-    if missing:
-        raise DataError(
-            f"{folder / TABLE}: {missing[0][:80]!r} is missing ({len(missing):,} of {len(files):,} images in all); "
-            f"expected paths relative to {folder}"
-        )
-    return paths

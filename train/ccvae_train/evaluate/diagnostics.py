@@ -6,6 +6,7 @@ stop-gradient hides, KL(q(y|z_c) || p(y|z_c)), and characteristic latents that o
 """
 
 import numpy as np
+import torch
 
 from .bench import Bench
 from .finding import Finding, by_label
@@ -98,6 +99,13 @@ def _log_q_of_draws(
     return z, log_p.reshape(len(loc), draws, -1)
 
 
+def _log_likelihood(subject: SplitSubject, images: Array, z: Array) -> Floats:
+    """log p(x|z) of draws (N, K, Z), (N, K)."""
+    decoded = torch.from_numpy(subject.decode(z.reshape(-1, z.shape[2])))
+    repeated = torch.from_numpy(np.repeat(images, z.shape[1], axis=0))
+    return subject.log_likelihood(repeated, decoded).double().numpy().reshape(z.shape[:2])
+
+
 def _weights(
     subject: SplitSubject,
     images: Array,
@@ -112,10 +120,8 @@ def _weights(
     weight = np.exp((log_p - log_q[:, None]).sum(axis=2))
     share = np.square(weight.sum(axis=1)) / np.square(weight).sum(axis=1) / WEIGHTS
     prior_loc, prior_scale = (part[:, None].astype(np.float64) for part in subject.prior(values))
-    some, split, b = z[:, :DECODED], subject.layout.z_c, subject.likelihood_scale
-    decoded = subject.decode(some.reshape(-1, some.shape[2])).reshape(len(images), DECODED, *images.shape[1:])
-    error = np.abs(decoded - images[:, None]).sum(axis=(2, 3, 4), dtype=np.float64)
-    f = -error / b - images[0].size * np.log(2 * b)
+    some, split = z[:, :DECODED], subject.layout.z_c
+    f = _log_likelihood(subject, images, some)
     f += log_normal(some[..., :split], prior_loc, prior_scale).sum(axis=2)
     f += log_normal(some[..., split:], np.zeros(1), np.ones(1)).sum(axis=2)
     f -= log_normal(some, loc[:, None].astype(np.float64), scale[:, None].astype(np.float64)).sum(axis=2)

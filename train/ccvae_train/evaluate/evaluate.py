@@ -124,10 +124,15 @@ def _jobs(runs: Sequence[TrainedRun], source: str | None, judge: Path | None, de
     datasets = []
     for run in runs:
         asked, config = source or run.state.config.data, run.state.config
-        key = json.dumps([asked, run.labels.names, run.image.size, run.image.channels, config.seed])
+        key = json.dumps([asked, run.labels.names, run.image.size, run.image.channels, config.seed, config.uncertain])
         if key not in opened:
             opened[key] = open_dataset(
-                asked, labels=run.labels.names, size=run.image.size, channels=run.image.channels, seed=config.seed
+                asked,
+                labels=run.labels.names,
+                size=run.image.size,
+                channels=run.image.channels,
+                seed=config.seed,
+                uncertain=config.uncertain if asked == config.data else None,
             )
         _refuse_other_labels(run, opened[key])
         datasets.append(opened[key])

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from ccvae_deploy.schema import LabelSet
 
-from ..objective.terms import laplace_log_likelihood, log_normal
+from ..objective.terms import log_normal
 from .bench import Bench
 from .finding import Finding, Table
 from .label_columns import Floats, one_hot
@@ -90,7 +90,7 @@ def _bound(subject: SplitSubject, image: Tensor, values: Tensor, stopped: bool, 
     log_q = log_probabilities(each, repeated, labels).sum(1).view(len(loc), PREDICTIVE)
     log_q_y_x = log_q.logsumexp(1) - float(np.log(PREDICTIVE))
     y = torch.from_numpy(one_hot(values.cpu().numpy(), labels)).to(loc.device)
-    log_ratio = laplace_log_likelihood(image, model.decoder(z), subject.likelihood_scale)
+    log_ratio = subject.log_likelihood(image, model.decoder(z))
     log_ratio = log_ratio + log_normal(z[:, :split], *model.conditional_prior(y)).sum(1)
     log_ratio = log_ratio + log_normal(z, torch.zeros_like(z), torch.ones_like(z))[:, split:].sum(1)
     log_ratio = log_ratio - log_normal(z, loc, scale).sum(1) - log_q_y

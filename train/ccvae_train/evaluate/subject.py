@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout
+from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout, ModelSpec
 
 from ..checkpoint import TrainedRun
 from ..device import Device
 from ..networks import CCVAE
+from ..objective import bernoulli_log_likelihood, laplace_log_likelihood
 from .label_columns import one_hot
 
 Array = NDArray[np.float32]
@@ -60,14 +61,14 @@ class SplitSubject:
     labels: LabelSet
     layout: LatentLayout
     image: ImageSpec
-    likelihood_scale: float
+    spec: ModelSpec
     device: Device
 
     @classmethod
     def of(cls, run: TrainedRun, device: Device) -> "SplitSubject":
         """The model of a run, moved to a device."""
         model = run.model.to(device.torch_device).eval()
-        return cls(model, run.labels, run.layout, run.image, run.spec.likelihood_scale, device)
+        return cls(model, run.labels, run.layout, run.image, run.spec, device)
 
     def encode(self, images: Array) -> tuple[Array, Array]:
         """q(z|x): z_loc and z_scale, both (N, Z)."""
@@ -77,6 +78,12 @@ class SplitSubject:
     def decode(self, z: Array) -> Array:
         """z (N, Z) to images."""
         return np.concatenate([self._run(self.model.decoder, z[i : i + CHUNK])[0] for i in range(0, len(z), CHUNK)])
+
+    def log_likelihood(self, image: Tensor, mean: Tensor) -> Tensor:
+        """log p(x|z) of images (N, C, S, S) from the decoder's means, (N,), its constant included."""
+        if self.spec.likelihood == "bernoulli":
+            return bernoulli_log_likelihood(image, mean)
+        return laplace_log_likelihood(image, mean, self.spec.likelihood_scale)
 
     def classify(self, z_c: Array) -> Array:
         """z_c (N, Zc) to logits (N, Y)."""

@@ -2,6 +2,14 @@
 
 from .exact import exact_terms
 from .paper import paper_terms
-from .terms import Labels, Posterior, Terms, laplace_log_likelihood
+from .terms import Labels, Posterior, Terms, bernoulli_log_likelihood, laplace_log_likelihood
 
-__all__ = ["Labels", "Posterior", "Terms", "exact_terms", "laplace_log_likelihood", "paper_terms"]
+__all__ = [
+    "Labels",
+    "Posterior",
+    "Terms",
+    "bernoulli_log_likelihood",
+    "exact_terms",
+    "laplace_log_likelihood",
+    "paper_terms",
+]

@@ -6,13 +6,14 @@ with a score-function gradient and no baseline. Its hidden label weight, 1 - E[w
 64x64 RGB images, is what makes labels stick (docs/mathematics.md, 5), so the likelihood's constant must be kept.
 """
 
+import math
+
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from ccvae_train.networks import CCVAE
 
-from .terms import Labels, LogLikelihood, Posterior, Terms, log_normal, standard_normal
+from .terms import Labels, LogLikelihood, Posterior, Terms, log_conditional, log_normal, standard_normal
 
 PREDICTIVE_DRAWS = 100
 
@@ -23,43 +24,58 @@ def paper_terms(
     """Estimate every term of the bound for a batch; each equals that of `exact_terms` in expectation over noise
     where every label is shown, and eq. 5 where none is.
     """
-    split = model.layout.z_c
+    split, states = model.layout.z_c, model.states
     noise = standard_normal(posterior.loc.shape, posterior.loc, generator)
     z = posterior.loc + posterior.scale * noise
-    logits = model.classifier(z[:, :split].detach())
-    drawn = torch.rand(logits.shape, generator=generator, device=logits.device) < logits.detach().sigmoid()
-    y = torch.where(labels.observed, labels.y, drawn.to(labels.y.dtype))
-    log_q_y = logsigmoid((2 * y - 1) * logits)
-    shown, missing = (log_q_y * labels.observed).sum(1), (log_q_y * ~labels.observed).sum(1)
+    log_q = states.log_probabilities(model.classifier(z[:, :split].detach()))
+    observed = labels.observed[:, states.label]
+    state = torch.where(observed, labels.state, _missing(model, log_q, generator))
+    log_q_y = (state * log_q) @ states.membership
+    shown = (log_q_y * labels.observed).sum(1)
 
     label = _log_predictive(model, posterior, labels, generator)
     weight = (shown - label).exp()
     log_likelihood_z = log_likelihood(z)
-    log_ratio = log_normal(z[:, :split], *model.conditional_prior(y)).sum(1)
-    log_ratio = log_ratio - log_normal(z, posterior.loc, posterior.scale)[:, :split].sum(1) - log_q_y.sum(1)
-    log_prior = torch.where(y > 0.5, labels.prior.log(), (-labels.prior).log1p())
-    log_ratio = log_ratio + (log_prior * ~labels.observed).sum(1)
+    log_joint = log_conditional(model, z[:, :split]) + labels.log_prior * ~observed
+    log_ratio = (state * log_joint).sum(1) - log_q_y.sum(1)
+    log_ratio = log_ratio - log_normal(z, posterior.loc, posterior.scale)[:, :split].sum(1)
     log_residual = log_normal(z, torch.zeros_like(z), torch.ones_like(z)) - log_normal(
         z, posterior.loc, posterior.scale
     )
     log_residual = log_residual[:, split:].sum(1)
 
     whole = (weight * (log_likelihood_z + log_ratio + log_residual)).detach()
-    score = whole * (missing - missing.detach())
+    drawn = log_q_y.new_zeros(len(z))
+    if states.binary is not None:
+        drawn = (log_q_y * ~labels.observed)[:, states.binary.label].sum(1)
+    score = whole * (drawn - drawn.detach())
     return Terms(
         reconstruction=weight * log_likelihood_z,
         kl_residual=-weight * log_residual,
         kl_characteristic=-(weight * log_ratio + label + score),
-        label_prior=labels.log_prior.sum(1),
+        label_prior=labels.log_prior_of_shown(states),
         label=label,
     )
 
 
+def _missing(model: CCVAE, log_q: Tensor, generator: torch.Generator) -> Tensor:
+    """What stands for the states of missing labels, (N, S): a draw for a binary label, q(y|z_c) itself for classes.
+
+    Summing over classes is what the paper's authors advise; the sum needs no score function.
+    """
+    q, binary = log_q.exp(), model.states.binary
+    if binary is None:
+        return q
+    true = q[:, binary.true].detach()
+    drawn = (torch.rand(true.shape, generator=generator, device=true.device) < true).to(q.dtype)
+    return q.index_copy(1, binary.true, drawn).index_copy(1, binary.true - 1, 1 - drawn)
+
+
 def _log_predictive(model: CCVAE, posterior: Posterior, labels: Labels, generator: torch.Generator) -> Tensor:
     """log q(y|x) of the shown labels, jointly, from a mean over draws: (N,)."""
-    split = model.layout.z_c
+    split, states = model.layout.z_c, model.states
     loc, scale = posterior.loc[:, None, :split], posterior.scale[:, None, :split]
     noise = standard_normal((len(loc), PREDICTIVE_DRAWS, split), loc, generator)
-    sign = (2 * labels.y - 1).unsqueeze(1)
-    log_q = (logsigmoid(sign * model.classifier(loc + scale * noise)) * labels.observed.unsqueeze(1)).sum(2)
-    return log_q.logsumexp(1) - torch.tensor(PREDICTIVE_DRAWS, dtype=loc.dtype, device=loc.device).log()
+    shown = labels.state * labels.observed[:, states.label]
+    log_q = (states.log_probabilities(model.classifier(loc + scale * noise)) * shown.unsqueeze(1)).sum(2)
+    return log_q.logsumexp(1) - math.log(PREDICTIVE_DRAWS)

@@ -1,11 +1,15 @@
 """What both estimators speak: the posterior they are given, the labels, the terms they return, and the likelihood."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy
+
+from ccvae_train.networks import CCVAE
+from ccvae_train.states import States
 
 HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
@@ -23,25 +27,23 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a batch and p(y).
+    """The labels of a batch and p(y), by state: false and true of a binary label, each class of a categorical one.
 
     Attributes:
-        y: (N, L) of 0 and 1; any value where missing.
+        state: (N, S), one-hot per label; any state where the label is missing.
         observed: (N, L), True where the label is shown.
-        prior: (L,), p(y_i = 1).
+        log_prior: (S,), log p(y).
         complete: True only when every label of the batch is shown, which saves the work of the missing ones.
     """
 
-    y: Tensor
+    state: Tensor
     observed: Tensor
-    prior: Tensor
+    log_prior: Tensor
     complete: bool = False
 
-    @property
-    def log_prior(self) -> Tensor:
-        """log p(y_i) of the shown labels, 0 of the others, (N, L)."""
-        log_p = torch.where(self.y > 0.5, self.prior.log(), (-self.prior).log1p())
-        return log_p * self.observed
+    def log_prior_of_shown(self, states: States) -> Tensor:
+        """log p(y) of the shown labels, (N,)."""
+        return ((self.state * self.log_prior) @ states.membership * self.observed).sum(1)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,12 @@ class Terms:
         """What training minimises: the mean of -(bound + label_weight log q(y|x)) over images."""
         return -(self.bound + label_weight * self.label).mean()
 
+    @classmethod
+    def average(cls, draws: Sequence["Terms"]) -> "Terms":
+        """The mean of every term over several draws of z."""
+        stacked = zip(*(vars(one).values() for one in draws), strict=True)
+        return cls(*(torch.stack(values).mean(0) for values in stacked))
+
     def means(self) -> dict[str, float]:
         """Every term's mean over images, by name."""
         return {name: float(value.detach().mean()) for name, value in vars(self).items()}
@@ -79,6 +87,13 @@ class Terms:
 def log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """log N(z; loc, scale^2), elementwise."""
     return -((z - loc) / scale).square() / 2 - scale.log() - HALF_LOG_TWO_PI
+
+
+def log_conditional(model: CCVAE, z_c: Tensor) -> Tensor:
+    """log p(z_i|y_i) for every state of every label, (…, Zc) to (…, S)."""
+    states, prior = model.states, model.conditional_prior
+    pairs = log_normal(z_c[..., states.pair_latent], prior.loc, prior.scale)
+    return pairs.new_zeros((*pairs.shape[:-1], len(states.label))).index_add(-1, states.pair_state, pairs)
 
 
 def standard_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
@@ -95,3 +110,12 @@ def laplace_log_likelihood(image: Tensor, mean: Tensor, scale: float) -> Tensor:
     """log Laplace(image; mean, scale) summed over channels and pixels, (N,)."""
     pixels = image[0].numel()
     return -(image - mean).abs().flatten(1).sum(1) / scale - pixels * math.log(2 * scale)
+
+
+def bernoulli_log_likelihood(image: Tensor, mean: Tensor) -> Tensor:
+    """log Bernoulli(image; mean) summed over channels and pixels, (N,); levels between 0 and 1 count as probabilities.
+
+    Its gradient reaches a pixel that the decoder has driven to black, which the Laplace's does not: where most pixels
+    are black, as in MNIST, the Laplace's best constant image is black altogether, and training ends there.
+    """
+    return -binary_cross_entropy(mean, image, reduction="none").flatten(1).sum(1)

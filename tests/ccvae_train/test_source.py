@@ -1,0 +1,73 @@
+"""What a data set sets for itself, and that a run remembers it."""
+
+from pathlib import Path
+
+import pytest
+
+from ccvae_deploy.errors import UsageError
+from ccvae_train.checkpoint import load_run
+from ccvae_train.config import TrainConfig, make_config
+from ccvae_train.datasets.source import KINDS, settled
+from ccvae_train.training import train
+
+from .test_chexpert import layout
+
+
+@pytest.mark.parametrize(
+    ("source", "size", "channels", "uncertain"),
+    [
+        ("portraits", 64, 3, None),
+        ("celeba:x", 64, 3, None),
+        ("table:x", 64, 3, None),
+        ("chexpert:x", 64, 1, "ignore"),
+        ("mnist:x", 32, 1, None),
+        ("fashion-mnist:x", 32, 1, None),
+    ],
+)
+def test_defaults_follow_the_data_set(source: str, size: int, channels: int, uncertain: str | None) -> None:
+    config = settled(make_config({"data": source}))
+    assert (config.image_size, config.channels, config.uncertain) == (size, channels, uncertain)
+    assert settled(config) == config
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+    assert source.partition(":")[0] in KINDS
+
+
+def test_what_is_given_stays() -> None:
+    given = {"data": "chexpert:x", "image_size": 128, "channels": 3, "uncertain": "ones"}
+    assert settled(make_config(given)) == make_config(given)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"data": "table:x", "uncertain": "ones"}, "--uncertain ones: table has no uncertain labels"),
+        ({"data": "chexpert:x", "uncertain": "maybe"}, "--uncertain 'maybe': input should be 'zeros', 'ones' or"),
+        ({"data": "mnist:x", "image_size": 28}, "--image-size 28: input should be 32, 64 or 128"),
+        ({"data": "mnist"}, "--data 'mnist': expected mnist:DIR"),
+        ({"data": "fashionmnist:x"}, "did you mean fashion-mnist:DIR"),
+    ],
+)
+def test_what_cannot_be_is_one_line(settings: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        settled(make_config(settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_an_older_run_are_read() -> None:
+    """They had a size and channels always, and no `uncertain`."""
+    written = '{"data": "celeba:x", "image_size": 64, "channels": 3, "label_dims": {}}'
+    config = TrainConfig.model_validate_json(written)
+    assert settled(config) == config
+
+
+def test_a_run_remembers_what_its_data_set_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = f"chexpert:{layout(tmp_path / 'data')}"
+    small = {"data": source, "labels": ("atelectasis", "edema"), "latents": 4, "batch_size": 2, "device": "cpu"}
+    run = train(small | {"epochs": 1}).run
+    config = load_run(run).state.config
+    assert (config.image_size, config.channels, config.uncertain) == (64, 1, "ignore")
+    assert load_run(run).image.channels == 1
+    assert train({"image_size": 64, "uncertain": "ignore"}, resume=True).finished
+    with pytest.raises(UsageError, match="uncertain is 'ignore' there, not 'ones'"):
+        train({"uncertain": "ones"}, resume=True)
