@@ -39,7 +39,7 @@ from .loop import learning_rate
 from .run_folder import versions
 
 JUDGE = "judge.safetensors"
-PEAK, BATCH, CHUNK = 2e-3, 64, 250
+EPOCHS, PEAK, BATCH, CHUNK = 4, 2e-3, 64, 250
 Images = NDArray[np.float32]
 
 
@@ -95,7 +95,7 @@ def judge(
     image_size: int | None = None,
     channels: int | None = None,
     uncertain: Uncertain | None = None,
-    epochs: int = 4,
+    epochs: int = EPOCHS,
     seed: int = 0,
     device: str = "auto",
     out: Path | None = None,

@@ -217,3 +217,8 @@ def test_picture_protocols_have_no_figures(trained: Path) -> None:
     assert not part.figures
     assert part.pictures["swaps"].is_file()
     assert panels.ROWS * panels.COLUMNS < 60
+
+
+def test_the_docs_name_every_protocol() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text("utf-8")
+    assert all(f"`{protocol.name}`" in text for protocol in PROTOCOLS)

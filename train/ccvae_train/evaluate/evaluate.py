@@ -21,7 +21,7 @@ from ..checkpoint import CHECKPOINT, TrainedRun, load_run
 from ..datasets.dataset import Dataset
 from ..datasets.source import open_dataset
 from ..device import Device, choose_device
-from ..judge import JUDGE, Judge, judge_folder, load_judge, train_judge
+from ..judge import EPOCHS, JUDGE, Judge, judge_folder, load_judge, train_judge
 from . import inception as fid
 from .bench import Bench, Settings
 from .finding import Skipped
@@ -34,7 +34,6 @@ from .subject import subject_of
 
 PARTS, EVALUATION = "parts", "evaluation.json"
 FEWEST = 60
-JUDGE_EPOCHS = 4
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,7 @@ def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device
     folder = judge_folder(data, run.path.resolve().parent)
     if (folder / JUDGE).is_file():
         return load_judge(folder, device)
-    return train_judge(data, folder, epochs=JUDGE_EPOCHS, seed=0, device=device)
+    return train_judge(data, folder, epochs=EPOCHS, seed=0, device=device)
 
 
 def _evaluate_run(

@@ -5,6 +5,7 @@ for images that look like those it was trained on. The classifier is a sparse va
 function per class, 200 inducing points) on the judge's features of real images. Needs the extra [gp].
 """
 
+import warnings
 from importlib.util import find_spec
 
 import numpy as np
@@ -41,7 +42,10 @@ def run(bench: Bench) -> Finding:
         raise Skipped("needs a categorical label, such as MNIST's digit")
     if find_spec("gpytorch") is None:
         raise Skipped("needs the extra [gp]: pip install 'ccvae-deploy[gp]'")
-    from .gaussian_process import fit_process
+    with warnings.catch_warnings():
+        # gpytorch still imports what torch has deprecated
+        warnings.simplefilter("ignore")
+        from .gaussian_process import fit_process
 
     rng = bench.rng(NAME)
     made = bench.judge.features(bench.subject.generate(uniform_values(bench.settings.images, bench.labels, rng), rng))
