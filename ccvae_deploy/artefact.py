@@ -115,7 +115,7 @@ def read_artefact(path: Path) -> Artefact:
         raise BundleError(f"{path} is neither a bundle nor a file in {', '.join(FORMATS)}; name one of those")
     read = {"onnx": _onnx, "checkpoint": _checkpoint}.get(format, _archive)
     try:
-        with _open_regular(path) as file:
+        with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
             file.seek(0)
@@ -124,7 +124,13 @@ def read_artefact(path: Path) -> Artefact:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}; give another file") from error
 
 
-def _open_regular(path: Path) -> "_Bounded":
+def open_regular(path: Path) -> "_Bounded":
+    """A plain file of 1 byte to 1 GiB, open for reading.
+
+    Raises:
+        BundleError: it is something else.
+        OSError: it cannot be opened.
+    """
     # a fifo would block for ever without O_NONBLOCK
     file = _Bounded(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)))
     status = os.fstat(file.fileno())

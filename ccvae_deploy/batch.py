@@ -64,6 +64,11 @@ class Task:
         """How many files it gives."""
         return sum(one.request.samples for one in self.wanted)
 
+    @property
+    def read(self) -> bool:
+        """Whether the source is read; the edits of one run agree on it."""
+        return self.wanted[0].settings.read
+
 
 @dataclass(frozen=True)
 class Read:
@@ -130,17 +135,31 @@ def read(task: Task, editor: Editor, data: bytes | None = None, latents: LatentS
     digest = hashlib.sha256(data).hexdigest()
     picture = images.decode(data, max_pixels=editor.max_pixels)
     if latents is not None:
-        return Read(task, digest, picture, _stored(latents, task.source, digest))
+        row = stored(latents, task.source)
+        if row.source_sha256 != digest:
+            raise ImageError("changed since it was encoded; encode again, or leave --latents out")
+        return Read(task, digest, picture, row)
     return Read(task, digest, picture, images.network_input(picture, editor.bundle.manifest.image))
 
 
-def _stored(latents: LatentStore, source: Source, digest: str) -> LatentRow:
+def stored(latents: LatentStore, source: Source) -> LatentRow:
+    """What is stored of a source.
+
+    Raises:
+        ImageError: nothing.
+    """
     row = latents.row(source.relative)
     if row is None:
         raise ImageError("not among the latents; encode again, or leave --latents out")
-    if row.source_sha256 != digest:
-        raise ImageError("changed since it was encoded; encode again, or leave --latents out")
     return row
+
+
+def _unread(task: Task, editor: Editor, latents: LatentStore) -> Read:
+    """A source as it is stored, whether it still exists or not."""
+    row = stored(latents, task.source)
+    if (pixels := row.frame.size[0] * row.frame.size[1]) > editor.max_pixels:
+        raise ImageError(f"{pixels:,} pixels, the limit is {editor.max_pixels:,}")
+    return Read(task, row.source_sha256, row.frame, row)
 
 
 def _encoded(editor: Editor, reads: Sequence[Read]) -> Encoded:
@@ -160,10 +179,16 @@ def due(task: Task, done: Sequence[str], editor: Editor, latents: LatentStore | 
     Raises:
         ImageError: it cannot be done.
     """
-    data = images.read_file(task.source.path)
-    digest = hashlib.sha256(data).hexdigest()
+    data, unread = b"", None
+    if latents is not None and not task.read:
+        unread = _unread(task, editor, latents)
+    else:
+        data = images.read_file(task.source.path)
+    digest = unread.digest if unread else hashlib.sha256(data).hexdigest()
     todo = [wanted for wanted, known in zip(task.wanted, done, strict=True) if known != digest]
-    return read(only(task, todo), editor, data, latents) if todo else None
+    if not todo:
+        return None
+    return replace(unread, task=only(task, todo)) if unread else read(only(task, todo), editor, data, latents)
 
 
 def start(editor: Editor, reads: Sequence[Read], pool: Executor) -> Batch:
@@ -226,8 +251,9 @@ def _finish_edit(
         outputs = []
         for k, name in enumerate(wanted.outputs(unit.read.task.stem, unit.read.picture.format)):
             one = kept[i, k]
+            change = one.result.pixel_change if unit.read.picture.read else None
             receipt = editor.receipt(
-                *(wanted.request, part, i, k, one.after, one.result.pixel_change, wanted.settings.id),
+                *(wanted.request, part, i, k, one.after, change, wanted.settings.id),
                 attempt=one.attempt,
             )
             data = one.result.data

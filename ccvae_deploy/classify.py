@@ -13,7 +13,7 @@ import numpy as np
 from .editor import Array, Editor
 from .errors import UsageError
 from .folder import Source, scan
-from .images import Picture, network_input
+from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .label_table import LabelTable, Row, refuse_table
 from .noise import latent_noise
 from .progress import progress
@@ -49,6 +49,7 @@ def classify_folder(
     provider: str = "auto",
     batch_size: int = 16,
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> Classified:
@@ -59,6 +60,7 @@ def classify_folder(
     Args:
         out: a file that ends in .csv or .jsonl, or a binary stream, which is given CSV.
         samples: None classifies the posterior mean; K averages over K posterior draws and adds their spread.
+        max_pixels: larger images are rows with an error; at most 178,956,970.
         overwrite: replace a file that is there.
 
     Raises:
@@ -69,7 +71,13 @@ def classify_folder(
     if isinstance(out, Path):
         refuse_table(out, overwrite)
     found = scan(images)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    editor = Editor.open(
+        bundle,
+        provider=provider,
+        allow_torchscript=allow_torchscript,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+    )
     began, failed, spread = time.monotonic(), 0, samples is not None
     with ExitStack() as opened:
         table = (
@@ -96,7 +104,7 @@ def classify_sources(
     editor: Editor, sources: Sequence[Source], *, samples: int | None = None, seed: int = 0, workers: int | None = None
 ) -> Iterator[Row]:
     """Label probabilities of each source, in order, one batch in memory at a time; see `classify_seen`."""
-    read = partial(see, spec=editor.bundle.manifest.image)
+    read = partial(see, spec=editor.bundle.manifest.image, max_pixels=editor.max_pixels)
     for group in chunks(read_ahead(sources, read, workers=workers), editor.batch_size):
         good = [one for one in group if isinstance(one, Seen)]
         rows = iter(classify_seen(editor, good, samples=samples, seed=seed) if good else [])
@@ -116,7 +124,8 @@ def classify_picture(
         UsageError: samples or seed outside its range.
     """
     pixels = network_input(picture, editor.bundle.manifest.image)
-    return classify_seen(editor, [Seen(Source(Path(name), name), digest, pixels)], samples=samples, seed=seed)[0]
+    seen = Seen(Source(Path(name), name), digest, pixels, frame_of(picture))
+    return classify_seen(editor, [seen], samples=samples, seed=seed)[0]
 
 
 def classify_seen(editor: Editor, seen: Sequence[Seen], *, samples: int | None = None, seed: int = 0) -> list[Row]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, commands, evaluation_commands
+from . import __version__, audit_command, commands, evaluation_commands
 from .data_commands import data_app
 from .errors import CCVAEError
 from .extras import needs_train_extra as _needs_train_extra
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .job import JobOptions
 
 
-RESUMED = ("edit", "generate", "swap", "merge", "evaluate")
+RESUMED = ("edit", "generate", "swap", "merge", "audit", "evaluate")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -103,6 +103,9 @@ def train(
     label_weight: Annotated[
         float | None, typer.Option(help="What multiplies log q(y|x). [exact: 2000 at 3x64x64; paper: 0]")
     ] = None,
+    class_balance: Annotated[
+        float | None, typer.Option(help="How far rare values count more, 0 to 1. [exact: 0.25; paper: 0]")
+    ] = None,
     labelled_share: Annotated[
         float | None, typer.Option(help="Least share of labelled images in a batch. [exact: 0.5; paper: 0]")
     ] = None,
@@ -137,6 +140,8 @@ def train(
     if recipe is not None:
         settings = read_recipe(recipe) | settings
     result = train_run(settings, out=out, resume=resume)
+    if result.rank:
+        raise typer.Exit(0 if result.finished else 130)
     if not result.finished:
         raise _failed(f"interrupted; go on with `ccvae-deploy train --resume{_out_option(out)}`", 130)
     print(f"{result.run} is trained; next: ccvae-deploy export{_run_argument(out)} --format onnx")
@@ -167,8 +172,8 @@ def export(
 @app.command()
 def edit(
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGES...", help="Images and folders of images, or URLs of such.")
-    ],
+        list[str] | None, typer.Argument(metavar="IMAGES...", help="Images and folders of images, or URLs of such.")
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="LABEL=VALUE", help="What to change; repeat for more.")
     ] = None,
@@ -181,25 +186,30 @@ def edit(
     until_reached: Annotated[
         int, typer.Option(metavar="N", help="Draw up to N times until the written image classifies as asked.")
     ] = 1,
-    samples: Annotated[int, typer.Option(help="Draws per image.")] = 1,
+    samples: Annotated[int, typer.Option(metavar="N", help="Draws per image.")] = 1,
     bundle: commands.BundleOption = None,
-    latents: Annotated[Path | None, typer.Option(help="What `encode` has stored of these images.")] = None,
+    latents: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="What `encode` has stored of these images.")
+    ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Where results go, or a URL. [<folder>-edited]")
     ] = None,
     seed: commands.SeedOption = 0,
-    mode: Annotated[str, typer.Option(help="sample, mean or closest.")] = "sample",
-    strength: Annotated[float, typer.Option(help="1 is the asked label, above 1 beyond it.")] = 1.0,
+    mode: Annotated[str, typer.Option(metavar="WORD", help="sample, mean or closest.")] = "sample",
+    strength: Annotated[float, typer.Option(metavar="X", help="1 is the asked label, above 1 beyond it.")] = 1.0,
     confidence: Annotated[
-        float, typer.Option(help="How sure the classifier must be: --mode closest, and bundles without a prior.")
+        float,
+        typer.Option(metavar="X", help="How sure the classifier must be: --mode closest, and bundles without a prior."),
     ] = 0.9,
     compose: commands.ComposeOption = "residual",
     format: commands.FormatOption = "same",
     provider: commands.ProviderOption = "auto",
     batch_size: commands.BatchOption = 16,
     workers: commands.WorkersOption = None,
-    engine: Annotated[str, typer.Option(help="local, or ray: on the machines of a Ray cluster.")] = "local",
-    max_pixels: Annotated[int, typer.Option(help="Larger images are passed over as failures.")] = 100_000_000,
+    engine: Annotated[
+        str, typer.Option(metavar="WORD", help="local, or ray: on the machines of a Ray cluster.")
+    ] = "local",
+    max_pixels: commands.PixelsOption = 100_000_000,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
@@ -234,12 +244,12 @@ def edit(
         from .dry_run import dry_run as forecast
         from .dry_run import forecast_table
 
-        console().print(forecast_table(forecast(images, **options)))
+        console().print(forecast_table(forecast(images or (), **options)))
         return
     from .pipeline import edit_folder
     from .summary import summary_table
 
-    summary = edit_folder(images, workers=workers, engine=engine, sheet=not no_sheet, report=report, **options)
+    summary = edit_folder(images or (), workers=workers, engine=engine, sheet=not no_sheet, report=report, **options)
     console().print(summary_table(summary))
     if summary.failed:
         raise typer.Exit(1)
@@ -247,7 +257,7 @@ def edit(
 
 for command in (
     *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
-    *(commands.variance, commands.inspect, commands.doctor),
+    *(commands.variance, audit_command.audit, commands.inspect, commands.doctor),
     *(evaluation_commands.judge, evaluation_commands.evaluate),
 ):
     app.command()(command)

@@ -15,15 +15,19 @@ from .screen import console, counted
 
 ImagesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")]
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")]
-BundleOption = Annotated[Path | None, typer.Option(help="The bundle folder. [runs/latest/bundle-onnx]")]
-SeedOption = Annotated[int, typer.Option(help="Same seed, same draws.")]
-ProviderOption = Annotated[str, typer.Option(help="auto, cpu, cuda or tensorrt.")]
-BatchOption = Annotated[int, typer.Option(help="Images per graph run; changes no result.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Threads that read and write. [cores]")]
+BundleOption = Annotated[Path | None, typer.Option(metavar="PATH", help="The bundle folder. [runs/latest/bundle-onnx]")]
+SeedOption = Annotated[int, typer.Option(metavar="N", help="Same seed, same draws.")]
+ProviderOption = Annotated[str, typer.Option(metavar="WORD", help="auto, cpu, cuda or tensorrt.")]
+BatchOption = Annotated[int, typer.Option(metavar="N", help="Images per graph run; changes no result.")]
+WorkersOption = Annotated[int | None, typer.Option(metavar="N", help="Threads that read and write. [cores]")]
+PixelsOption = Annotated[int, typer.Option(metavar="N", help="Larger images are passed over as failures.")]
+PictureOption = Annotated[int, typer.Option("--max-pixels", metavar="N", help="A larger image is refused.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command did not make so.")]
 NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]
-ComposeOption = Annotated[str, typer.Option(help="residual keeps the original's detail; decode is the model's image.")]
-FormatOption = Annotated[str, typer.Option(help="same, png, jpeg, webp or avif.")]
+ComposeOption = Annotated[
+    str, typer.Option(metavar="WORD", help="residual keeps the original's detail; decode is the model's image.")
+]
+FormatOption = Annotated[str, typer.Option(metavar="WORD", help="same, png, jpeg, webp or avif.")]
 TorchScriptOption = Annotated[
     bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
 ]
@@ -32,12 +36,13 @@ TorchScriptOption = Annotated[
 def classify(
     images: ImagesArgument,
     bundle: BundleOption = None,
-    out: Annotated[Path | None, typer.Option(help="A .csv or .jsonl file. [CSV on stdout]")] = None,
-    samples: Annotated[int | None, typer.Option(help="Average over this many posterior draws.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="A .csv or .jsonl file. [CSV on stdout]")] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", help="Average over this many posterior draws.")] = None,
     seed: SeedOption = 0,
     provider: ProviderOption = "auto",
     batch_size: BatchOption = 16,
     workers: WorkersOption = None,
+    max_pixels: PixelsOption = 100_000_000,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
@@ -53,6 +58,7 @@ def classify(
         provider=provider,
         batch_size=batch_size,
         workers=workers,
+        max_pixels=max_pixels,
         overwrite=overwrite,
         allow_torchscript=allow_torchscript,
     )
@@ -69,10 +75,11 @@ def classify(
 def encode(
     images: ImagesArgument,
     bundle: BundleOption = None,
-    out: Annotated[Path, typer.Option(help="A .safetensors file.")] = Path("latents.safetensors"),
+    out: Annotated[Path, typer.Option(metavar="PATH", help="A .safetensors file.")] = Path("latents.safetensors"),
     provider: ProviderOption = "auto",
     batch_size: BatchOption = 16,
     workers: WorkersOption = None,
+    max_pixels: PixelsOption = 100_000_000,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
@@ -86,6 +93,7 @@ def encode(
         provider=provider,
         batch_size=batch_size,
         workers=workers,
+        max_pixels=max_pixels,
         overwrite=overwrite,
         allow_torchscript=allow_torchscript,
     )
@@ -98,13 +106,15 @@ def encode(
 
 
 def generate(
-    count: Annotated[int, typer.Option(help="How many images; a greater count adds to those that are there.")],
+    count: Annotated[
+        int, typer.Option(metavar="N", help="How many images; a greater count adds to those that are there.")
+    ],
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="LABEL=VALUE", help="Repeat for more; other labels come from the label prior."),
     ] = None,
     bundle: BundleOption = None,
-    out: Annotated[Path, typer.Option(help="Where images go.")] = Path("generated"),
+    out: Annotated[Path, typer.Option(metavar="PATH", help="Where images go.")] = Path("generated"),
     seed: SeedOption = 0,
     provider: ProviderOption = "auto",
     batch_size: BatchOption = 16,
@@ -134,17 +144,18 @@ def generate(
 def swap(
     images: ImagesArgument,
     from_: Annotated[Path, typer.Option("--from", metavar="REF", help="The reference, or a folder of them.")],
-    labels: Annotated[list[str], typer.Option(help="Whose blocks are taken, such as smiling,young.")],
+    labels: Annotated[list[str], typer.Option(metavar="A,B", help="Whose blocks are taken, such as smiling,young.")],
     pairs: Annotated[
-        str, typer.Option(help="one reference per image, in the order of paths; or all with all.")
+        str, typer.Option(metavar="WORD", help="one reference per image, in the order of paths; or all with all.")
     ] = "one",
     bundle: BundleOption = None,
-    out: Annotated[Path | None, typer.Option(help="Where results go. [<folder>-swapped]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Where results go. [<folder>-swapped]")] = None,
     compose: ComposeOption = "residual",
     format: FormatOption = "same",
     provider: ProviderOption = "auto",
     batch_size: BatchOption = 16,
     workers: WorkersOption = None,
+    max_pixels: PixelsOption = 100_000_000,
     overwrite: OverwriteOption = False,
     no_sheet: NoSheetOption = False,
     allow_torchscript: TorchScriptOption = False,
@@ -165,6 +176,7 @@ def swap(
         provider=provider,
         batch_size=batch_size,
         workers=workers,
+        max_pixels=max_pixels,
         overwrite=overwrite,
         sheet=not no_sheet,
         allow_torchscript=allow_torchscript,
@@ -176,16 +188,21 @@ def swap(
 
 def traverse(
     image: ImageArgument,
-    labels: Annotated[list[str], typer.Option(help="One label for a strip, two for a grid, such as smiling,young.")],
-    steps: Annotated[int, typer.Option(help="Pictures per axis.")] = 8,
+    labels: Annotated[
+        list[str], typer.Option(metavar="A,B", help="One label for a strip, two for a grid, such as smiling,young.")
+    ],
+    steps: Annotated[int, typer.Option(metavar="N", help="Pictures per axis.")] = 8,
     classes: Annotated[
         list[str] | None, typer.Option(help="Corners of a categorical label's square, three or four. [its first four]")
     ] = None,
-    reach: Annotated[float, typer.Option(help="How far beyond the two modes, in scales of the prior.")] = 2.0,
+    reach: Annotated[
+        float, typer.Option(metavar="X", help="How far beyond the two modes, in scales of the prior.")
+    ] = 2.0,
     compose: ComposeOption = "residual",
     bundle: BundleOption = None,
-    out: Annotated[Path, typer.Option(help="A .png file, or .gif for one label.")] = Path("walk.png"),
+    out: Annotated[Path, typer.Option(metavar="PATH", help="A .png file, or .gif for one label.")] = Path("walk.png"),
     provider: ProviderOption = "auto",
+    max_pixels: PictureOption = 100_000_000,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
@@ -202,6 +219,7 @@ def traverse(
         compose=compose,
         out=out,
         provider=provider,
+        max_pixels=max_pixels,
         overwrite=overwrite,
         allow_torchscript=allow_torchscript,
     )
@@ -210,7 +228,9 @@ def traverse(
 
 def merge(
     folders: Annotated[list[Path], typer.Argument(metavar="OUT...", help="Output folders of `edit --shard`.")],
-    out: Annotated[Path | None, typer.Option(help="A folder for all of them. [OUT itself, when there is one]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A folder for all of them. [OUT itself, when there is one]")
+    ] = None,
 ) -> None:
     """Join what shards have left. Outputs come into one folder, records into one ledger."""
     from .merge import merge_folders
@@ -258,12 +278,15 @@ def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = F
 
 def variance(
     image: ImageArgument,
-    out: Annotated[Path, typer.Option(help="Where the maps go: .png, .npy or .safetensors.")],
-    labels: Annotated[list[str] | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
-    samples: Annotated[int, typer.Option(help="Draws per label, 2 to 100.")] = 64,
+    out: Annotated[Path, typer.Option(metavar="PATH", help="A .png, .npy or .safetensors file.")] = Path("maps.png"),
+    labels: Annotated[
+        list[str] | None, typer.Option(metavar="A,B", help="Which labels, such as smiling,young. [all]")
+    ] = None,
+    samples: Annotated[int, typer.Option(metavar="N", help="Draws per label, 2 to 100.")] = 64,
     bundle: BundleOption = None,
     seed: SeedOption = 0,
     provider: ProviderOption = "auto",
+    max_pixels: PictureOption = 100_000_000,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
@@ -278,6 +301,7 @@ def variance(
         samples=samples,
         seed=seed,
         provider=provider,
+        max_pixels=max_pixels,
         overwrite=overwrite,
         allow_torchscript=allow_torchscript,
     )

@@ -48,7 +48,7 @@ def composite(picture: Picture, difference: Array) -> Picture:
 
 def enlarge(image: Array, picture: Picture) -> Picture:
     """Decode mode: the decoder's image (C, S, S) in [0, 1] at the size and in the colour space of a picture."""
-    return replace(picture, pixels=_added(None, image, picture.pixels.shape))
+    return replace(picture, pixels=_added(None, image, picture.pixels.shape), read=True)
 
 
 def pixel_change(source: Picture, result: Picture) -> float:

@@ -4,13 +4,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 from . import images
-from .batch import Task, Wanted
+from .batch import Task, Wanted, stored
 from .errors import ImageError
+from .folder import Source
 from .images import Format
 from .job import Job, JobOptions, settle
 from .remote import Place, Remote
@@ -64,7 +65,7 @@ def dry_run(inputs: Sequence[Path | str], **options: Unpack[JobOptions]) -> Fore
     """
     job = settle(inputs, **options)
     job.ledger.check_free()
-    digest = lru_cache(maxsize=1)(_digest)
+    digest = lru_cache(maxsize=1)(partial(_digest, job))
     counts: Counter[State] = Counter()
     outputs, size, examples = 0, 0, list[str]()
     for task in job.tasks:
@@ -80,13 +81,13 @@ def dry_run(inputs: Sequence[Path | str], **options: Unpack[JobOptions]) -> Fore
     return Forecast(job.out, job.sources, job.ignored, counts, outputs, tuple(examples), size)
 
 
-def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Place], str]) -> State:
+def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Source], str]) -> State:
     group = job.ledger.group(task.source.relative, wanted.name)
     if group is None:
         return "new"
     if group.settings != wanted.settings.id:
         return "replaced"
-    now = digest(task.source.path)
+    now = digest(task.source)
     if not now:
         return "unreadable"
     if now != group.source_sha256:
@@ -94,9 +95,11 @@ def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Place], str])
     return "done" if job.done(task, wanted, group) else "incomplete"
 
 
-def _digest(path: Place) -> str:
+def _digest(job: Job, source: Source) -> str:
     try:
-        return hashlib.sha256(images.read_file(path)).hexdigest()
+        if job.latents is not None and not job.read:
+            return stored(job.latents, source).source_sha256
+        return hashlib.sha256(images.read_file(source.path)).hexdigest()
     except ImageError:
         return ""
 
@@ -114,10 +117,16 @@ def _names(job: Job, task: Task, wanted: Wanted) -> list[str]:
     try:
         kept: Format = "png"
         if wanted.settings.format == "same":
-            kept = images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels).format
+            kept = _format(job, task.source)
     except ImageError:
         return []
     return wanted.outputs(task.stem, kept)
+
+
+def _format(job: Job, source: Source) -> Format:
+    if job.latents is not None and not job.read:
+        return stored(job.latents, source).frame.format
+    return images.decode(images.read_file(source.path), max_pixels=job.editor.max_pixels).format
 
 
 def forecast_table(forecast: Forecast) -> "Table":
@@ -128,7 +137,7 @@ def forecast_table(forecast: Forecast) -> "Table":
     for state in get_args(State):
         if forecast.units[state]:
             rows.append((state, f"{counted(forecast.units[state], 'edit')} {MEANING[state]}"))
-    rough = f", about {forecast.bytes / 1e6:,.1f} MB if each is as large as its source" if forecast.outputs else ""
+    rough = f", about {forecast.bytes / 1e6:,.1f} MB if each is as large as its source" if forecast.bytes else ""
     rows.append(("would write", f"{counted(forecast.outputs, 'image')}{rough}"))
     for number, name in enumerate(forecast.examples):
         rows.append(("" if number else "such as", printable(name)))

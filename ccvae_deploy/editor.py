@@ -17,14 +17,14 @@ from PIL import Image
 
 from . import compositing, images
 from .bundle import Bundle, open_bundle
-from .errors import ImageError
+from .errors import ImageError, UsageError
 from .images import Picture
 from .latents import Latents
 from .outcome import drift, outcomes
 from .receipts import Receipt, Settings
 from .redraw import Place, keep_drawing
 from .rendering import render
-from .request import EditRequest, RequestOptions, Value, make_request
+from .request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
 from .schema import LabelSet
 from .variance import Variance, variance_maps
 
@@ -81,6 +81,8 @@ class Editor:
     """
 
     def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = images.MAX_PIXELS) -> None:
+        if not 1 <= max_pixels <= images.MOST_PIXELS:
+            raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
         self.bundle = bundle
         self.batch_size = batch_size
         self.max_pixels = max_pixels
@@ -101,7 +103,7 @@ class Editor:
 
         Args:
             batch_size: images per graph run; changes no result.
-            max_pixels: larger images are refused.
+            max_pixels: larger images are refused; at most 178,956,970.
         """
         opened = open_bundle(Path(bundle), provider=provider, allow_torchscript=allow_torchscript, threads=threads)
         return cls(opened, batch_size, max_pixels)
@@ -150,7 +152,7 @@ class Editor:
         seed: int = 0,
         mode: str = "sample",
         strength: float = 1.0,
-        confidence: float = 0.9,
+        confidence: float = CONFIDENCE,
         compose: str = "residual",
         until_reached: int = 1,
         vary: Sequence[str] = (),
@@ -259,8 +261,8 @@ class Editor:
         flat = self.decode(latents.reshape(-1, latents.shape[-1]))
         return flat.reshape(*latents.shape[:2], *flat.shape[1:])
 
-    def settings(self, request: EditRequest, format: str) -> Settings:
-        """What decides the bytes of an output."""
+    def settings(self, request: EditRequest, format: str, read: bool = True) -> Settings:
+        """What decides the bytes of an output; `read` is False where the sources are not read."""
         return Settings(
             bundle=self.bundle.digest,
             edit=request.name,
@@ -268,10 +270,12 @@ class Editor:
             seed=request.seed,
             mode=request.mode,
             strength=request.strength,
-            confidence=request.confidence,
+            # where nothing looks at it, it makes no other settings
+            confidence=request.confidence if self.latents.reads_confidence(request) else CONFIDENCE,
             compose=request.compose,
             format=format,
             until_reached=request.until_reached,
+            read=read,
         )
 
     def receipt(
@@ -281,7 +285,7 @@ class Editor:
         row: int,
         sample: int,
         after: Array,
-        change: float,
+        change: float | None,
         settings: str,
         attempt: int = 0,
     ) -> Receipt:

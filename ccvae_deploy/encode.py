@@ -11,9 +11,11 @@ import numpy as np
 from .editor import Editor
 from .errors import UsageError
 from .folder import Source, scan
+from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
 from .progress import progress
 from .receipts import Failure
+from .remote import refuse_url
 from .store import replace_file
 from .stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
@@ -43,6 +45,7 @@ def encode_folder(
     provider: str = "auto",
     batch_size: int = 16,
     workers: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> EncodedFolder:
@@ -51,6 +54,7 @@ def encode_folder(
     An image that cannot be read is recorded in `<out without ending>.failures.jsonl` and passed over.
 
     Args:
+        max_pixels: larger images are recorded as failures; at most 178,956,970.
         overwrite: replace what is there.
 
     Raises:
@@ -60,7 +64,13 @@ def encode_folder(
     failures_at = out.with_suffix(".failures.jsonl")
     _refuse_out(out, failures_at, overwrite)
     found = scan(images)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    editor = Editor.open(
+        bundle,
+        provider=provider,
+        allow_torchscript=allow_torchscript,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+    )
     began, failures = time.monotonic(), []
     with LatentWriter.create(out, editor.bundle) as writer, progress("encode", len(found.sources), "images") as bar:
         for one in encode_sources(editor, found.sources, workers=workers):
@@ -87,7 +97,7 @@ def encode_sources(
     editor: Editor, sources: Sequence[Source], *, workers: int | None = None
 ) -> Iterator[LatentRow | Failure]:
     """What the encoder says of each source, in order, one batch in memory at a time."""
-    read = partial(see, spec=editor.bundle.manifest.image)
+    read = partial(see, spec=editor.bundle.manifest.image, max_pixels=editor.max_pixels)
     for group in chunks(read_ahead(sources, read, workers=workers), editor.batch_size):
         good = [one for one in group if isinstance(one, Seen)]
         rows = iter(_rows(editor, good) if good else [])
@@ -110,12 +120,14 @@ def _rows(editor: Editor, seen: Sequence[Seen]) -> list[LatentRow]:
             z_scale=both[row, 1],
             before=before[row],
             control=float(control[row]),
+            frame=one.frame,
         )
         for row, one in enumerate(seen)
     ]
 
 
 def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
+    refuse_url(out)
     if out.suffix.lower() != ".safetensors":
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
     if out.is_dir():

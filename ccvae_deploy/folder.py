@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .errors import UsageError
 from .images import ENDINGS
-from .remote import Place, Remote
+from .remote import Place, Remote, refuse_url
 
 NAME_LIMIT = 255
 """Bytes of a file name on ordinary file systems."""
@@ -57,6 +57,7 @@ def scan(inputs: Sequence[Place]) -> Scan:
         elif given.exists():
             placed = [(given.name, given)]
         else:
+            refuse_url(given)
             raise UsageError(f"{given} does not exist; give images or folders of images")
         for relative, path in placed:
             twin = found.setdefault(relative, path)
@@ -143,6 +144,7 @@ def check_out(out: Place, inputs: Sequence[Place]) -> None:
                 f"the output {out} lies inside the input, so results would be taken for inputs; give another"
             )
         return
+    refuse_url(out)
     if out.is_symlink() and not out.exists():
         raise UsageError(f"{out} is a link that leads nowhere; remove it or give another --out")
     resolved = out.resolve()

@@ -67,6 +67,7 @@ class Picture:
         format: what `--format same` writes; JPEG, PNG, WebP and AVIF stay what they are, all else becomes PNG.
         lossless: the source is a WebP without loss, and stays one.
         metadata: what is written back with the result.
+        read: False for a frame, of which only size, mode and format are known: its pixels are black.
     """
 
     pixels: Pixels
@@ -74,6 +75,7 @@ class Picture:
     format: Format = "png"
     lossless: bool = False
     metadata: Metadata = field(default=Metadata())
+    read: bool = True
 
     @property
     def size(self) -> tuple[int, int]:
@@ -103,6 +105,17 @@ def read_file(path: Place) -> bytes:
     if not data:
         raise ImageError("empty file")
     return data
+
+
+def frame(size: tuple[int, int], channels: int, format: Format, lossless: bool = False) -> Picture:
+    """A picture of which nothing but this is known; its pixels take no memory."""
+    shape = (size[1], size[0]) if channels == 1 else (size[1], size[0], channels)
+    return Picture(np.broadcast_to(np.uint8(0), shape), None, format, lossless, read=False)
+
+
+def frame_of(picture: Picture) -> Picture:
+    """The frame of a picture."""
+    return frame(picture.size, 1 if picture.pixels.ndim == 2 else 3, picture.format, picture.lossless)
 
 
 def open_picture(path: Place, *, max_pixels: int = MAX_PIXELS) -> tuple[Picture, bytes]:
@@ -197,12 +210,28 @@ def to_pil(picture: Picture) -> Image.Image:
 
 def network_input(picture: Picture, spec: ImageSpec) -> NDArray[np.float32]:
     """What the encoder sees of a picture: float32 (C, S, S) in [0, 1]."""
-    with one_at_a_time(picture.size):
-        image = _whole(picture, flat=True, mode=spec.mode)
-        if image.size != (spec.size, spec.size):
-            image = image.resize((spec.size, spec.size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image).reshape(spec.size, spec.size, spec.channels)
+    return _in_unit(resized(picture, spec.mode, (spec.size, spec.size)))
+
+
+def brought_down(image: Image.Image, spec: ImageSpec) -> NDArray[np.float32]:
+    """The same of an opaque Pillow image of mode L or RGB."""
+    return _in_unit(_shrunk(image if image.mode == spec.mode else image.convert(spec.mode), (spec.size, spec.size)))
+
+
+def _in_unit(pixels: Pixels) -> NDArray[np.float32]:
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
+
+
+def resized(picture: Picture, mode: Literal["L", "RGB"], size: tuple[int, int]) -> Pixels:
+    """A picture over white at a width and height, its aspect ratio not kept: uint8 (H, W, 1) or (H, W, 3)."""
+    with one_at_a_time(picture.size):
+        return _shrunk(_whole(picture, flat=True, mode=mode), size)
+
+
+def _shrunk(image: Image.Image, size: tuple[int, int]) -> Pixels:
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(size[1], size[0], -1)
 
 
 def encode(picture: Picture, format: Format) -> bytes:

@@ -11,7 +11,7 @@ from . import images
 from .batch import Task, Wanted
 from .editor import Editor
 from .errors import UsageError
-from .folder import Scan, check_out, default_out, in_shard, output_stems, parse_shard, scan
+from .folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, scan
 from .images import Format
 from .latent_store import LatentStore
 from .ledger import Ledger
@@ -76,6 +76,11 @@ class Job:
         return sum(task.outputs for task in self.tasks)
 
     @property
+    def read(self) -> bool:
+        """Whether the sources are read, rather than taken from the latents alone."""
+        return not self.tasks or self.tasks[0].read
+
+    @property
     def sources(self) -> int:
         """How many sources are in it."""
         return len({task.source.relative for task in self.tasks})
@@ -122,11 +127,14 @@ def settle(
     **options: Unpack[RequestOptions],
 ) -> Job:
     """Check everything that can be checked before work; see `edit_folder` for arguments and errors."""
-    _refuse_options(format, batch_size, max_pixels, set, options.get("vary", ()), plan)
+    _refuse_options(format, batch_size, set, options.get("vary", ()), plan)
     part = parse_shard(shard) if shard else None
     places = [location(given) for given in inputs]
     target = location(out) if out else default_out(places)
-    found = scan(places)
+    unread = latents is not None and options.get("compose") == "decode"
+    if not places and not unread:
+        raise UsageError("no images are given; only --latents with --compose decode does without them")
+    found = scan(places) if places else Scan((), 0)
     check_out(target, places)
     open_editor = partial(
         Editor.open,
@@ -139,6 +147,8 @@ def settle(
     )
     editor = open_editor(bundle)
     stored = LatentStore.open(latents, editor.bundle) if latents else None
+    if stored is not None and not places:
+        found = Scan(tuple(Source(Path(relative), relative) for relative in stored.paths), 0)
     if plan is None:
         request = editor.request(set, **options)
         asked = {source.relative: [request] for source in found.sources}
@@ -151,7 +161,7 @@ def settle(
     for requests in asked.values():
         for one in requests:
             if one.name not in wanted:
-                wanted[one.name] = Wanted(one, editor.settings(one, format))
+                wanted[one.name] = Wanted(one, editor.settings(one, format, read=not unread))
     tasks = _tasks(found, asked, wanted, part)
     ledger, store = _records(target, [one.settings for one in wanted.values()], part)
     again = partial(open_editor, bundle.resolve())
@@ -189,15 +199,12 @@ def _tasks(
 def _refuse_options(
     format: str,
     batch_size: int,
-    max_pixels: int,
     set: Sequence[str] | Mapping[str, Value],
     vary: Sequence[str],
     plan: Path | None,
 ) -> None:
     refuse_format(format)
     refuse_speed(batch_size)
-    if not 1 <= max_pixels <= images.MOST_PIXELS:
-        raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
     if plan is not None and (set or vary):
         raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
 

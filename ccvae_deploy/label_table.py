@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal, Self
 
 from .errors import UsageError
 from .new_file import new_file
+from .remote import refuse_url
 
 TableFormat = Literal["csv", "jsonl"]
 KEYS = ("source", "source_sha256", "error")
@@ -89,6 +90,7 @@ def refuse_table(path: Path, overwrite: bool) -> None:
     Raises:
         UsageError: `path` is taken, or its ending is unknown.
     """
+    refuse_url(path)
     table_format(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give a file with --out")

@@ -6,11 +6,14 @@
 | `before`            | (N, Y) float32     | label probabilities at the posterior mean                  |
 | `control`           | (N,) float32       | mean |input - reconstruction|, in levels of 255            |
 | `sha256`            | (N, 32) uint8      | of each source's bytes                                     |
+| `size`              | (N, 2) int32       | width and height of each source, upright                   |
+| `kind`              | (N, 2) uint8       | its channels, 1 or 3, and its place in `FORMATS`           |
 | `paths`             | (P,) uint8         | all relative paths one after the other, as bytes           |
 | `path_ends`         | (N,) int64         | where each path ends in `paths`                            |
 
 Rows are in the order of the paths' bytes. Names stand in a tensor because a header of safetensors is bounded. The
 header's metadata hold `format`, `schema_version` and `bundle`, the digest of the bundle that made the latents.
+Version 1 had neither `size` nor `kind`.
 """
 
 import json
@@ -31,9 +34,15 @@ from numpy.typing import NDArray
 from .bundle import Bundle
 from .editor import Array, Editor, Encoded
 from .errors import UsageError
+from .images import MAX_SIDE, MOST_PIXELS, Format, Picture, frame
 from .new_file import new_file
 
-FORMAT, SCHEMA_VERSION = "ccvae-latents", "1"
+FORMAT, SCHEMA_VERSION = "ccvae-latents", "2"
+FORMATS: tuple[tuple[Format, bool], ...] = (
+    *(("png", False), ("jpeg", False), ("webp", False), ("avif", False)),
+    ("webp", True),
+)
+"""What `--format same` makes of a source, and whether without loss."""
 STEP, MAX_PATH = 4096, 4096
 TENSORS: dict[str, tuple[str, str]] = {
     "z_loc": ("F32", "<f4"),
@@ -41,6 +50,8 @@ TENSORS: dict[str, tuple[str, str]] = {
     "before": ("F32", "<f4"),
     "control": ("F32", "<f4"),
     "sha256": ("U8", "u1"),
+    "size": ("I32", "<i4"),
+    "kind": ("U8", "u1"),
     "paths": ("U8", "u1"),
     "path_ends": ("I64", "<i8"),
 }
@@ -48,7 +59,7 @@ TENSORS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class LatentRow:
-    """What is stored of one source: z_loc and z_scale (Z,), label probabilities (Y,), the model's own blur."""
+    """What is stored of one source: z_loc and z_scale (Z,), label probabilities (Y,), the model's blur, its frame."""
 
     source: str
     source_sha256: str
@@ -56,6 +67,7 @@ class LatentRow:
     z_scale: Array
     before: Array
     control: float
+    frame: Picture
 
 
 class LatentWriter:
@@ -83,6 +95,7 @@ class LatentWriter:
                 "before": (n, labels.width),
                 "control": (n,),
                 "sha256": (n, 32),
+                **dict.fromkeys(("size", "kind"), (n, 2)),
                 "paths": (writer._end,),
                 "path_ends": (n,),
             }
@@ -93,13 +106,15 @@ class LatentWriter:
 
     def add(self, row: LatentRow) -> None:
         """Append one row."""
-        path = os.fsencode(row.source)
+        path, frame = os.fsencode(row.source), row.frame
         self._count, self._end = self._count + 1, self._end + len(path)
         for name, values in (
             ("z_loc", row.z_loc),
             ("z_scale", row.z_scale),
             ("before", row.before),
             ("control", row.control),
+            ("size", frame.size),
+            ("kind", (1 if frame.pixels.ndim == 2 else 3, FORMATS.index((frame.format, frame.lossless)))),
             ("path_ends", self._end),
         ):
             self._spools[name].write(np.asarray(values, TENSORS[name][1]).tobytes())
@@ -148,6 +163,11 @@ class LatentStore:
                 high = middle
         return self._row(low) if low < self._count and self._path(low) == wanted else None
 
+    @property
+    def paths(self) -> Iterator[str]:
+        """The sources' relative paths, in order."""
+        return (os.fsdecode(self._path(index)) for index in range(self._count))
+
     def __iter__(self) -> Iterator[LatentRow]:
         """All rows, in the order of their paths."""
         return (self._row(index) for index in range(self._count))
@@ -161,6 +181,7 @@ class LatentStore:
             z_scale=at["z_scale"],
             before=at["before"],
             control=float(at["control"]),
+            frame=_frame(at["size"].tolist(), at["kind"].tolist()),
         )
 
     def _path(self, index: int) -> bytes:
@@ -219,17 +240,20 @@ def _opened(path: Path, bundle: Bundle) -> tuple[Any, int]:
     except (SafetensorError, OSError, ValueError) as error:
         raise UsageError(f"{path} is no safetensors file ({error}); encode again") from error
     metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT or set(file.keys()) != set(TENSORS):
+    if metadata.get("format") != FORMAT:
         raise UsageError(f"{path} holds no latents of `ccvae-deploy encode`; give a file that it made")
     if metadata.get("schema_version") != SCHEMA_VERSION:
         raise UsageError(f"{path} has another schema version than {SCHEMA_VERSION}; encode again")
+    if set(file.keys()) != set(TENSORS):
+        raise UsageError(f"{path} holds no latents of `ccvae-deploy encode`; give a file that it made")
     if metadata.get("bundle") != bundle.digest:
         raise UsageError(f"{path} was made with another bundle; encode again with this one")
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in TENSORS}
     types = {name: file.get_slice(name).get_dtype() for name in TENSORS}
     n, layout = shapes["control"][0] if shapes["control"] else -1, bundle.manifest.layout
     expected = {"z_loc": (n, layout.size), "z_scale": (n, layout.size), "before": (n, bundle.manifest.labels.width)}
-    expected |= {"control": (n,), "sha256": (n, 32), "paths": shapes["paths"][:1], "path_ends": (n,)}  # type: ignore[dict-item]
+    expected |= {"control": (n,), "path_ends": (n,), "paths": shapes["paths"][:1]}  # type: ignore[dict-item]
+    expected |= {"sha256": (n, 32), "size": (n, 2), "kind": (n, 2)}
     if shapes != expected or types != {name: kind for name, (kind, _) in TENSORS.items()} or n < 1:
         raise UsageError(f"{path} holds tensors of other shapes or types than this bundle's latents; encode again")
     return file, n
@@ -243,6 +267,15 @@ def _refuse_values(part: dict[str, Any]) -> None:
         raise ValueError("z_scale has values that are not positive")
     if (part["before"] < 0).any() or (part["before"] > 1).any():
         raise ValueError("before has values that are no probabilities")
+    size, kind = part["size"].astype(np.int64), part["kind"]
+    if size.min() < 1 or size.max() > MAX_SIDE or size.prod(axis=1).max() > MOST_PIXELS:
+        raise ValueError("size has values that no picture has")
+    if not np.isin(kind[:, 0], (1, 3)).all() or kind[:, 1].max() >= len(FORMATS):
+        raise ValueError("kind has values that no picture has")
+
+
+def _frame(size: Sequence[int], kind: Sequence[int]) -> Picture:
+    return frame((size[0], size[1]), kind[0], *FORMATS[kind[1]])
 
 
 def _order() -> list[str]:

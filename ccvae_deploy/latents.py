@@ -80,6 +80,10 @@ class Latents:
             if asked.value is not None and not head.binary:
                 self._check_reachable(asked, int(asked.value), head, request.confidence)
 
+    def reads_confidence(self, request: EditRequest) -> bool:
+        """Whether `request.confidence` changes what this bundle makes of it."""
+        return (request.mode == "closest" or not self.has_modes) and any(one.value is not None for one in request.asked)
+
     def block(self, y: Array, label: int) -> Block:
         """p(z_i|y_i) at the states y (N, Y), loc and scale (N, d)."""
         whole, columns = self.prior(y), self.layout.slices[label]

@@ -175,7 +175,7 @@ class Ledger:
             raise busy(self.out)
         # what a kill left of the last entry is dropped
         journal.truncate(self._whole)
-        new = {settings_id: one.model_dump() for settings_id, one in self.settings.items()}
+        new = {settings_id: one.entry() for settings_id, one in self.settings.items()}
         if not new.keys() <= self.all_settings.keys():
             self.all_settings |= new
             replace_file(self.out / self.names.settings, [settings_text(self.all_settings)])

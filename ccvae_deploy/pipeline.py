@@ -18,6 +18,7 @@ from typing import Unpack
 
 from . import batch, images, ray_engine
 from .batch import Batch, Finished, Read, Task
+from .compositing import enlarge
 from .errors import ImageError, UsageError
 from .images import Picture
 from .job import OUTPUTS, Job, JobOptions, settle
@@ -65,7 +66,8 @@ def edit_folder(
         bundle: the bundle folder.
         set: `LABEL=VALUE` strings, or labels to values.
         plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
-        latents: what `encode_folder` has written of these images; the sources are not encoded again.
+        latents: what `encode_folder` has written of these images; the sources are not encoded again. With `compose`
+            `decode` they are not read either, nor need they exist; no inputs then mean all of the file's.
         out: a folder or a URL; None takes `<folder>-edited` here.
         format: `same`, `png`, `jpeg`, `webp` or `avif`.
         provider: `auto`, `cpu`, `cuda` or `tensorrt`.
@@ -101,7 +103,7 @@ def edit_folder(
         sheet=sheet_path,
     )
     if report:
-        sources = {task.source.relative: task.source.path for task in job.tasks}
+        sources = {task.source.relative: task.source.path for task in job.tasks if job.read}
         name = f"report{job.ledger.names.mark}.html"
         page = write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources, name)
         return replace(summary, report=page)
@@ -218,7 +220,7 @@ def _write_sheet(job: Job) -> Path | str | None:
         if len(rows) >= ROWS:
             break
         try:
-            original = images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels)
+            original = _original(job, task)
             for wanted in task.wanted:
                 names = wanted.outputs(task.stem, original.format)[:COLUMNS]
                 rows.append((small(original), [_seen(job, name) for name in names]))
@@ -229,6 +231,14 @@ def _write_sheet(job: Job) -> Path | str | None:
     name = f"sheet{job.ledger.names.mark}.png"
     job.store.write(name, images.encode(images.from_pil(contact_sheet(rows, job.title)), "png"))
     return job.store.path(name)
+
+
+def _original(job: Job, task: Task) -> Picture:
+    """A source; where sources are not read, the model's own reconstruction of it."""
+    if job.latents is None or job.read:
+        return images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels)
+    row = batch.stored(job.latents, task.source)
+    return enlarge(job.editor.decode(row.z_loc[None])[0], row.frame)
 
 
 def _seen(job: Job, name: str) -> Picture:

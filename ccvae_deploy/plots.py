@@ -42,7 +42,7 @@ def histogram(series: Sequence[tuple[str, Sequence[int]]], low: float, high: flo
         f'<text x="{LEFT + width / 2}" y="{base + 28}" class="middle">{escaped(axis)}</text>',
         f'<text x="{LEFT - 4}" y="{TOP + 10}" class="end">{most:,}</text>',
     ]
-    return _svg(WIDTH, HEIGHT, parts)
+    return svg(WIDTH, HEIGHT, parts)
 
 
 def bars(values: Sequence[tuple[str, float]], high: float = 1.0) -> str:
@@ -57,8 +57,9 @@ def bars(values: Sequence[tuple[str, float]], high: float = 1.0) -> str:
             f'height="{ROW - 8}"><title>{escaped(name)}: {value:.4f}</title></rect>',
             f'<text x="{WIDTH - 2}" y="{y + 14}" class="end">{value:.3f}</text>',
         ]
-    return _svg(WIDTH, max(len(values), 1) * ROW, parts)
+    return svg(WIDTH, max(len(values), 1) * ROW, parts)
 
 
-def _svg(width: int, height: int, parts: Sequence[str]) -> str:
+def svg(width: int, height: int, parts: Sequence[str]) -> str:
+    """Parts of a plot in their frame."""
     return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{"".join(parts)}</svg>'

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -23,8 +23,9 @@ class RunSettings(Frozen):
         bundle: sha256 of the bundle's manifest.
         edit: how output names call the edit.
         asked: the value of each label, or `vary`.
-        until_reached: draws an output may take. At its default it is left out of the id, so that folders that were
-            written before it existed stay valid.
+        until_reached: draws an output may take.
+        read: whether the sources were read. Both are left out of the id at their defaults, so that folders that were
+            written before they existed stay valid.
     """
 
     bundle: str
@@ -35,6 +36,10 @@ class RunSettings(Frozen):
         """16 hex digits that name these settings in receipts."""
         text = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def entry(self) -> dict[str, Any]:
+        """What settings.json holds of them."""
+        return self.model_dump()
 
 
 class Settings(RunSettings):
@@ -48,6 +53,11 @@ class Settings(RunSettings):
     compose: str
     format: str
     until_reached: int = 1
+    read: bool = True
+
+    def entry(self) -> dict[str, Any]:
+        """As above, `read` only where it is False: an entry of one id is the same whichever version wrote it."""
+        return super().entry() if not self.read else self.model_dump(exclude={"read"})
 
 
 class Record(Frozen):
@@ -83,7 +93,7 @@ class Receipt(OutputRecord):
         reached: every asked label is on the asked side of 0.5, or is the most probable class; a varied one kept its
             side or class.
         drift: mean |after - before| over the labels that were not asked.
-        pixel_change: mean absolute difference to the source, in levels of 255.
+        pixel_change: mean absolute difference to the source, in levels of 255; None where the source was not read.
         control: the same between the network's input and its plain reconstruction: the model's own blur.
         attempt: which draw of the sample was kept, counted from 0; above 0 only with `until_reached`.
     """
@@ -101,7 +111,7 @@ class Receipt(OutputRecord):
     after: dict[str, Figure]
     reached: bool
     drift: Figure
-    pixel_change: Figure
+    pixel_change: Figure | None
     control: Figure
     settings: str
     attempt: int = 0

@@ -79,7 +79,7 @@ def read_references(editor: Editor, path: Path, pairs: str, sources: int, *, wor
             f"{sources:,} images and {len(found):,} references do not pair up; add --pairs all, or give one reference"
         )
     stems = iter(output_stems(found))
-    read = partial(see, spec=editor.bundle.manifest.image)
+    read = partial(see, spec=editor.bundle.manifest.image, max_pixels=editor.max_pixels)
     all_: list[Reference | None] = []
     failures: list[Failure] = []
     for group in chunks(read_ahead(found, read, workers=workers), editor.batch_size):

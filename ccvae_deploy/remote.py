@@ -132,6 +132,17 @@ def location(given: "str | os.PathLike[str]") -> Place:
     return Remote(text.rstrip("/") if match[2].strip("/") else text)
 
 
+def refuse_url(path: Place) -> None:
+    """Refuse a path that is a URL in truth: only `edit` takes those.
+
+    Raises:
+        UsageError: it begins like a URL, and no folder here is called so.
+    """
+    first = path.parts[0] if isinstance(path, Path) and path.parts else ""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", first) and not Path(first).exists():
+        raise UsageError(f"{first}//{'/'.join(path.parts[1:])}: only `edit` takes URLs; give a path of this machine")  # type: ignore[union-attr]
+
+
 def unreadable(place: Remote, error: Exception) -> UsageError:
     """The refusal."""
     return UsageError(f"{place} cannot be read: {one_line(error) or type(error).__name__}")

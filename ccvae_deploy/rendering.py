@@ -1,12 +1,15 @@
 """From a decoded change to a picture and to the bytes of a file, in one way for all commands. Touches nothing."""
 
+import io
 from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from . import compositing, images
+from .canvas import is_large
 from .errors import UsageError, nearest
 from .images import Format, Picture
 from .request import Compose
@@ -22,7 +25,7 @@ class Rendered:
     Attributes:
         data: the encoded file.
         seen: what the encoder sees of the written pixels, (C, S, S).
-        pixel_change: mean absolute difference to the source at its own size, in levels of 255.
+        pixel_change: mean absolute difference to the source at its own size, in levels of 255; 0 where it was not read.
     """
 
     data: bytes
@@ -51,8 +54,22 @@ def write_out(
     """
     result = render(picture, edited, unedited, how)
     data = images.encode(result, format)
+    written, seen = look_again(result, data, format, spec)
+    return Rendered(data, seen, compositing.pixel_change(picture, written) if picture.read else 0.0)
+
+
+def look_again(result: Picture, data: bytes, format: Format, spec: ImageSpec) -> tuple[Picture, Array]:
+    """What was written, and what the encoder sees of it, (C, S, S).
+
+    Args:
+        result: what was encoded as `data`.
+    """
+    if format == "jpeg" and not is_large(result.size):
+        # a JPEG of ours is upright, opaque, grey or RGB: one Pillow image gives both without the rules for strangers'
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return Picture(np.asarray(image)), images.brought_down(image, spec)
     written = result if format == "png" else images.decode(data, max_pixels=images.MOST_PIXELS)
-    return Rendered(data, images.network_input(written, spec), compositing.pixel_change(picture, written))
+    return written, images.network_input(written, spec)
 
 
 def output_format(asked: str, kept: Format) -> Format:

@@ -22,7 +22,7 @@ from .plots import bars, escaped, histogram
 from .remote import Place
 from .schema import folded
 from .store import replace_file
-from .summary import Summary
+from .summary import Summary, pixels_text
 
 REPORT = "report.html"
 SHOWN, THUMBNAIL = 12, 128
@@ -79,7 +79,8 @@ class Collected:
         self._count += 1
         before, after = self._count_chances(row)
         self._count_moves(row)
-        self.changes[min(int(row["pixel_change"]), LEVELS - 1)] += 1
+        if row["pixel_change"] is not None:
+            self.changes[min(int(row["pixel_change"]), LEVELS - 1)] += 1
         self.controls[min(int(row["control"]), LEVELS - 1)] += 1
         up, down = (Ranked(sign * after, -self._count, row, before, after) for sign in (1, -1))
         if before < 0.5 and (self._top is None or up > self._top):
@@ -145,21 +146,33 @@ def write_report(
     for row in receipts:
         collected.add(row)
     parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        # nothing in this page may load or run, whatever a file is called
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
-        f"<title>{escaped(', '.join(collected.chances))}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{escaped(', '.join(collected.chances) or 'no outputs')}</h1>",
         _summary(summary),
         _plots(collected),
         _pictures("Most successful", _BEST, collected.best(), out, sources),
         _pictures("Least successful", _WORST, collected.worst(), out, sources),
+    ]
+    replace_file(out / name, [page(", ".join(collected.chances) or "no outputs", parts)])
+    return out / name
+
+
+def page(title: str, parts: Iterable[str], style: str = "") -> bytes:
+    """A page of HTML parts under a title; nothing in it may load or run, whatever a file is called.
+
+    Args:
+        title: plain text.
+        style: rules beside those that all pages have.
+    """
+    whole = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
+        f"<title>{escaped(title)}</title><style>{STYLE}{style}</style></head><body>",
+        f"<h1>{escaped(title)}</h1>",
+        *parts,
         "</body></html>",
     ]
-    replace_file(out / name, ["\n".join(parts).encode("utf-8", "backslashreplace")])
-    return out / name
+    return "\n".join(whole).encode("utf-8", "backslashreplace")
 
 
 _BEST = "Of sources that did not have what was asked; one output per source, the surest first."
@@ -199,7 +212,7 @@ def _summary(summary: Summary) -> str:
     figures = [
         *(("reached", f"{name}: {share:.1%} classify as asked") for name, share in summary.reached.items()),
         ("all reached", f"{summary.all_reached:.1%}"),
-        ("pixel change", f"{summary.pixel_change:.2f} of 255 on average"),
+        ("pixels", pixels_text(summary)),
         ("control", f"{summary.control:.2f} of 255: the model's plain reconstruction, at its own size"),
     ]
     shown = rows + figures if summary.receipts else rows
@@ -239,10 +252,14 @@ def _pictures(title: str, note: str, ranked: Iterable[Ranked], out: Path, source
         cards.append(
             f'<figure class="pair">{pictures}<figcaption><bdi>{escaped(row["output"])}</bdi><br>{escaped(asked)}: '
             f"{one.before:.3f} → <b>{one.after:.3f}</b>, drift {row['drift']:.3f}, "
-            f"pixels {row['pixel_change']:.2f}</figcaption></figure>"
+            f"{_change(row['pixel_change'])}</figcaption></figure>"
         )
     body = f'<div class="row">{"".join(cards)}</div>' if cards else '<p class="note">None.</p>'
     return f'<h2>{title}</h2><p class="note">{note}</p>{body}'
+
+
+def _change(levels: float | None) -> str:
+    return "source not read" if levels is None else f"pixels {levels:.2f}"
 
 
 def _image(path: Place | None, alt: str) -> str:

@@ -16,6 +16,7 @@ VARY = "vary"
 MAX_SAMPLES = 100
 """File names number samples with two digits."""
 MAX_ATTEMPTS = 100
+CONFIDENCE = 0.9
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Asked:
         label: its position in the bundle.
         value: in [0, 1] for a binary label, the class index for a categorical one; None varies the label within the
             state it has.
-        spelled: `label=value` as file names carry it, or `label=vary`.
+        spelled: `label=value` as file names carry it, or `label=vary`; of one value there is one spelling.
     """
 
     label: int
@@ -93,7 +94,7 @@ def make_request(
     seed: int = 0,
     mode: str = "sample",
     strength: float = 1.0,
-    confidence: float = 0.9,
+    confidence: float = CONFIDENCE,
     compose: str = "residual",
     until_reached: int = 1,
 ) -> EditRequest:
@@ -169,8 +170,16 @@ def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str], vary: S
         if value is None:
             found[position] = Asked(position, None, f"{spelled}={VARY}")
         else:
-            found[position] = Asked(position, _value(label, value), f"{spelled}={str(value).strip()}")
+            number = _value(label, value)
+            found[position] = Asked(position, number, f"{spelled}={_spelled(label, number)}")
     return tuple(found[position] for position in sorted(found))
+
+
+def _spelled(label: Label, value: float) -> str:
+    """0, 1 or the shortest number between of a binary label, the class's own name of a categorical one."""
+    if label.kind == "categorical":
+        return label.classes[int(value)]
+    return str(int(value)) if value in (0, 1) else repr(value)
 
 
 def _split(item: str) -> tuple[str, str]:
@@ -196,4 +205,5 @@ def _value(label: Label, value: Value) -> float:
         raise LabelError(
             f"{label.name}={text}: expected {label.classes[0]}, {label.classes[1]} or a number from 0 to 1"
         )
-    return number
+    # minus zero is zero
+    return number + 0.0

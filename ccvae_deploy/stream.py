@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from . import images
 from .errors import ImageError, UsageError
 from .folder import Source
+from .images import Picture
 from .receipts import Failure
 from .schema import ImageSpec
 
@@ -29,22 +30,25 @@ class Seen:
     Attributes:
         digest: sha256 of the file's bytes.
         pixels: float32 (C, S, S) in [0, 1].
+        frame: size, mode and format of the picture.
     """
 
     source: Source
     digest: str
     pixels: NDArray[np.float32]
+    frame: Picture
 
 
-def see(source: Source, spec: ImageSpec) -> Seen:
+def see(source: Source, spec: ImageSpec, max_pixels: int = images.MAX_PIXELS) -> Seen:
     """Read one source for the encoder; the picture itself is let go.
 
     Raises:
         ImageError: it cannot be read as an image.
     """
     data = images.read_file(source.path)
-    pixels = images.network_input(images.decode(data), spec)
-    return Seen(source, hashlib.sha256(data).hexdigest(), pixels)
+    picture = images.decode(data, max_pixels=max_pixels)
+    pixels = images.network_input(picture, spec)
+    return Seen(source, hashlib.sha256(data).hexdigest(), pixels, images.frame_of(picture))
 
 
 def read_ahead(

@@ -36,7 +36,8 @@ class Summary:
         first_failure: the first of those that failed, and why; `failures` is the file that names all.
         asked: outputs of which a label was asked, by label; `reached` is the share of them that came out as asked.
         drift: median absolute change of a label's probability over the outputs of which it was not asked, by label.
-        pixel_change: mean over outputs at their own size, in levels of 255; `control` is the model's own blur.
+        pixel_change: mean over outputs at their own size, in levels of 255, None where no source was read; `control`
+            is the model's own blur.
     """
 
     out: Place
@@ -53,7 +54,7 @@ class Summary:
     reached: Mapping[str, float]
     all_reached: float
     drift: Mapping[str, float]
-    pixel_change: float
+    pixel_change: float | None
     control: float
     failures: str = ""
     first_failure: Failure | None = None
@@ -96,7 +97,7 @@ def summarise(
         reached={name: hit / figures.asked[name] for name, hit in figures.hits.items()},
         all_reached=figures.every / some,
         drift={name: _median(histogram) for name, histogram in figures.moves.items()},
-        pixel_change=figures.change / some,
+        pixel_change=figures.change / figures.compared if figures.compared else None,
         control=figures.control / some,
         failures=f"{ledger.place}/{ledger.names.failures}",
         first_failure=min(ledger.failures.values(), key=lambda one: os.fsencode(one.source), default=None),
@@ -108,7 +109,7 @@ class _Figures:
 
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
-        self.count, self.every, self.change, self.control = 0, 0, 0.0, 0.0
+        self.count, self.every, self.compared, self.change, self.control = 0, 0, 0, 0.0, 0.0
         self.asked: dict[str, int] = {}
         self.hits: dict[str, int] = {}
         self.moves: dict[str, NDArray[np.int64]] = {}
@@ -118,7 +119,8 @@ class _Figures:
         """One receipt: a label counts as reached where it was asked, and as drifting where it was not."""
         self.count += 1
         self.every += row["reached"]
-        self.change += row["pixel_change"]
+        if row["pixel_change"] is not None:
+            self.compared, self.change = self.compared + 1, self.change + row["pixel_change"]
         self.control += row["control"]
         asked = self._asked_of(row)
         before, now = (np.array(list(row[key].values())) for key in ("before", "after"))
@@ -169,6 +171,13 @@ def summary_table(summary: Summary) -> "Table":
     return facts(rows)
 
 
+def pixels_text(summary: Summary) -> str:
+    """What is known of the change of pixels."""
+    if summary.pixel_change is None:
+        return "not compared: the sources were not read"
+    return f"changed by {summary.pixel_change:.2f} of 255 on average"
+
+
 def _figure_rows(summary: Summary) -> list[tuple[str, str]]:
     """What the outputs came to."""
     rows: list[tuple[str, str]] = []
@@ -179,6 +188,6 @@ def _figure_rows(summary: Summary) -> list[tuple[str, str]]:
     drift = sorted(summary.drift.items(), key=lambda item: -item[1])
     largest = ", ".join(f"{name} {value:.3f}" for name, value in drift[:4])
     rows.append(("drift", f"median change of other labels: {largest}" if drift else "no other label"))
-    rows.append(("pixels", f"changed by {summary.pixel_change:.2f} of 255 on average"))
+    rows.append(("pixels", pixels_text(summary)))
     rows.append(("control", f"reconstruction alone differs by {summary.control:.2f} of 255 at the model's size"))
     return rows

@@ -16,7 +16,7 @@ from .editor import Array, Editor, Encoded
 from .errors import ImageError
 from .film import Cell, film_grid, shrunk
 from .folder import Source, check_out, default_out, output_stems, scan
-from .images import from_array
+from .images import Picture, from_array
 from .progress import Reporter, progress
 from .receipts import Failure, OutputRecord
 from .references import Reference, read_references
@@ -52,6 +52,7 @@ def swap_folder(
     batch_size: int = 16,
     workers: int | None = None,
     overwrite: bool = False,
+    max_pixels: int = images.MAX_PIXELS,
     sheet: bool = True,
     allow_torchscript: bool = False,
 ) -> Outcome:
@@ -67,6 +68,7 @@ def swap_folder(
         out: None takes `<folder>-swapped`.
         format: `same`, `png`, `jpeg`, `webp` or `avif`.
         overwrite: replace outputs that were made with other settings.
+        max_pixels: larger images are recorded as failures; at most 178,956,970.
 
     Raises:
         CCVAEError: refused, and nothing was written.
@@ -78,7 +80,13 @@ def swap_folder(
     target = out or default_out(inputs, "swapped")
     sources = scan(inputs).sources
     check_out(target, [*inputs, from_])
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    editor = Editor.open(
+        bundle,
+        provider=provider,
+        allow_torchscript=allow_torchscript,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+    )
     chosen = chosen_labels(editor, labels)
     references = read_references(editor, from_, pairs, len(sources), workers=workers)
     settings = SwapSettings(
@@ -146,9 +154,9 @@ def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> 
     for names in swap.possible_outputs(row, stem):
         if results.done(source.relative, names) == digest:
             return len(names)
-    picture = images.decode(data)
+    picture = images.decode(data, max_pixels=swap.editor.max_pixels)
     seen = images.network_input(picture, swap.editor.bundle.manifest.image)
-    return Whole(source, digest, seen, picture, row, stem)
+    return Whole(source, digest, seen, images.frame_of(picture), picture, row, stem)
 
 
 def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolExecutor, bar: Reporter) -> int:
@@ -207,6 +215,10 @@ def _rendered(
     return found
 
 
+def _picture(swap: Swap, source: Source) -> Picture:
+    return images.decode(images.read_file(source.path), max_pixels=swap.editor.max_pixels)
+
+
 def _write_sheet(swap: Swap, results: Results, sources: Sequence[Source], stems: Sequence[str]) -> Path | None:
     """The first sources beside what lies on disk for them; references stand above, or in the second column."""
     rows: list[list[Cell]] = []
@@ -215,12 +227,11 @@ def _write_sheet(swap: Swap, results: Results, sources: Sequence[Source], stems:
         if len(rows) == SHEET_ROWS:
             break
         try:
-            original = images.decode(images.read_file(source.path))
+            original = _picture(swap, source)
             names = swap.outputs(row, stems[row], original.format)[:SHEET_COLUMNS]
             made = [Cell(shrunk(results.picture(name), CELL)) for name in names]
             taken = [
-                Cell(shrunk(images.decode(images.read_file(one.source.path)), CELL))
-                for _, one in swap.references.of(row)[:SHEET_COLUMNS]
+                Cell(shrunk(_picture(swap, one.source), CELL)) for _, one in swap.references.of(row)[:SHEET_COLUMNS]
             ]
         except ImageError:
             continue

@@ -17,6 +17,7 @@ from .film import Cell, film_gif, film_grid, shrunk
 from .images import Picture
 from .interventions import Block, intervene
 from .outcome import decided
+from .remote import refuse_url
 from .rendering import render
 from .request import checked_compose
 from .schema import Label, folded
@@ -114,6 +115,7 @@ def traverse(
     compose: str = "residual",
     out: Path = Path("walk.png"),
     provider: str = "auto",
+    max_pixels: int = images.MAX_PIXELS,
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> Walk:
@@ -126,8 +128,9 @@ def traverse(
         CCVAEError: refused, and nothing was written.
     """
     animated = _refuse_out(out, overwrite)
-    source, _ = images.open_picture(image)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript)
+    refuse_url(image)
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
+    source, _ = images.open_picture(image, max_pixels=max_pixels)
     size = GIF_SIZE if animated else STRIP_SIZE
     found = walk(editor, shrunk(source, size), labels, steps=steps, classes=classes, reach=reach, compose=compose)
     if animated:
@@ -238,6 +241,7 @@ def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, 
 
 def _refuse_out(out: Path, overwrite: bool) -> bool:
     """Whether the picture is an animation."""
+    refuse_url(out)
     if out.suffix.lower() not in (".png", ".gif"):
         raise UsageError(f"--out {out}: expected a name that ends in .png or .gif")
     if out.is_dir() or (out.exists() and not overwrite):

@@ -21,6 +21,7 @@ from .errors import UsageError
 from .film import Cell, film_grid
 from .images import Picture
 from .outcome import decided
+from .remote import refuse_url
 from .store import replace_file
 from .stream import chunks
 
@@ -111,11 +112,12 @@ def variance(
     image: Path,
     *,
     bundle: Path,
-    out: Path,
+    out: Path = Path("maps.png"),
     labels: Sequence[str] = (),
     samples: int = 64,
     seed: int = 0,
     provider: str = "auto",
+    max_pixels: int = images.MAX_PIXELS,
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> Variance:
@@ -130,13 +132,15 @@ def variance(
     """
     from .editor import Editor
 
+    refuse_url(out)
+    refuse_url(image)
     if out.suffix.lower() not in ENDINGS:
         raise UsageError(f"--out {out}: expected a name that ends in {', '.join(ENDINGS)}")
     if out.exists() and (not overwrite or not out.is_file()):
         raise UsageError(f"{out} is there already; add --overwrite to replace a file, or give another --out")
     if out.exists() and image.exists() and out.samefile(image):
         raise UsageError(f"--out {out} is the image itself; give another --out")
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript)
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
     found = editor.variance(image, labels=labels, samples=samples, seed=seed)
     replace_file(out, [encoded_file(found, out.suffix.lower())])
     return found

@@ -33,6 +33,7 @@ from rich.table import Table
 from ccvae_deploy import Editor, compositing, images
 from ccvae_deploy.folder import scan
 from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.rendering import look_again
 from ccvae_deploy.request import make_request
 from ccvae_train.checkpoint import load_run
 from ccvae_train.datasets.portraits import draw_factors, render
@@ -112,10 +113,11 @@ def limit(editor: Editor, label: dict[str, float], files: Sequence[Path], format
     pairs = [(picture, one) for picture, some in zip(pictures, differences, strict=True) for one in some]
     costs["composite"], results = on_all_cores(lambda pair: compositing.composite(*pair), pairs)
     costs[f"encode {format}"], written = on_all_cores(lambda result: images.encode(result, format), results)
-    if format != "png":
-        costs["decode outputs"], results = on_all_cores(images.decode, written)
-    costs["resize outputs"], seen = on_all_cores(lambda picture: images.network_input(picture, spec), results)
-    rows = np.stack(seen)
+    work = "resize outputs" if format == "png" else "decode and resize outputs"
+    costs[work], looked = on_all_cores(
+        lambda pair: look_again(*pair, format, spec), list(zip(results, written, strict=True))
+    )
+    rows = np.stack([seen for _, seen in looked])
     costs["graphs: receipts"], _ = batched(lambda part: editor.classify(rows[part]), len(rows))
     return costs
 

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/train_table.py --data celeba:DIR --out tables/celeba --minutes 8
     python tests/benchmarks/train_table.py --data celeba:DIR --out tables/celeba30 --minutes 30 --seeds 3
-    python tests/benchmarks/train_table.py --data mnist:DIR --out tables/mnist --minutes 3 --recipe train/recipes/mnist.toml
+    python tests/benchmarks/train_table.py --data mnist:DIR --out tables/mnist --minutes 3 \\
+        --recipe train/recipes/mnist.toml
 
 Every run is `python -m ccvae_train` on one thread, `--jobs` of them at a time. How many epochs fit into the minutes is
 measured first, for each recipe by itself; the processor time that a run really took, validation included, stands in
@@ -63,7 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument(
-        "--recipe", type=Path, nargs="+", default=[RECIPES / "celeba.toml", RECIPES / "celeba-paper-short.toml"]
+        "--recipe", type=Path, nargs="+", default=[RECIPES / "celeba.toml", Path(__file__).with_name("paper.toml")]
     )
     return parser.parse_args()
 
@@ -85,10 +86,11 @@ def _epochs(options: argparse.Namespace, recipe: Path) -> int:
     from ccvae_train.config import make_config, read_recipe
     from ccvae_train.datasets.source import settled
     from ccvae_train.device import choose_device
+    from ccvae_train.ranks import Ranks
     from ccvae_train.training import prepare
 
     config = settled(make_config(read_recipe(recipe) | {"data": options.data, "supervision": 0.2}))
-    fit = prepare(config, choose_device("cpu"))
+    fit = prepare(config, choose_device("cpu"), Ranks())
     seconds = _seconds(_stepper(fit)) * fit.steps_per_epoch * VALIDATION
     epochs = max(int(options.minutes * 60 / seconds), 1)
     print(f"{recipe.stem}: {seconds:.0f} s of processor time an epoch, {epochs} epochs", file=sys.stderr)
@@ -123,8 +125,8 @@ def _run(options: argparse.Namespace, job: Job) -> dict[str, Any]:
     if not result.exists():
         command = [sys.executable, "-m", "ccvae_train", "--recipe", str(job.recipe), "--data", options.data]
         command += ["--supervision", str(job.rate), "--epochs", str(job.epochs), "--seed", str(job.seed)]
-        command += ["--resume"] if job.folder.exists() else []
-        command = command if not job.folder.exists() else [sys.executable, "-m", "ccvae_train", "--resume"]
+        if job.folder.exists():
+            command = [sys.executable, "-m", "ccvae_train", "--resume"]
         began = time.monotonic()
         with (options.out / f"{job.folder.name}.log").open("a") as log:
             child = subprocess.Popen([*command, "--out", str(job.folder)], stdout=log, stderr=log)
@@ -151,7 +153,7 @@ def _run(options: argparse.Namespace, job: Job) -> dict[str, Any]:
 
 def _markdown(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
     lines = [
-        f"{options.data.partition(':')[0]}, floor {rows[0]['floor']:.4f}, {options.minutes:g} minutes of one core a run",
+        f"{options.data.partition(':')[0]}, floor {rows[0]['floor']:.4f}, {options.minutes:g} minutes of a core a run",
         "",
         "| f | recipe | accuracy | balanced | L1 | epochs | processor minutes |",
         "|---|---|---|---|---|---|---|",

@@ -262,3 +262,40 @@ def expected(run, tree, tmp_path: Path) -> dict[str, bytes]:
     """The output folder of an undisturbed run, `tmp_path / "expected"`."""
     run(tmp_path / "expected")
     return tree(tmp_path / "expected")
+
+
+@pytest.fixture(scope="session")
+def made_classifier() -> Callable[..., onnx.ModelProto]:
+    """Makes a classifier `pixels` to `scores` (N, outputs) whose answer is known: end(gain (weights . x) + bias).
+
+    Its weights are the mean over some rows of a 32x32 RGB image, per output; of one channel or of all.
+    """
+
+    def make(
+        rows, *, channel=None, gain=20.0, bias=-10.0, end="Sigmoid", layout="nchw", dtype=TensorProto.FLOAT, **dims
+    ):
+        weights = np.zeros((len(rows), 3, 32, 32), np.float32)
+        for i, chosen in enumerate(rows):
+            weights[i, slice(None) if channel is None else slice(channel, channel + 1), slice(*chosen)] = 1
+            weights[i] /= weights[i].sum()
+        flat = (weights if layout == "nchw" else weights.transpose(0, 2, 3, 1)).reshape(len(rows), -1).T
+        shape = dims.get("shape") or (["N", 3, 32, 32] if layout == "nchw" else ["N", 32, 32, 3])
+        operators = ["Cast", "Flatten", "MatMul", "Mul", "Add", end]
+        second = {"MatMul": ["w"], "Mul": ["gain"], "Add": ["bias"]}
+        nodes, given = [], "pixels"
+        for i, operator in enumerate(operators):
+            made = "scores" if i + 1 == len(operators) else f"v{i}"
+            attributes = {"Cast": {"to": TensorProto.FLOAT}, "Softmax": {"axis": -1}}.get(operator, {})
+            nodes.append(helper.make_node(operator, [given, *second.get(operator, [])], [made], **attributes))
+            given = made
+        constants = {"w": flat, "gain": np.float32([gain]), "bias": np.float32([bias])}
+        graph = helper.make_graph(
+            nodes,
+            "made",
+            [helper.make_tensor_value_info("pixels", dtype, shape)],
+            [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [shape[0], len(rows)])],
+            [numpy_helper.from_array(np.ascontiguousarray(value), key) for key, value in constants.items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+    return make

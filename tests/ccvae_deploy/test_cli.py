@@ -119,7 +119,8 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["edit"], "Missing argument"),
+        (["edit", "--set", "smiling=1"], "no images are given"),
+        (["edit", "--latents", "l.safetensors", "--set", "smiling=1"], "no images are given"),
         (["edit", "imgs", "--set", "smiling=1", "--plan", "p.csv"], "--set and --plan both say what to change"),
         (["edit", "imgs", "--set", "smiling=1", "--workers", "0"], "--workers 0"),
         (["merge"], "Missing argument"),

@@ -179,3 +179,14 @@ def test_a_walk_from_an_array(editor: Editor) -> None:
     found = editor.walk(np.full((20, 30, 3), 128, np.uint8), ["smiling"], steps=3)
     assert found.z.shape == (1, 3, 8)
     assert found.cells[0][0].picture.size == (30, 20)
+
+
+def test_a_confidence_that_nothing_looks_at_makes_no_other_settings(editor: Editor, priorless_bundle: Path) -> None:
+    def ids(using: Editor, asked: dict, **options) -> int:
+        requests = (using.request(asked, confidence=sure, **options) for sure in (0.9, 0.95))
+        return len({using.settings(request, "same").id for request in requests})
+
+    priorless = Editor.open(priorless_bundle, provider="cpu")
+    assert ids(editor, {"smiling": 1}) == ids(editor, {"smiling": 1}, mode="mean") == 1
+    assert ids(editor, {}, vary=["smiling"]) == ids(priorless, {}, vary=["smiling"]) == 1
+    assert ids(editor, {"smiling": 1}, mode="closest") == ids(priorless, {"smiling": 1}) == 2

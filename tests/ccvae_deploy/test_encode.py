@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from ccvae_deploy import images
 from ccvae_deploy.cli import app
+from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.encode import encode_folder
 from ccvae_deploy.errors import BundleError, CCVAEError, UsageError
 from ccvae_deploy.folder import scan
 from ccvae_deploy.inspection import inspect
 from ccvae_deploy.latent_store import LatentStore, encoded_rows
+from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
 
 
@@ -64,7 +68,7 @@ def test_the_file_is_plain_safetensors_of_the_same_bytes_for_any_batch(pictures,
     tensors = load_file(latents)
     assert tensors["sha256"].shape == (9, 32)
     assert bytes(tensors["paths"][: tensors["path_ends"][0]]) == b"a.png"
-    assert metadata_of(latents) == {"format": "ccvae-latents", "schema_version": "1", "bundle": editor.bundle.digest}
+    assert metadata_of(latents) == {"format": "ccvae-latents", "schema_version": "2", "bundle": editor.bundle.digest}
     other = latents.with_name("other.safetensors")
     encode_folder([pictures], bundle=tiny_bundle, out=other, batch_size=16)
     assert other.read_bytes() == latents.read_bytes()
@@ -154,6 +158,10 @@ def put(index, value):
         (changed("control", put(1, np.inf)), "control has values"),
         (changed("z_loc", lambda a: a[:, :7]), "other shapes or types"),
         (changed("z_loc", lambda a: a.astype(np.float64)), "other shapes or types"),
+        (changed("size", put((2, 1), 0)), "size has values that no picture has"),
+        (changed("size", put(4, 60_000)), "size has values"),
+        (changed("kind", put((1, 0), 2)), "kind has values that no picture has"),
+        (changed("kind", put((1, 1), 5)), "kind has values"),
         (changed("sha256", lambda a: a[:8]), "other shapes or types"),
         (changed("path_ends", put(0, 2**62)), "outside the paths"),
         (changed("path_ends", put(1, 5)), "1 to 4,096 bytes"),
@@ -195,6 +203,84 @@ def test_edits_from_latents_are_the_same_bytes(pictures, tiny_bundle, latents, t
     assert len(names) == 18 + 4
     for name in names:
         assert (tmp_path / "stored" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_latents_of_version_1_are_refused_in_one_line(latents, editor: Editor, tmp_path) -> None:
+    tensors = {name: array for name, array in load_file(latents).items() if name not in ("size", "kind")}
+    save_file(tensors, tmp_path / "old.safetensors", metadata_of(latents) | {"schema_version": "1"})
+    with pytest.raises(UsageError, match=r"old\.safetensors has another schema version than 2; encode again"):
+        LatentStore.open(tmp_path / "old.safetensors", editor.bundle)
+
+
+def test_a_frame_survives(tmp_path, tiny_bundle, editor: Editor) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    Image.new("L", (30, 50), 90).save(folder / "grey.png")
+    Image.new("RGB", (7, 9), "red").save(folder / "lossless.webp", lossless=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20), "red").save(folder / "turned.jpg", exif=exif)
+    encode_folder([folder], bundle=tiny_bundle, out=tmp_path / "f.safetensors")
+    frames = [row.frame for row in LatentStore.open(tmp_path / "f.safetensors", editor.bundle)]
+    assert [one.size for one in frames] == [(30, 50), (7, 9), (20, 40)]
+    assert [one.pixels.ndim for one in frames] == [2, 3, 3]
+    assert [(one.format, one.lossless) for one in frames] == [("png", False), ("webp", True), ("jpeg", False)]
+    assert not any(one.read for one in frames)
+
+
+@pytest.fixture
+def unread(pictures, tiny_bundle, latents, tmp_path, receipts) -> dict:
+    """Options of a run that decodes from latents, the sources gone; a run that read them is in `read`."""
+    given = {"bundle": tiny_bundle, "set": ["smiling=1"], "samples": 2, "compose": "decode"}
+    edit_folder([pictures], out=tmp_path / "read", **given)
+    shutil.rmtree(pictures)
+    return given | {"latents": latents}
+
+
+def test_decoding_from_latents_reads_no_source(unread, tmp_path, receipts, monkeypatch) -> None:
+    out = tmp_path / "unread"
+    with monkeypatch.context() as patched:
+        patched.setattr(Editor, "encode", lambda *_: pytest.fail("the encoder ran for sources"))
+        summary = edit_folder([], out=out, report=True, **unread)
+    assert (summary.sources, summary.written, summary.failed, summary.pixel_change) == (9, 18, 0, None)
+    found, expected = receipts(out), receipts(tmp_path / "read")
+    assert {row.pop("pixel_change") for row in found} == {None}
+    assert len({row.pop("settings") for row in found} | {row.pop("settings") for row in expected}) == 2
+    assert all(row.pop("pixel_change") > 0 for row in expected)
+    # output_sha256 is among what is left
+    assert found == expected
+    assert all((out / row["output"]).read_bytes() == (tmp_path / "read" / row["output"]).read_bytes() for row in found)
+    assert (out / "sheet.png").exists()
+    page = (out / "report.html").read_text()
+    assert "not compared: the sources were not read" in page
+    assert "source not read" in page
+    assert edit_folder([], out=out, **unread).skipped == 9
+
+
+def test_decoding_from_latents_in_shards_and_forecast(unread, tmp_path, tree, receipts) -> None:
+    for index in range(2):
+        edit_folder([], out=tmp_path / "parts", shard=f"{index}/2", sheet=False, **unread)
+    merge_folders([tmp_path / "parts"])
+    forecast = dry_run([], out=tmp_path / "parts", **unread)
+    assert (forecast.sources, forecast.units["done"], forecast.outputs) == (9, 9, 0)
+    assert dry_run([], out=tmp_path / "new", **unread).examples[0] == "a__smiling=1__00.png"
+    edit_folder([], out=tmp_path / "whole", sheet=False, **unread)
+    assert tree(tmp_path / "parts") == tree(tmp_path / "whole")
+    limited = edit_folder([], out=tmp_path / "small", sheet=False, max_pixels=3000, **unread)
+    assert 0 < limited.failed < 9
+
+
+def test_read_and_unread_are_other_settings(unread, tmp_path, tiny_bundle) -> None:
+    with pytest.raises(UsageError, match="made with other settings"):
+        edit_folder([], out=tmp_path / "read", **unread)
+    (entry,) = json.loads((tmp_path / "read/settings.json").read_text()).values()
+    # as versions wrote it that always read
+    assert "read" not in entry
+    edit_folder([], out=tmp_path / "read", overwrite=True, **unread)
+    entries = json.loads((tmp_path / "read/settings.json").read_text()).values()
+    assert [entry.get("read", True) for entry in entries].count(False) == 1
+    with pytest.raises(UsageError, match="no images are given"):
+        edit_folder([], out=tmp_path / "new", **(unread | {"compose": "residual"}))
 
 
 def test_a_source_that_is_not_that_of_its_latents_fails(pictures, tiny_bundle, latents, tmp_path) -> None:

@@ -55,6 +55,15 @@ def test_in_place_it_is_the_unsharded_folder(one, whole, run, tree) -> None:
     assert tree(one) == whole
 
 
+def test_a_run_over_what_is_merged_makes_the_sheet_and_the_report(one, tmp_path, run) -> None:
+    merge_folders([one])
+    run(tmp_path / "whole", sheet=True, report=True)
+    summary = run(one, sheet=True, report=True)
+    assert (summary.written, summary.skipped) == (0, 9)
+    assert (one / "sheet.png").read_bytes() == (tmp_path / "whole/sheet.png").read_bytes()
+    assert "Most successful" in (one / "report.html").read_text()
+
+
 def test_shards_at_the_same_time_lose_nothing(tmp_path, whole, run, tree) -> None:
     """Each with its own edit too, so that their settings differ."""
     out = tmp_path / "one"

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccvae_deploy import images
 from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.rendering import look_again
+from ccvae_deploy.schema import ImageSpec
 from ccvae_deploy.summary import summary_table
 
 
@@ -200,3 +203,16 @@ def test_edits_without_torch(pictures, tiny_bundle, tmp_path, run, receipts) -> 
     assert done.returncode == 0, done.stderr
     assert "CPUExecutionProvider" in done.stdout
     assert len(receipts(tmp_path / "out")) == 72
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_written_jpeg_is_seen_as_any_reader_sees_it(mode: str, channels: int) -> None:
+    """The short way of looking at our own files gives what the rules for all files give."""
+    noise = np.random.default_rng(1).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    result = images.from_pil(Image.fromarray(noise).convert(mode))
+    data, spec = images.encode(result, "jpeg"), ImageSpec(size=32, channels=channels)
+    written, seen = look_again(result, data, "jpeg", spec)
+    expected = images.decode(data)
+    assert (written.pixels == expected.pixels).all()
+    assert (seen == images.network_input(expected, spec)).all()

@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 def test_rows_cells_and_several_rows_of_one_source(path: Path) -> None:
     text = "file,Smiling,wearing hat,Hair\na.png,1,,\n\ndeep/b.png, 0.3 ,0,blond\na.png,0,,BLACK\n"
     assert asked(path, text) == {
-        "a.png": ["smiling=0,hair=BLACK", "smiling=1"],
+        "a.png": ["smiling=0,hair=black", "smiling=1"],
         "deep/b.png": ["smiling=0.3,wearing_hat=0,hair=blond"],
     }
 

@@ -1,6 +1,7 @@
 """What users may ask, and the line they get when they may not."""
 
 import contextlib
+import json
 
 import pytest
 from hypothesis import given
@@ -30,7 +31,23 @@ def test_names_match_without_case_and_separators_and_come_in_label_order() -> No
 def test_classes_and_soft_values() -> None:
     request = make_request(LABELS, {"hair": "Blond", "answer": "yes", "smiling": 0.3})
     assert [asked.value for asked in request.asked] == [0.3, 1.0, 1.0]
-    assert request.name == "smiling=0.3,hair=Blond,answer=yes"
+    assert request.name == "smiling=0.3,hair=blond,answer=1"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (("smiling=1", "smiling=1.0", "smiling= 1", "smiling=+1e0"), "smiling=1"),
+        (("smiling=0", "smiling=-0", "smiling=0.000"), "smiling=0"),
+        (("smiling=.3", "smiling=0.30", "smiling=3e-1"), "smiling=0.3"),
+        (("answer=yes", "answer=YES", "answer=1"), "answer=1"),
+        (("hair=blond", "HAIR= Blond"), "hair=blond"),
+    ],
+)
+def test_one_value_has_one_name_and_one_number(given, name) -> None:
+    requests = [make_request(LABELS, [one]) for one in given]
+    assert {request.name for request in requests} == {name}
+    assert len({json.dumps(request.values(LABELS)) for request in requests}) == 1
 
 
 @pytest.mark.parametrize(

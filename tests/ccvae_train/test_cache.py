@@ -51,6 +51,13 @@ def test_a_damaged_cache_is_built_again(own_cache: Path, damage: bytes | None) -
     assert (cached_images("key", (1, 2, 2, 3), lambda array: array.fill(3)) == 3).all()
 
 
+def test_a_cache_of_another_version_is_built_again(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached_images("key", SHAPE, lambda array: array.fill(1))
+    monkeypatch.setattr(cache, "LAYOUT_VERSION", cache.LAYOUT_VERSION + 1)
+    assert (cached_images("key", SHAPE, lambda array: array.fill(2)) == 2).all()
+    assert len(list(own_cache.rglob("images.npy"))) == 2
+
+
 def test_builds_of_dead_processes_are_removed(own_cache: Path) -> None:
     dead = own_cache / ".other-v1.999999999"
     dead.mkdir()

@@ -8,6 +8,7 @@ from torch.nn.functional import logsigmoid
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 from ccvae_train.networks import CCVAE
+from ccvae_train.noise import Noise
 from ccvae_train.objective import (
     Labels,
     Posterior,
@@ -16,6 +17,7 @@ from ccvae_train.objective import (
     exact_terms,
     laplace_log_likelihood,
     paper_terms,
+    value_weights,
 )
 from ccvae_train.objective.terms import log_normal
 from ccvae_train.quadrature import label_integrals, tilted_moments
@@ -30,6 +32,10 @@ VECTORS = {  # y: (eq. 3 = eq. 4, log q(y|x), -KL(r||q))
     (1, 1): (-9003.1661265698, -1.7282810982, -0.246787),
 }
 EQUATION_5, EXACT_MIXTURE = -9001.9330732829, -9001.8602863077
+
+
+def noise(seed: int = 0) -> Noise:
+    return Noise(torch.Generator().manual_seed(seed))
 
 
 def made_model(dims: tuple[int, ...], residual: int = 0) -> CCVAE:
@@ -90,7 +96,7 @@ def test_equation_4_from_moments(toy: CCVAE, y: tuple[int, int]) -> None:
     found = label_integrals(LOC, SCALE, WEIGHT, BIAS, membership, torch.tensor([y], dtype=torch.float64))
     (a, b), (variance, _) = (row[0] for row in tilted_moments(LOC, SCALE, WEIGHT, membership, found))
     reconstruction = -9000 + 0.8 * a - 0.5 * b + 0.3 * a * b - 0.1 * (a.square() + variance)
-    terms = exact_terms(toy, posterior_of(1), labels_of(y, 1), log_likelihood, torch.Generator())
+    terms = exact_terms(toy, posterior_of(1), labels_of(y, 1), log_likelihood, noise())
     bound = reconstruction - terms.kl_residual - terms.kl_characteristic + terms.label_prior
     assert bound.item() == pytest.approx(VECTORS[y][0], abs=2e-6)
     assert terms.label.item() == pytest.approx(VECTORS[y][1], abs=1e-9)
@@ -101,7 +107,7 @@ def test_equation_4_from_moments(toy: CCVAE, y: tuple[int, int]) -> None:
 def test_both_estimators_agree_with_equation_4_in_expectation(toy: CCVAE, y: tuple[int, int], estimator) -> None:
     """The constant -9000 is taken out of the paper's draw, whose weight would blow its noise up 9000-fold."""
     count = 40_000
-    generator = torch.Generator().manual_seed(3)
+    generator = noise(3)
     with torch.no_grad():
         found = estimator(
             toy, posterior_of(count), labels_of(y, count), lambda z: log_likelihood(z) + 9000, generator
@@ -120,7 +126,7 @@ def test_missing_labels_take_the_mixture_or_equation_5(toy: CCVAE, jensen: bool,
             posterior_of(count),
             labels_of((0, 0), count, False),
             log_likelihood,
-            torch.Generator().manual_seed(1),
+            noise(1),
             jensen=jensen,
         )
     assert terms.bound.mean().item() == pytest.approx(expected, abs=0.02)
@@ -130,9 +136,7 @@ def test_missing_labels_take_the_mixture_or_equation_5(toy: CCVAE, jensen: bool,
 def test_the_papers_unsupervised_bound_is_equation_5(toy: CCVAE) -> None:
     count = 60_000
     with torch.no_grad():
-        terms = paper_terms(
-            toy, posterior_of(count), labels_of((0, 0), count, False), log_likelihood, torch.Generator().manual_seed(1)
-        )
+        terms = paper_terms(toy, posterior_of(count), labels_of((0, 0), count, False), log_likelihood, noise(1))
     assert terms.bound.mean().item() == pytest.approx(EQUATION_5, abs=0.03)
 
 
@@ -141,7 +145,7 @@ def test_labels_missing_one_by_one_add_up(toy: CCVAE) -> None:
     count = 4000
     state = labels_of((1, 0), count).state
     shown = torch.tensor([[True, False]]).expand(count, -1)
-    generators = [torch.Generator().manual_seed(5) for _ in range(3)]
+    generators = [noise(5) for _ in range(3)]
     with torch.no_grad():
         mixed, full, none = (
             exact_terms(toy, posterior_of(count), Labels(state, mask, both(PRIOR).log()), log_likelihood, generator)
@@ -172,7 +176,7 @@ def test_gradient_of_the_stop_gradient_toy(constant, stopped, score_correction, 
         Posterior(loc, torch.full_like(loc, 0.7)),
         labels,
         lambda z: constant + z[:, 0] / 2,
-        torch.Generator().manual_seed(0),
+        noise(0),
         score_correction=score_correction,
     )
     (gradient,) = torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)
@@ -191,7 +195,7 @@ def test_a_constant_of_the_likelihood_moves_no_gradient(score_correction: bool) 
             Posterior(loc, torch.full_like(loc, 0.7)),
             labels_of((1,), 500, prior=torch.tensor([0.5], dtype=torch.float64)),
             lambda z, constant=constant: constant + z[:, 0] / 2,
-            torch.Generator().manual_seed(0),
+            noise(0),
             score_correction=score_correction,
         )
         found.append(torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)[0])
@@ -212,7 +216,7 @@ def test_the_papers_gradient_hides_a_label_weight(constant: float, expected: flo
         Posterior(loc, torch.full_like(loc, 0.7)),
         labels,
         lambda z: constant + z[:, 0] / 2,
-        torch.Generator().manual_seed(0),
+        noise(0),
     )
     (gradient,) = torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)
     assert gradient.mean().item() == pytest.approx(expected, rel=0.02, abs=0.02)
@@ -244,7 +248,7 @@ def test_several_latents_per_label() -> None:
         Posterior(loc, scale),
         labels_of((1,), 1, prior=torch.tensor([0.4], dtype=torch.float64)),
         lambda z: 0 * z[:, 0],
-        torch.Generator().manual_seed(0),
+        noise(0),
     )
     z = loc[:, :3] + scale[:, :3] * torch.randn(400_000, 3).double()
     log_q_y = logsigmoid(model.classifier(z)).sum(1)
@@ -299,7 +303,7 @@ def test_classes_against_importance_sampling_of_the_definition(dims: int, value:
             Posterior(loc.expand(count, -1), scale.expand(count, -1)),
             classes_of(value, count),
             lambda z: 0 * z[:, 0],
-            torch.Generator().manual_seed(0),
+            noise(0),
         )
     # one latent is integrated by quadrature; several by 64 draws, whose normalised weights leave a bias of about 1/64
     assert terms.label.mean().item() == pytest.approx(log_q.item(), abs=0.01 if dims == 1 else 0.03)
@@ -327,12 +331,12 @@ def test_missing_classes_are_summed_over(dims: int, estimator, jensen: bool) -> 
             Posterior(loc.expand(count, -1), scale.expand(count, -1)),
             classes_of(0, count, observed=False),
             lambda z: 0 * z[:, 0],
-            torch.Generator().manual_seed(0),
+            noise(0),
             **options,
         )
-    noise = 5 * terms.bound.std().item() / count**0.5
-    assert terms.bound.mean().item() == pytest.approx(expected.item(), abs=noise + 0.01)
-    assert noise < 0.1
+    spread = 5 * terms.bound.std().item() / count**0.5
+    assert terms.bound.mean().item() == pytest.approx(expected.item(), abs=spread + 0.01)
+    assert spread < 0.1
     assert terms.label.abs().max() == 0
 
 
@@ -353,7 +357,7 @@ def test_labels_of_both_kinds_take_the_terms_they_have_alone() -> None:
     def label_term(shown: list[bool]) -> float:
         observed = torch.tensor([shown])
         batch = Labels(state, observed, log_prior, complete=all(shown))
-        found = exact_terms(model, posterior, batch, lambda z: 0 * z[:, 0], torch.Generator().manual_seed(0))
+        found = exact_terms(model, posterior, batch, lambda z: 0 * z[:, 0], noise(0))
         return found.label.item()
 
     parts = [label_term([i == j for j in range(3)]) for i in range(3)]
@@ -382,3 +386,17 @@ def test_several_draws_average_every_term() -> None:
     one = Terms(*(torch.full((2,), float(i)) for i in range(5)))
     two = Terms(*(torch.full((2,), float(i + 4)) for i in range(5)))
     assert [value.tolist() for value in vars(Terms.average([one, two])).values()] == [[i + 2.0] * 2 for i in range(5)]
+
+
+def test_rare_values_count_more_and_the_mean_weight_is_one() -> None:
+    states = class_model(1).states
+    prior = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
+    assert value_weights(states, prior, 0.0).tolist() == pytest.approx([1, 1, 1])
+    assert value_weights(states, prior, 1.0).tolist() == pytest.approx([1 / 0.6, 1 / 1.5, 1 / 0.9])
+    half = value_weights(states, prior, 0.5)
+    assert (half * prior).sum().item() == pytest.approx(1)
+    assert (half[0] / half[1]).item() == pytest.approx((0.5 / 0.2) ** 0.5)
+    labels = Labels(torch.eye(3).double(), torch.tensor([[True], [True], [False]]), prior.log(), half)
+    assert labels.weighted(torch.tensor([[-2.0], [-3.0], [-4.0]]).double(), states).tolist() == pytest.approx(
+        [-2 * half[0].item(), -3 * half[1].item(), 0]
+    )

@@ -63,6 +63,8 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
         ("file,a\na.png,1\nb.png,2\n", r"row 3, column a: '2'"),
         ("file,a\na.png,1\nb.png,maybe\n", r"row 3, column a: 'maybe'; expected 0, 1 or blank"),
         ("file,a\na.png,nan\nb.png,1\n", r"row 2, column a: 'nan'"),
+        ("file,a\na.png,1\nb.png,inf\n", r"row 3, column a: 'inf'"),
+        ("file,a\na.png,yes\nb.png,NaN\n", r"row 3, column a: 'NaN'"),
         ("file,a\na.png,\nb.png,\n", "column a: every cell is blank"),
         ("file,a\na.png,yes\nb.png,yes\n", "'yes' is its only class"),
         ("file,a\na.png,1\na.png,0\n", "row 3: 'a.png' stands in row 2 already"),

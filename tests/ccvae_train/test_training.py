@@ -22,6 +22,7 @@ from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.device import choose_device
 from ccvae_train.loop import learning_rate
+from ccvae_train.noise import Noise
 from ccvae_train.supervision import label_prior, supervised
 from ccvae_train.training import train
 
@@ -94,8 +95,8 @@ def test_interrupted_and_resumed_run_has_the_same_bits(monkeypatch: pytest.Monke
 
     import ccvae_train.loop as loop
 
-    step = loop._step
-    monkeypatch.setattr(loop, "_step", stop_in_the_second_epoch)
+    step = loop.one_step
+    monkeypatch.setattr(loop, "one_step", stop_in_the_second_epoch)
     part = train(SMALL | {"supervision": 0.5}, out=Path("runs/part"))
     assert not part.finished
     assert read_checkpoint(part.run)[0].step == 21
@@ -113,12 +114,12 @@ def test_killed_and_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
         import ccvae_train.loop as loop
         from ccvae_train.training import train
         from pathlib import Path
-        step = loop._step
+        step = loop.one_step
         def deadly(fit, rows):
             if fit.step == 12 and "kill" in sys.argv:
                 os.kill(os.getpid(), signal.SIGKILL)
             step(fit, rows)
-        loop._step = deadly
+        loop.one_step = deadly
         import ccvae_train.training as training
         from ccvae_train.datasets.dataset import Dataset, Partition
         from ccvae_deploy.schema import ImageSpec, Label, LabelSet
@@ -164,8 +165,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(monkeypat
         return value * float("nan") if fits[0].step == 20 else value
 
     fits = []
-    prepare = training._prepare
-    monkeypatch.setattr(training, "_prepare", lambda *args: fits.append(prepare(*args)) or fits[0])
+    prepare = training.prepare
+    monkeypatch.setattr(training, "prepare", lambda *args: fits.append(prepare(*args)) or fits[0])
     likelihood = loop.laplace_log_likelihood
     monkeypatch.setattr(loop, "laplace_log_likelihood", poisoned)
     with pytest.raises(TrainingError, match=r"step 20 \(not finite: reconstruction\); the checkpoint after epoch 1"):
@@ -273,7 +274,7 @@ def test_noise_is_a_function_of_its_key() -> None:
 
 def test_half_of_the_images_are_mirrored() -> None:
     image = torch.rand(400, 1, 4, 6).to(memory_format=torch.channels_last)
-    found = half_mirrored(image, torch.Generator().manual_seed(0))
+    found = half_mirrored(image, Noise(torch.Generator().manual_seed(0)))
     same = (found == image).flatten(1).all(dim=1)
     turned = (found == image.flip(3)).flatten(1).all(dim=1)
     assert (same ^ turned).all()

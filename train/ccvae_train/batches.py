@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .datasets.dataset import MISSING
 from .device import Device
+from .noise import Noise
 from .states import States
 
 
@@ -15,22 +16,26 @@ def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device)
 
     The bytes travel and are converted on the device; gathering by row keeps the layout that convolutions like best.
     """
-    gathered = torch.from_numpy(images[rows])
-    if device.torch_device.type == "cuda":
-        gathered = gathered.pin_memory().to(device.torch_device, non_blocking=True)
-    return gathered.permute(0, 3, 1, 2).float().div_(255)
+    return _sent(torch.from_numpy(images[rows]), device).permute(0, 3, 1, 2).float().div_(255)
 
 
-def half_mirrored(image: Tensor, generator: torch.Generator) -> Tensor:
+def half_mirrored(image: Tensor, noise: Noise) -> Tensor:
     """Every image of (n, C, H, W) mirrored left to right with probability one half."""
-    mirrored = torch.rand(len(image), generator=generator, device=image.device) < 0.5
+    mirrored = noise.uniform((len(image),)) < 0.5
     return torch.where(mirrored[:, None, None, None], image.flip(3), image)
 
 
 def labels_of(labels: NDArray[np.int8], states: States, device: Device) -> tuple[Tensor, Tensor]:
     """Labels as one-hot states (n, S), the first state where missing, and the mask of those shown, (n, L)."""
-    tensor = torch.from_numpy(labels).to(device.torch_device)
+    tensor = _sent(torch.from_numpy(labels), device)
     return states.of_values(tensor), tensor != MISSING
+
+
+def _sent(tensor: Tensor, device: Device) -> Tensor:
+    """A tensor on the device; from pinned memory, since the host would wait for the device to copy any other."""
+    if device.torch_device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device.torch_device, non_blocking=True)
 
 
 def epoch_order(

@@ -26,6 +26,8 @@ class TrainConfig(Frozen):
         draws: draws of z, and so decoded images, per training image and step; their terms are averaged.
         label_weight: alpha, what multiplies log q(y|x) in the objective; None takes for `exact` 2000 on 3x64x64 and in
             proportion to the number of values of an image, 0 for `paper`.
+        class_balance: tau in [0, 1]; the label term counts a value by p(value)^-tau, so that rare ones are learned too;
+            None takes 0.25 for `exact`, 0 for `paper`, which has no other.
         labelled_share: the least share of labelled images in a batch, in [0, 1]; None takes 0.5 for `exact`, 0 for
             `paper`. 0 leaves the share to chance.
         likelihood: p(x|z): `laplace`, or `bernoulli` with grey levels as probabilities, for images that are black and
@@ -47,6 +49,7 @@ class TrainConfig(Frozen):
     unlabelled: Literal["exact", "jensen"] = "exact"
     draws: Annotated[int, Field(ge=1, le=64)] = 1
     label_weight: Annotated[float, Field(ge=0)] | None = None
+    class_balance: Annotated[float, Field(ge=0, le=1)] | None = None
     labelled_share: Annotated[float, Field(ge=0, le=1)] | None = None
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
@@ -77,6 +80,13 @@ class TrainConfig(Frozen):
         if self.labelled_share is not None:
             return self.labelled_share
         return 0.5 if self.estimator == "exact" else 0.0
+
+    @property
+    def balance_of_classes(self) -> float:
+        """`class_balance`, or the estimator's own where none is set."""
+        if self.class_balance is not None:
+            return self.class_balance
+        return 0.25 if self.estimator == "exact" else 0.0
 
     @property
     def scale_of_likelihood(self) -> float:

@@ -7,15 +7,16 @@ killed goes on from its checkpoint to the same weights as one that was not.
 import math
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from ccvae_deploy.errors import TrainingError
+from ccvae_deploy.errors import TrainingError, WriteError
 from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange, ModelSpec
 
@@ -27,7 +28,18 @@ from .device import Device
 from .grids import intervention_grid, save_grid
 from .interrupt import Interrupt, interruptible
 from .networks import CCVAE
-from .objective import Labels, Posterior, Terms, exact_terms, laplace_log_likelihood, paper_terms
+from .noise import Noise
+from .objective import (
+    Labels,
+    Posterior,
+    Terms,
+    bernoulli_log_likelihood,
+    exact_terms,
+    laplace_log_likelihood,
+    paper_terms,
+    value_weights,
+)
+from .ranks import Ranks
 from .run_folder import append_metrics, write_run_json
 from .tensorboard import Scalars
 from .validation import Validation, validate
@@ -51,8 +63,21 @@ class Fit:
     optimiser: torch.optim.Optimizer
     device: Device
     provenance: dict[str, Any]
+    ranks: Ranks = field(default_factory=Ranks)
     step: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.objective = self.ranks.averaging(Objective(self))
+        states = self.model.states
+        prior = states.of_columns(torch.as_tensor(self.prior, dtype=torch.float32, device=self.device.torch_device))
+        self.log_prior = prior.log()
+        self.value_weight = value_weights(states, prior, self.config.balance_of_classes)
+
+    @property
+    def batch(self) -> int:
+        """Images of a step, all ranks together."""
+        return min(self.config.batch_size, len(self.data.train))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -64,24 +89,55 @@ class Fit:
         """Optimiser steps of the whole run."""
         return self.steps_per_epoch * self.config.epochs
 
+    def order(self, epoch: int) -> NDArray[np.intp]:
+        """The rows of every batch of an epoch, (steps, batch)."""
+        labelled = np.flatnonzero((self.shown != MISSING).any(axis=1))
+        count, share = len(self.data.train), self.config.share_of_labelled
+        return epoch_order(count, self.batch, self.config.seed, epoch, labelled, share)
+
+
+class Objective(nn.Module):
+    """From the rows of a batch to its terms, as one module: gradients are averaged over what it has computed."""
+
+    def __init__(self, fit: Fit) -> None:
+        super().__init__()
+        self.model = fit.model
+        self.fit = fit
+
+    def forward(self, rows: NDArray[np.intp]) -> Terms:
+        """The terms of this rank's share of `rows`."""
+        return batch_terms(self.fit, rows)
+
 
 def train_to_end(fit: Fit) -> bool:
     """Train from `fit.step` to the last epoch; False when the user interrupted it, with a checkpoint at that step.
 
     Raises:
         TrainingError: the loss is not finite; the checkpoint of the last whole epoch stays.
-        WriteError: a checkpoint cannot be written.
+        WriteError: a checkpoint, or what lies beside it, cannot be written; the checkpoint before stays.
     """
-    scalars = Scalars.open(fit.run, fit.step)
+    try:
+        return _train(fit)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"cannot write in {fit.run}: {error.strerror or error}; make room and go on with "
+            "`ccvae-deploy train --resume`"
+        ) from error
+
+
+def _train(fit: Fit) -> bool:
+    scalars = Scalars.open(fit.run, fit.step) if fit.ranks.first else Scalars(None)
     order: NDArray[np.intp] = np.empty((0, 0), np.intp)
-    batch = min(fit.config.batch_size, len(fit.data.train))
+    batch = fit.batch
     with interruptible() as interrupt, progress("train", (fit.steps - fit.step) * batch, "images") as bar:
         while fit.step < fit.steps:
             epoch, position = divmod(fit.step, fit.steps_per_epoch)
             if position == 0 or not len(order):
-                order = epoch_order(len(fit.data.train), batch, fit.config.seed, epoch)
+                order = fit.order(epoch)
                 began, began_at = time.monotonic(), fit.step
-            _step(fit, order[position])
+            one_step(fit, order[position])
             fit.step += 1
             bar.advance(batch)
             if fit.step % fit.steps_per_epoch == 0:
@@ -94,48 +150,60 @@ def train_to_end(fit: Fit) -> bool:
 
 
 def _stopped(fit: Fit, interrupt: Interrupt) -> bool:
-    if not interrupt.requested or fit.step == fit.steps:
+    if fit.step == fit.steps or not fit.ranks.any(interrupt.requested):
         return False
-    if fit.step % fit.steps_per_epoch:
+    if fit.step % fit.steps_per_epoch and fit.ranks.first:
         _, means = _validate(fit)
         _save(fit, means)
+    # a rank that ends earlier makes torchrun end the one that still writes
+    fit.ranks.meet()
     return True
 
 
-def _step(fit: Fit, rows: NDArray[np.intp]) -> None:
+def one_step(fit: Fit, rows: NDArray[np.intp]) -> None:
+    """Train on the images `rows`, all ranks together."""
     for group in fit.optimiser.param_groups:
         group["lr"] = learning_rate(fit.step, fit.steps, fit.config.learning_rate)
-    terms = batch_terms(fit, rows)
-    loss = terms.loss(fit.config.weight_of_labels)
-    _refuse_not_finite(fit, loss, terms)
+    terms: Terms = fit.objective(rows)
+    weight = fit.ranks.weight(len(rows))
+    loss = terms.loss(fit.config.weight_of_labels) * weight
+    values = {"loss": loss, **vars(terms)}
+    means = fit.ranks.mean({n: v.detach().mean() * (1 if v is loss else weight) for n, v in values.items()})
+    _refuse_not_finite(fit, means)
     fit.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     fit.optimiser.step()
-    for name, value in {"loss": loss, **vars(terms)}.items():
-        mean = value.detach().mean()
+    for name, mean in means.items():
         fit.sums[name] = fit.sums[name] + mean if name in fit.sums else mean
 
 
 def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
-    """The objective's terms for the training images `rows` with the noise of the current step."""
-    generator = fit.device.generator(fit.config.seed, fit.step)
+    """The objective's terms for this rank's share of the training images `rows`, with the noise of the step."""
+    share = fit.ranks.share(len(rows))
+    noise = Noise(fit.device.generator(fit.config.seed, fit.step), share.start, len(rows))
+    rows = rows[share]
     image = images_of(fit.data.train.images, rows, fit.device)
     if fit.config.flip:
-        image = half_mirrored(image, generator)
+        image = half_mirrored(image, noise)
     states = fit.model.states
     state, observed = labels_of(fit.shown[rows], states, fit.device)
-    prior = states.of_columns(torch.as_tensor(fit.prior, dtype=torch.float32, device=image.device))
-    labels = Labels(state, observed, prior.log(), complete=bool((fit.shown[rows] != MISSING).all()))
+    complete = bool((fit.shown[rows] != MISSING).all())
+    labels = Labels(state, observed, fit.log_prior, fit.value_weight, complete)
     with fit.device.autocast():
         loc, scale = fit.model.encoder(image)
 
     def log_likelihood(z: Tensor) -> Tensor:
         with fit.device.autocast():
             mean = fit.model.decoder(z)
+        if fit.config.likelihood == "bernoulli":
+            return bernoulli_log_likelihood(image, mean)
         return laplace_log_likelihood(image, mean, fit.config.scale_of_likelihood)
 
-    estimator = exact_terms if fit.config.estimator == "exact" else paper_terms
-    return estimator(fit.model, Posterior(loc, scale), labels, log_likelihood, generator)
+    estimator = paper_terms
+    if fit.config.estimator == "exact":
+        estimator = partial(exact_terms, jensen=fit.config.unlabelled == "jensen")
+    q = Posterior(loc, scale)
+    return Terms.average([estimator(fit.model, q, labels, log_likelihood, noise) for _ in range(fit.config.draws)])
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
@@ -144,17 +212,17 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * warm_up * (0.02 + 0.98 * (1 + math.cos(math.pi * step / steps)) / 2)
 
 
-def _refuse_not_finite(fit: Fit, loss: Tensor, terms: Terms) -> None:
+def _refuse_not_finite(fit: Fit, means: dict[str, Tensor]) -> None:
     # asking a GPU for the value at every step would make it wait for the host
     if fit.device.torch_device.type != "cpu" and fit.step % 20:
         return
-    if math.isfinite(float(loss.detach())):
+    if math.isfinite(float(means["loss"])):
         return
-    guilty = [name for name, value in terms.means().items() if not math.isfinite(value)] or ["the sum"]
+    guilty = [name for name, mean in means.items() if name != "loss" and not math.isfinite(float(mean))]
     epoch = fit.step // fit.steps_per_epoch
     kept = f"the checkpoint after epoch {epoch} stays in {fit.run}" if epoch else "no epoch was finished"
     raise TrainingError(
-        f"the loss is not finite at step {fit.step} (not finite: {', '.join(guilty)}); {kept}; "
+        f"the loss is not finite at step {fit.step} (not finite: {', '.join(guilty) or 'the sum'}); {kept}; "
         f"train again with a --learning-rate below {fit.config.learning_rate:g}"
     )
 
@@ -162,11 +230,13 @@ def _refuse_not_finite(fit: Fit, loss: Tensor, terms: Terms) -> None:
 def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars) -> None:
     """Validate, record and save; `done` steps of this epoch were run here, fewer than all after a resume."""
     epoch = fit.step // fit.steps_per_epoch
-    figures, means = _validate(fit)
     terms = {name: float(value) / done for name, value in fit.sums.items()}
     fit.sums.clear()
     if not math.isfinite(terms["loss"]):
         raise TrainingError(f"the loss of epoch {epoch} is not finite; the checkpoint before it stays in {fit.run}")
+    if not fit.ranks.first:
+        return
+    figures, means = _validate(fit)
     row = {"epoch": epoch, "step": fit.step, "images_per_second": rate, **terms, **figures.figures()}
     append_metrics(fit.run, row)
     scalars.add(row, fit.step)
@@ -199,7 +269,7 @@ def _save(fit: Fit, means: NDArray[np.float32]) -> None:
     low, high = np.percentile(means, [1, 99], axis=0)
     state = RunState(
         config=fit.config,
-        model=ModelSpec(likelihood_scale=fit.config.scale_of_likelihood),
+        model=ModelSpec(likelihood=fit.config.likelihood or "laplace", likelihood_scale=fit.config.scale_of_likelihood),
         labels=fit.labels,
         layout=fit.layout,
         image=fit.data.image,

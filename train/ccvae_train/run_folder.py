@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def new_run_folder(out: Path | None, source: str) -> Path:
     Raises:
         RunError: `out` holds something already, or cannot be made.
     """
-    folder = out or RUNS / f"{source.partition(':')[0]}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = out or _free(f"{source.partition(':')[0]}-{datetime.now():%Y%m%d-%H%M%S}")
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder} is not empty; go on with --resume, or give another --out")
@@ -30,6 +31,12 @@ def new_run_folder(out: Path | None, source: str) -> Path:
     except OSError as error:
         raise RunError(f"cannot make {folder}: {error.strerror}; give another --out") from error
     return folder
+
+
+def _free(name: str) -> Path:
+    """A name below `runs/` that no run has; two may begin in one second."""
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(RUNS / one for one in names if not (RUNS / one).exists())
 
 
 def point_latest(run: Path) -> None:

@@ -53,3 +53,22 @@ def label_prior(labels: NDArray[np.int8], names: LabelSet) -> NDArray[np.float64
         else:
             columns.append((counts + 0.5) / (counts + 0.5).sum())
     return np.concatenate(columns)
+
+
+def unseen_values(labels: NDArray[np.int8], shown: NDArray[np.int8], names: LabelSet) -> list[str]:
+    """Values that training images have and shown labels lack, as `label=value`: what cannot be learned.
+
+    Args:
+        labels, shown: (N, L) before and after `supervised`.
+
+    Raises:
+        DataError: a label has one value in all training images.
+    """
+    unseen = []
+    for column, label in enumerate(names.labels):
+        present, seen = (set(np.unique(part[:, column])) - {MISSING} for part in (labels, shown))
+        if len(present) == 1:
+            value = label.classes[present.pop()]
+            raise DataError(f"label {label.name} is {value} in every training image; leave it out with --labels")
+        unseen += [f"{label.name}={label.classes[value]}" for value in sorted(present - seen)]
+    return unseen

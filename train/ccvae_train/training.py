@@ -16,20 +16,26 @@ from .datasets.source import open_dataset, settled
 from .device import Device, choose_device
 from .loop import Fit, train_to_end
 from .networks import CCVAE
+from .ranks import Ranks, together
 from .run_folder import new_run_folder, point_latest, versions
-from .supervision import label_prior, supervised
+from .supervision import label_prior, supervised, unseen_values
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where the run is and whether it reached its last epoch."""
+    """Where the run is and whether it reached its last epoch.
+
+    Attributes:
+        rank: which of the processes that trained together this one is; the first, 0, speaks for all.
+    """
 
     run: Path
     finished: bool
+    rank: int = 0
 
 
 def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = False) -> TrainResult:
-    """Train a new run, or go on with one.
+    """Train a new run, or go on with one; under `torchrun`, together with the other processes.
 
     Args:
         settings: fields of `TrainConfig` that differ from their defaults.
@@ -39,36 +45,47 @@ def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = F
     Raises:
         CCVAEError: bad settings, data that do not agree, a run that cannot be resumed, a loss that is not finite.
     """
-    fit = _resume(settings, out or LATEST) if resume else _begin(settings, out)
-    _say(f"{fit.device.note}; {len(fit.data.train):,} training and {len(fit.data.valid):,} validation images")
-    _say(f"run {fit.run}")
-    return TrainResult(fit.run, train_to_end(fit))
+    with together(settings.get("device", "auto")) as ranks:
+        fit = _resume(settings, out or LATEST, ranks) if resume else _begin(settings, out, ranks)
+        processes = f"; {ranks.count} processes" if ranks.count > 1 else ""
+        images = f"{len(fit.data.train):,} training and {len(fit.data.valid):,} validation images"
+        _say(f"{fit.device.note}{processes}; {images}")
+        if fit.batch < fit.config.batch_size:
+            _say(
+                f"--batch-size {fit.config.batch_size} is more than there are: every step takes all {fit.batch} images"
+            )
+        _say(f"run {fit.run}")
+        return TrainResult(fit.run, train_to_end(fit), ranks.rank)
 
 
-def _begin(settings: dict[str, Any], out: Path | None) -> Fit:
+def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
     config = settled(make_config(settings))
     device = choose_device(config.device)
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} is not empty; go on with --resume, or give another --out")
-    fit = _prepare(config, device)
-    fit.run = new_run_folder(out, config.data)
-    point_latest(fit.run)
+    fit = prepare(config, device, ranks)
+    if unseen := unseen_values(fit.data.train.labels, fit.shown, fit.labels):
+        _say(f"no shown label is {', '.join(unseen)}, so nothing is learned of it; raise --supervision to show some")
+    fit.run = Path(ranks.from_first("run", lambda: str(new_run_folder(out, config.data))))
+    if ranks.first:
+        point_latest(fit.run)
     return fit
 
 
-def _resume(settings: dict[str, Any], run: Path) -> Fit:
+def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     folder = resolve_run(run)
     state, tensors = read_checkpoint(folder)
     _refuse_other_settings(settings, state)
     device = choose_device(settings.get("device", state.config.device), state.precision)
-    fit = _prepare(state.config, device)
+    fit = prepare(state.config, device, ranks)
     if fit.data.fingerprint != state.provenance.get("fingerprint"):
         raise RunError(f"the data of {folder} have changed since it began ({state.config.data}); train a new run")
     fit.run, fit.step = folder, state.step
     fit.provenance = {**state.provenance, **fit.provenance}
     fit.model.load_state_dict(restore(folder, state, tensors).state_dict())
     restore_optimiser(fit.optimiser, tensors)
-    point_latest(folder)
+    if ranks.first:
+        point_latest(folder)
     return fit
 
 
@@ -82,15 +99,25 @@ def _refuse_other_settings(settings: dict[str, Any], state: RunState) -> None:
             )
 
 
-def _prepare(config: TrainConfig, device: Device) -> Fit:
-    data = open_dataset(
-        config.data,
-        labels=config.labels,
-        size=config.image_size,
-        channels=config.channels,
-        seed=config.seed,
-        uncertain=config.uncertain,
-    )
+def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
+    """Data, model and optimiser of a run before its first step, without a folder.
+
+    Args:
+        config: settled for its data set.
+
+    Raises:
+        CCVAEError: data that do not agree, labels that do not fit.
+    """
+    with ranks.one_per_machine_first():
+        data = open_dataset(
+            config.data,
+            labels=config.labels,
+            size=config.image_size,
+            channels=config.channels,
+            seed=config.seed,
+            uncertain=config.uncertain,
+        )
+    ranks.share(min(config.batch_size, len(data.train)))
     labels, layout = with_label_dims(data.labels, config)
     shown = supervised(data.train.labels, config.supervision, config.seed)
     prior = label_prior(shown, labels)
@@ -109,7 +136,7 @@ def _prepare(config: TrainConfig, device: Device) -> Fit:
         "device": device.note,
         "versions": versions(),
     }
-    return Fit(Path(), config, data, labels, layout, shown, prior, model, optimiser, device, provenance)
+    return Fit(Path(), config, data, labels, layout, shown, prior, model, optimiser, device, provenance, ranks)
 
 
 def _say(text: str) -> None:

@@ -13,6 +13,7 @@ from .batches import images_of, labels_of
 from .datasets.dataset import MISSING, Partition
 from .device import Device
 from .networks import CCVAE
+from .noise import Noise
 from .objective import Posterior
 from .objective.tilted import tilt
 
@@ -123,10 +124,9 @@ def _weights(model: CCVAE, loc: Tensor, scale: Tensor, part: Partition, device: 
     states, split, count = model.states, model.layout.z_c, min(len(loc), DECODED)
     loc, scale = loc[:count, :split], scale[:count, :split]
     state, observed = labels_of(np.asarray(part.labels[:count]), states, device)
-    generator = device.generator(count)
-    log_q = tilt(model, Posterior(loc, scale), state, generator).log_q
-    noise = torch.randn((count, WEIGHT_DRAWS, split), generator=generator, device=loc.device, dtype=loc.dtype)
-    draws = loc.unsqueeze(1) + scale.unsqueeze(1) * noise
+    noise = Noise(device.generator(count))
+    log_q = tilt(model, Posterior(loc, scale), state, noise).log_q
+    draws = loc.unsqueeze(1) + scale.unsqueeze(1) * noise.normal((count, WEIGHT_DRAWS, split), loc)
     log_weight = (states.log_probabilities(model.classifier(draws)) * state.unsqueeze(1)) @ states.membership
     weight = ((log_weight - log_q.unsqueeze(1)) * observed.unsqueeze(1)).sum(2).exp()
     ess = weight.sum(1).square() / weight.square().sum(1) / WEIGHT_DRAWS

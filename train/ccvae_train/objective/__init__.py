@@ -2,7 +2,7 @@
 
 from .exact import exact_terms
 from .paper import paper_terms
-from .terms import Labels, Posterior, Terms, bernoulli_log_likelihood, laplace_log_likelihood
+from .terms import Labels, Posterior, Terms, bernoulli_log_likelihood, laplace_log_likelihood, value_weights
 
 __all__ = [
     "Labels",
@@ -12,4 +12,5 @@ __all__ = [
     "exact_terms",
     "laplace_log_likelihood",
     "paper_terms",
+    "value_weights",
 ]

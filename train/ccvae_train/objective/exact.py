@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ccvae_train.networks import CCVAE
+from ccvae_train.noise import Noise
 
 from .terms import (
     HALF_LOG_TWO_PI,
@@ -22,7 +23,6 @@ from .terms import (
     Terms,
     kl_to_standard_normal,
     log_conditional,
-    standard_normal,
 )
 from .tilted import tilt
 
@@ -34,7 +34,7 @@ def exact_terms(
     posterior: Posterior,
     labels: Labels,
     log_likelihood: LogLikelihood,
-    generator: torch.Generator,
+    noise: Noise,
     *,
     jensen: bool = False,
     score_correction: bool = False,
@@ -49,19 +49,19 @@ def exact_terms(
     """
     split, states = model.layout.z_c, model.states
     loc, scale = posterior.loc[:, :split], posterior.scale[:, :split]
-    found = tilt(model, Posterior(loc, scale), labels.state, generator)
+    found = tilt(model, Posterior(loc, scale), labels.state, noise)
     kl = found.kl
 
-    draws = loc.unsqueeze(1) + scale.unsqueeze(1) * standard_normal((len(loc), DRAWS, split), loc, generator)
+    draws = loc.unsqueeze(1) + scale.unsqueeze(1) * noise.normal((len(loc), DRAWS, split), loc)
     log_q = states.log_probabilities(model.classifier(draws))
     log_weight = (log_q * labels.state.unsqueeze(1)) @ states.membership * labels.observed.unsqueeze(1)
-    pick = _pick(log_weight.detach(), generator)
+    pick = _pick(log_weight.detach(), noise)
     z_c = draws.gather(1, (pick.to(draws.dtype) @ states.latents.T).long().unsqueeze(1)).squeeze(1)
     if not labels.complete:
         kl = torch.where(labels.observed, kl, _kl_to_mixture(model, scale, draws, log_q, labels, jensen))
 
     residual_loc, residual_scale = posterior.loc[:, split:], posterior.scale[:, split:]
-    z_s = residual_loc + residual_scale * standard_normal(residual_loc.shape, loc, generator)
+    z_s = residual_loc + residual_scale * noise.normal(residual_loc.shape, loc)
     reconstruction = log_likelihood(torch.cat([z_c, z_s], dim=1))
     if score_correction:
         log_pick = log_weight.log_softmax(1).gather(1, pick.unsqueeze(1)).squeeze(1).sum(1)
@@ -72,7 +72,7 @@ def exact_terms(
         kl_residual=kl_to_standard_normal(residual_loc, residual_scale).sum(1),
         kl_characteristic=kl.sum(1),
         label_prior=labels.log_prior_of_shown(states),
-        label=(found.log_q * labels.observed).sum(1),
+        label=labels.weighted(found.log_q, states),
     )
 
 
@@ -85,9 +85,9 @@ def _kl_to_mixture(model: CCVAE, scale: Tensor, draws: Tensor, log_q: Tensor, la
     return negative_entropy - inner.mean(1)
 
 
-def _pick(log_weight: Tensor, generator: torch.Generator) -> Tensor:
+def _pick(log_weight: Tensor, noise: Noise) -> Tensor:
     """Per image and label the index of one draw, taken with probability softmax(log_weight) (Gumbel's trick)."""
-    uniform = torch.rand(log_weight.shape, generator=generator, device=log_weight.device)
+    uniform = noise.uniform(log_weight.shape)
     return (log_weight - (-uniform.clamp_min(1e-12).log()).log()).argmax(1)
 
 

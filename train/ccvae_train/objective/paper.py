@@ -12,28 +12,28 @@ import torch
 from torch import Tensor
 
 from ccvae_train.networks import CCVAE
+from ccvae_train.noise import Noise
 
-from .terms import Labels, LogLikelihood, Posterior, Terms, log_conditional, log_normal, standard_normal
+from .terms import Labels, LogLikelihood, Posterior, Terms, log_conditional, log_normal
 
 PREDICTIVE_DRAWS = 100
 
 
 def paper_terms(
-    model: CCVAE, posterior: Posterior, labels: Labels, log_likelihood: LogLikelihood, generator: torch.Generator
+    model: CCVAE, posterior: Posterior, labels: Labels, log_likelihood: LogLikelihood, noise: Noise
 ) -> Terms:
     """Estimate every term of the bound for a batch; each equals that of `exact_terms` in expectation over noise
     where every label is shown, and eq. 5 where none is.
     """
     split, states = model.layout.z_c, model.states
-    noise = standard_normal(posterior.loc.shape, posterior.loc, generator)
-    z = posterior.loc + posterior.scale * noise
+    z = posterior.loc + posterior.scale * noise.normal(posterior.loc.shape, posterior.loc)
     log_q = states.log_probabilities(model.classifier(z[:, :split].detach()))
     observed = labels.observed[:, states.label]
-    state = torch.where(observed, labels.state, _missing(model, log_q, generator))
+    state = torch.where(observed, labels.state, _missing(model, log_q, noise))
     log_q_y = (state * log_q) @ states.membership
     shown = (log_q_y * labels.observed).sum(1)
 
-    label = _log_predictive(model, posterior, labels, generator)
+    label = _log_predictive(model, posterior, labels, noise)
     weight = (shown - label).exp()
     log_likelihood_z = log_likelihood(z)
     log_joint = log_conditional(model, z[:, :split]) + labels.log_prior * ~observed
@@ -58,7 +58,7 @@ def paper_terms(
     )
 
 
-def _missing(model: CCVAE, log_q: Tensor, generator: torch.Generator) -> Tensor:
+def _missing(model: CCVAE, log_q: Tensor, noise: Noise) -> Tensor:
     """What stands for the states of missing labels, (N, S): a draw for a binary label, q(y|z_c) itself for classes.
 
     Summing over classes is what the paper's authors advise; the sum needs no score function.
@@ -67,15 +67,15 @@ def _missing(model: CCVAE, log_q: Tensor, generator: torch.Generator) -> Tensor:
     if binary is None:
         return q
     true = q[:, binary.true].detach()
-    drawn = (torch.rand(true.shape, generator=generator, device=true.device) < true).to(q.dtype)
+    drawn = (noise.uniform(true.shape) < true).to(q.dtype)
     return q.index_copy(1, binary.true, drawn).index_copy(1, binary.true - 1, 1 - drawn)
 
 
-def _log_predictive(model: CCVAE, posterior: Posterior, labels: Labels, generator: torch.Generator) -> Tensor:
+def _log_predictive(model: CCVAE, posterior: Posterior, labels: Labels, noise: Noise) -> Tensor:
     """log q(y|x) of the shown labels, jointly, from a mean over draws: (N,)."""
     split, states = model.layout.z_c, model.states
     loc, scale = posterior.loc[:, None, :split], posterior.scale[:, None, :split]
-    noise = standard_normal((len(loc), PREDICTIVE_DRAWS, split), loc, generator)
+    draws = loc + scale * noise.normal((len(loc), PREDICTIVE_DRAWS, split), loc)
     shown = labels.state * labels.observed[:, states.label]
-    log_q = (states.log_probabilities(model.classifier(loc + scale * noise)) * shown.unsqueeze(1)).sum(2)
+    log_q = (states.log_probabilities(model.classifier(draws)) * shown.unsqueeze(1)).sum(2)
     return log_q.logsumexp(1) - math.log(PREDICTIVE_DRAWS)

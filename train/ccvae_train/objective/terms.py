@@ -33,17 +33,23 @@ class Labels:
         state: (N, S), one-hot per label; any state where the label is missing.
         observed: (N, L), True where the label is shown.
         log_prior: (S,), log p(y).
+        value_weight: (S,), what log q(y|x) of a shown label counts, by its value; see `value_weights`.
         complete: True only when every label of the batch is shown, which saves the work of the missing ones.
     """
 
     state: Tensor
     observed: Tensor
     log_prior: Tensor
+    value_weight: Tensor | float = 1.0
     complete: bool = False
 
     def log_prior_of_shown(self, states: States) -> Tensor:
         """log p(y) of the shown labels, (N,)."""
         return ((self.state * self.log_prior) @ states.membership * self.observed).sum(1)
+
+    def weighted(self, log_q: Tensor, states: States) -> Tensor:
+        """The sum of log q(y_i|x), (N, L), over shown labels, each by the weight of its value, (N,)."""
+        return (log_q * ((self.state * self.value_weight) @ states.membership) * self.observed).sum(1)
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,8 @@ class Terms:
         kl_residual: KL(q(z_s|x) || p(z_s)).
         kl_characteristic: KL(r(z_c) || p(z_c|y)) of shown labels, and KL to the mixture over y of missing ones.
         label_prior: log p(y) of shown labels.
-        label: log q(y|x) of shown labels; not part of the bound, `label_weight` multiplies it.
+        label: log q(y|x) of shown labels, each by its `value_weight`; not part of the bound, `label_weight` multiplies
+            it.
     """
 
     reconstruction: Tensor
@@ -84,6 +91,18 @@ class Terms:
         return {name: float(value.detach().mean()) for name, value in vars(self).items()}
 
 
+def value_weights(states: States, prior: Tensor, balance: float) -> Tensor:
+    """What each value of a label counts in the label term: p(value)^-balance, (S,), its mean over p(y) being 1.
+
+    At 0 every image counts alike, at 1 every value of a label does, however rare.
+
+    Args:
+        prior: (S,), p(y).
+    """
+    raw = prior.pow(-balance)
+    return raw / ((prior * raw) @ states.membership)[states.label]
+
+
 def log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """log N(z; loc, scale^2), elementwise."""
     return -((z - loc) / scale).square() / 2 - scale.log() - HALF_LOG_TWO_PI
@@ -94,11 +113,6 @@ def log_conditional(model: CCVAE, z_c: Tensor) -> Tensor:
     states, prior = model.states, model.conditional_prior
     pairs = log_normal(z_c[..., states.pair_latent], prior.loc, prior.scale)
     return pairs.new_zeros((*pairs.shape[:-1], len(states.label))).index_add(-1, states.pair_state, pairs)
-
-
-def standard_normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator) -> Tensor:
-    """Draws of N(0, 1) on the device and in the type of `like`."""
-    return torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
 
 
 def kl_to_standard_normal(loc: Tensor, scale: Tensor) -> Tensor:

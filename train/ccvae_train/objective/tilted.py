@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ccvae_train.networks import CCVAE
+from ccvae_train.noise import Noise
 from ccvae_train.quadrature import label_integrals, standard_normal_grid, tilted_moments
 from ccvae_train.states import Binaries, ClassBlock
 
-from .terms import HALF_LOG_TWO_PI, Posterior, log_normal, standard_normal
+from .terms import HALF_LOG_TWO_PI, Posterior, log_normal
 
 CLASS_DRAWS = 64
 
@@ -32,7 +33,7 @@ class Tilt:
     kl: Tensor
 
 
-def tilt(model: CCVAE, posterior: Posterior, state: Tensor, generator: torch.Generator) -> Tilt:
+def tilt(model: CCVAE, posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
     """Integrate every label.
 
     Args:
@@ -41,7 +42,7 @@ def tilt(model: CCVAE, posterior: Posterior, state: Tensor, generator: torch.Gen
     """
     states = model.states
     parts = [_binary(model, states.binary, posterior, state)] if states.binary is not None else []
-    parts += [_classes(model, block, posterior, state, generator) for block in states.classes]
+    parts += [_classes(model, block, posterior, state, noise) for block in states.classes]
     if len(parts) == 1:
         return parts[0]
     positions = [states.binary.label] if states.binary is not None else []
@@ -63,15 +64,15 @@ def _binary(model: CCVAE, binary: Binaries, posterior: Posterior, state: Tensor)
     return Tilt(found.log_q, log_ratio @ binary.membership + found.expected_log_q - found.log_q)
 
 
-def _classes(model: CCVAE, block: ClassBlock, posterior: Posterior, state: Tensor, generator: torch.Generator) -> Tilt:
+def _classes(model: CCVAE, block: ClassBlock, posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
     loc, scale = posterior.loc[:, None, block.latents], posterior.scale[:, None, block.latents]
     if loc.shape[-1] == 1:
         nodes, log_weight = standard_normal_grid(loc)
-        noise = nodes[:, None]
+        standard = nodes[:, None]
     else:
-        noise = standard_normal((len(loc), CLASS_DRAWS, loc.shape[-1]), loc, generator)
+        standard = noise.normal((len(loc), CLASS_DRAWS, loc.shape[-1]), loc)
         log_weight = torch.full((CLASS_DRAWS,), 1 / CLASS_DRAWS, dtype=loc.dtype, device=loc.device).log()
-    z = loc + scale * noise
+    z = loc + scale * standard
     head = model.classifier
     logits = z @ head.matrix[block.latents, block.columns] + head.bias[block.columns]
     log_q_y = (logits.log_softmax(-1) * state[:, None, block.states]).sum(-1)

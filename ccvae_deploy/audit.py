@@ -1,0 +1,169 @@
+"""A counterfactual audit of someone else's image classifier: which labels move which of its outputs, and how far.
+
+Reads images, a bundle and a model; writes below `out` only. One small record per image makes a run resumable.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Unpack
+
+from .audit_model import ModelOptions, open_model
+from .audit_record import EDIT, AuditRecord, AuditSettings
+from .audit_results import CSV, HTML, JSON, PICTURES, Audit, write_results
+from .audit_run import Auditor, Original
+from .editor import Editor
+from .errors import ImageError, UsageError
+from .folder import Scan, Source, check_out, scan
+from .images import read_file
+from .ledger import Ledger
+from .progress import progress
+from .receipts import Failure
+from .store import Store
+from .stream import chunks, read_ahead, refuse_speed
+from .terminal import printable
+
+STRENGTHS = (0.5, 1.0)
+
+
+def audit(
+    bundle: Path,
+    *,
+    model: Path,
+    images: Sequence[Path],
+    labels: Sequence[str] = (),
+    samples: int = 4,
+    strength: Sequence[float] = STRENGTHS,
+    compose: str = "residual",
+    out: Path | None = None,
+    seed: int = 0,
+    provider: str = "auto",
+    batch_size: int = 16,
+    workers: int | None = None,
+    overwrite: bool = False,
+    allow_torchscript: bool = False,
+    **reading: Unpack[ModelOptions],
+) -> Audit:
+    """Intervene on every label of every image, one at a time, and measure how an ONNX classifier answers.
+
+    Each binary label is set to the opposite of what the bundle's classifier sees, each categorical one to every other
+    class, K samples each; the effect is taken against the same label redrawn in the state it has. See `audit_run` for
+    what is compared, `audit_effects` and `audit_statistics` for the figures.
+
+    Args:
+        images: images and folders of images.
+        labels: which labels; none means all.
+        samples: K, 1 to 100.
+        strength: of binary labels, where the effect is measured besides at 1.
+        out: None takes `audit-<model's name>`.
+        overwrite: replace what was made with other settings.
+        reading: `size`, `layout`, `order`, `scale`, `mean`, `std`: how the model is fed, see
+            `audit_input.read_feeding`; `outputs`, `activation`, `threshold`: how it is read, see
+            `audit_output.read_reading`.
+
+    Raises:
+        CCVAEError: refused, and nothing was written; or the disk is full.
+        KeyboardInterrupt: interrupted; the same call goes on.
+    """
+    refuse_speed(batch_size, workers)
+    began = time.monotonic()
+    target = out or Path(f"audit-{model.stem}")
+    found = scan(images)
+    check_out(target, images)
+    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    audited = open_model(model, provider=provider, batch_size=batch_size, **reading)
+    chosen = sorted({editor.labels.index(name) for name in labels} or range(len(editor.labels)))
+    settings = AuditSettings(
+        bundle=editor.bundle.digest,
+        model=audited.sha256,
+        feeding=audited.feeding,
+        reading=audited.reading,
+        labels=tuple(editor.labels.names[label] for label in chosen),
+        samples=samples,
+        seed=seed,
+        strengths=_strengths(editor, strength),
+        compose=compose,
+    )
+    threads = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        auditor = Auditor(editor, audited, settings, chosen, pool)
+        ledger = Ledger(target, [settings])
+        _refuse_taken(target, ledger, found, settings, overwrite)
+        with ledger, Store(target) as store:
+            skipped = _run(auditor, ledger, found.sources, threads)
+            ledger.finish()
+            return write_results(auditor, ledger, store, found, skipped, began)
+
+
+def _strengths(editor: Editor, asked: Sequence[float]) -> tuple[float, ...]:
+    """Ascending, 1 among them, and without 0, which is the redraw and always there."""
+    if not editor.latents.has_modes:
+        # no two modes to lie between: only the asked state itself
+        return (1.0,)
+    wrong = [value for value in asked if not 0 <= value <= 10]
+    if wrong:
+        raise UsageError(f"--strength {wrong[0]:g}: expected 0 to 10; 0 is the redraw, 1 the other state")
+    return tuple(sorted({*(float(f"{value:g}") for value in asked if value > 0), 1.0}))
+
+
+def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSettings, overwrite: bool) -> None:
+    """Records of other settings or commands, and files that no record explains, are not ours to replace."""
+    if any(edit != EDIT for _, edit in ledger.groups):
+        raise UsageError(f"{out} holds results of another command; give another --out")
+    if overwrite:
+        return
+    others = [source.relative for source in found.sources if ledger.made_with_others(source.relative, settings)]
+    if others:
+        raise UsageError(
+            f"{out} has an audit of {len(others):,} of these images with another model or other settings, such as "
+            f"{printable(others[0])}; add --overwrite to replace it, or give another --out"
+        )
+    there = [name for name in (HTML, JSON, CSV, PICTURES) if (out / name).exists()]
+    if there and not (ledger.groups or ledger.resuming):
+        raise UsageError(
+            f"{out / there[0]} is there and is not ours; add --overwrite to replace it, or give another --out"
+        )
+
+
+def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: int) -> int:
+    """Audit every source that is not done; gives how many were."""
+
+    def read(source: Source) -> Original | str:
+        group = ledger.group(source.relative, EDIT)
+        if group is None or group.settings != auditor.settings.id:
+            return auditor.read(source)
+        same = hashlib.sha256(read_file(source.path)).hexdigest() == group.source_sha256
+        return source.relative if same else auditor.read(source)
+
+    skipped = 0
+    with progress("audit", len(sources), "images") as bar:
+        ahead = read_ahead(sources, read, workers=threads, weigh=_pixels)
+        for group in chunks(ahead, auditor.editor.batch_size, _pixels):
+            for failed in (one for one in group if isinstance(one, Failure)):
+                ledger.fail(failed)
+            batch = [one for one in group if isinstance(one, Original)]
+            skipped += sum(isinstance(one, str) for one in group)
+            for record in _records(auditor, batch):
+                if isinstance(record, Failure):
+                    ledger.fail(record)
+                else:
+                    ledger.record(record.source, [record])
+            bar.advance(len(group))
+    return skipped
+
+
+def _records(auditor: Auditor, batch: Sequence[Original]) -> list[AuditRecord | Failure]:
+    """The records of a batch; where a picture has no room, its sources are tried one by one."""
+    try:
+        return [*auditor.records(batch)] if batch else []
+    except ImageError as error:
+        if len(batch) > 1:
+            return [record for original in batch for record in _records(auditor, [original])]
+        return [Failure(source=batch[0].source.relative, error="ImageError", reason=str(error))]
+
+
+def _pixels(one: Original | str | Failure) -> int:
+    return one.picture.size[0] * one.picture.size[1] if isinstance(one, Original) else 0

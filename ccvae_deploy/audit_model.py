@@ -1,0 +1,129 @@
+"""Someone else's classifier, opened: pixels in, values and decisions out. Reads one file.
+
+It always runs on batches of one size, the last one padded, so that a value does not depend on what is beside it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .audit_input import Feeding, read_feeding
+from .audit_output import Raw, Reading, read_reading
+from .audit_vet import read_model
+from .errors import BundleError, UsageError, one_line
+from .pixels import Pixels
+from .providers import choose_provider, make_session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+
+
+class ModelOptions(TypedDict, total=False):
+    """How a model is fed and read; what its file tells need not be given, see `read_feeding` and `read_reading`."""
+
+    size: int | str | None
+    layout: str | None
+    order: str | None
+    scale: float | None
+    mean: Sequence[float]
+    std: Sequence[float]
+    outputs: Sequence[str]
+    activation: str | None
+    threshold: float
+
+
+@dataclass(frozen=True)
+class AuditedModel:
+    """A classifier that is ready to run.
+
+    Attributes:
+        sha256: of its file.
+        provider: what it runs on, as the session itself names it.
+        batch_size: images per run.
+    """
+
+    path: Path
+    sha256: str
+    provider: str
+    feeding: Feeding
+    reading: Reading
+    batch_size: int
+    session: "InferenceSession"
+
+    def run(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Values and decisions, both (N, outputs), of pixels (N, H, W, C) at the model's size, RGB or grey.
+
+        Raises:
+            UsageError: the model cannot run on them, or gives numbers that are not finite.
+        """
+        tensors = list(dict.fromkeys(output.tensor for output in self.reading.outputs))
+        parts: list[Raw] = []
+        for start in range(0, len(pixels), self.batch_size):
+            part = pixels[start : start + self.batch_size]
+            padded = np.concatenate([part, np.repeat(part[:1], self.batch_size - len(part), axis=0)])
+            raw = _run(self.session, tensors, self.feeding, padded, self.path)
+            parts.append({name: array[: len(part)] for name, array in raw.items()})
+        return self.reading.values({name: np.concatenate([part[name] for part in parts]) for name in tensors})
+
+
+def open_model(
+    model: Path,
+    *,
+    provider: str = "auto",
+    batch_size: int = 16,
+    size: int | str | None = None,
+    layout: str | None = None,
+    order: str | None = None,
+    scale: float | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    outputs: Sequence[str] = (),
+    activation: str | None = None,
+    threshold: float = 0.5,
+) -> AuditedModel:
+    """Open an ONNX image classifier; see `read_feeding` and `read_reading` for the other arguments.
+
+    Raises:
+        UsageError: the file is refused, cannot run, or leaves open what no option tells.
+        ProviderError: the provider cannot be used.
+    """
+    vetted = read_model(model)
+    feeding = read_feeding(vetted.model, size=size, layout=layout, order=order, scale=scale, mean=mean, std=std)
+    try:
+        session = make_session(vetted.graph, choose_provider(provider), 0)
+    except BundleError as error:
+        raise UsageError(f"--model {model}: onnxruntime refuses it: {one_line(error.__cause__)}") from error
+    count = feeding.batch or batch_size
+    usable = [one.name for one in session.get_outputs() if one.type in FLOATS]
+    if not usable:
+        raise UsageError(f"--model {model} has no output of floating-point numbers; audit needs scores, not indices")
+    grey = np.full((count, feeding.height, feeding.width, 1 if feeding.mode == "L" else 3), 128, np.uint8)
+    raw = _run(session, usable, feeding, grey, model)
+    widths = {name: array.shape[1] for name, array in raw.items()}
+    reading = read_reading(vetted.model, widths, outputs, activation, threshold)
+    return AuditedModel(model, vetted.sha256, session.get_providers()[0], feeding, reading, count, session)
+
+
+def _run(session: "InferenceSession", tensors: Sequence[str], feeding: Feeding, pixels: Pixels, path: Path) -> Raw:
+    """Output tensors as (N, columns)."""
+    try:
+        arrays = session.run(list(tensors), {feeding.name: feeding.feed(pixels)})
+    except Exception as error:  # onnxruntime's errors share no base but Exception
+        raise UsageError(
+            f"--model {path} cannot run on {len(pixels)} images as {feeding.text()}: {one_line(error)}; "
+            "see --size, --layout and --batch-size"
+        ) from error
+    raw = {}
+    for name, array in zip(tensors, arrays, strict=True):
+        if array.ndim < 1 or len(array) != len(pixels):
+            raise UsageError(f"--model gives {one_line(name, 40)} of shape {array.shape} for {len(pixels)} images")
+        if not np.isfinite(array).all():
+            raise UsageError(f"--model gives {one_line(name, 40)} that is not finite; check --scale, --mean and --std")
+        raw[name] = array.reshape(len(array), -1).astype(np.float32)
+    return raw

@@ -1,0 +1,233 @@
+"""Intervene on images and ask someone else's classifier, batch by batch. Reads images, writes nothing.
+
+Of each label, three kinds of pictures are made of an image x, all composited at its own size as `edit` does:
+
+    control      no latent changed: x itself (residual), or its reconstruction (decode)
+    redrawn      the label's block drawn from p(z_i|y_i) at the state that the bundle's classifier sees
+    edited       the same draws at every other state, and at other strengths between or beyond the two
+
+Redrawn and edited pictures differ in the label's state alone: same image, same noise, same compositing, same blur.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import images
+from .audit_model import AuditedModel
+from .audit_record import AuditRecord, AuditSettings, Change, Response, Tally, spelled
+from .editor import Array, Editor, Encoded
+from .film import shrunk
+from .folder import Source
+from .images import Picture
+from .outcome import state
+from .pixels import Pixels
+from .rendering import render
+from .request import EditRequest, checked_compose
+
+REDRAW = 0.0
+"""The strength that stands for a redraw."""
+
+
+@dataclass(frozen=True)
+class Original:
+    """A source in memory.
+
+    Attributes:
+        digest: sha256 of the file's bytes.
+        seen: what the encoder sees, (C, S, S).
+    """
+
+    source: Source
+    digest: str
+    picture: Picture
+    seen: Array
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One picture to make: the source's place in its batch, the change, the sample's number and its latents (Z,)."""
+
+    at: int
+    change: Change
+    sample: int
+    z: Array
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One picture as it is given to the bundle's encoder, (C, S, S), to the audited model, (H, W, C), and to people."""
+
+    seen: Array
+    pixels: Pixels
+    thumbnail: Picture | None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What both classifiers say of one picture.
+
+    Attributes:
+        thumbnail: the picture, its longer side brought down, where that was asked for.
+        values, decisions: its outputs, (outputs,).
+        probabilities: of the bundle's classifier, (Y,).
+    """
+
+    thumbnail: Picture | None
+    values: NDArray[np.float32]
+    decisions: NDArray[np.bool_]
+    probabilities: Array
+
+
+class Auditor:
+    """A bundle and someone else's classifier, with what is to be changed.
+
+    Args:
+        labels: positions of the labels that are intervened on.
+
+    Raises:
+        UsageError: an option outside its range, or that this bundle cannot do.
+    """
+
+    def __init__(
+        self,
+        editor: Editor,
+        model: AuditedModel,
+        settings: AuditSettings,
+        labels: Sequence[int],
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.editor, self.model, self.settings, self.labels, self.pool = editor, model, settings, labels, pool
+        self.compose = checked_compose(settings.compose)
+        self.requests = {label: dict(self._requests(label)) for label in labels}
+
+    def read(self, source: Source) -> Original:
+        """A source decoded.
+
+        Raises:
+            ImageError: it cannot be read as an image.
+        """
+        data = images.read_file(source.path)
+        picture = images.decode(data)
+        seen = images.network_input(picture, self.editor.bundle.manifest.image)
+        return Original(source, hashlib.sha256(data).hexdigest(), picture, seen)
+
+    def records(self, batch: Sequence[Original]) -> list[AuditRecord]:
+        """Every intervention on a batch of sources; memory does not grow with their number per image."""
+        encoded = self._encode(batch)
+        controls = list(self._answers(batch, encoded, None))
+        tallies: list[dict[Change, Tally]] = [{} for _ in batch]
+        for label in self.labels:
+            for unit, answer in self._answers(batch, encoded, self._units(batch, encoded, label)):
+                tally = tallies[unit.at].setdefault(unit.change, Tally(len(answer.values)))
+                reached = state(self.editor.labels, label, answer.probabilities) == unit.change.value
+                flipped = answer.decisions != controls[unit.at][1].decisions
+                tally.add(answer.values.tolist(), flipped.tolist(), reached)
+        return [
+            self._record(original, encoded.before[at], controls[at][1], tallies[at])
+            for at, original in enumerate(batch)
+        ]
+
+    def look_again(self, original: Original, label: int, shown: int) -> tuple[Answer, dict[tuple[Change, int], Answer]]:
+        """The control and every answer of one label of one source, by change and sample.
+
+        Args:
+            shown: longer side of the thumbnails in pixels.
+        """
+        encoded = self._encode([original])
+        ((_, control),) = self._answers([original], encoded, None, shown)
+        found = self._answers([original], encoded, self._units([original], encoded, label), shown)
+        return control, {(unit.change, unit.sample): answer for unit, answer in found}
+
+    def _encode(self, batch: Sequence[Original]) -> Encoded:
+        return self.editor.encode(np.stack([original.seen for original in batch]))
+
+    def _requests(self, label: int) -> Iterator[tuple[Change, EditRequest]]:
+        """What to ask for each value; a binary label's strengths lie between and beyond its two modes."""
+        known = self.editor.labels.labels[label]
+        strengths = self.settings.strengths if known.kind == "binary" else (1.0,)
+        for value, name in enumerate(known.classes):
+            for strength in strengths:
+                yield (
+                    Change(label, value, strength),
+                    self.editor.request(
+                        {known.name: name},
+                        samples=self.settings.samples,
+                        seed=self.settings.seed,
+                        strength=strength,
+                        compose=self.compose,
+                    ),
+                )
+
+    def _units(self, batch: Sequence[Original], encoded: Encoded, label: int) -> Iterator[Unit]:
+        names = [original.source.relative for original in batch]
+        own = [int(state(self.editor.labels, label, before)) for before in encoded.before]
+        for change, request in self.requests[label].items():
+            latents = self.editor.edited_latents(request, encoded.z, encoded.before, names)
+            for at in range(len(batch)):
+                if own[at] != change.value:
+                    kind = change
+                elif change.strength == 1:
+                    # a draw at strength 1 of the state it has is the redraw
+                    kind = Change(label, change.value, REDRAW)
+                else:
+                    continue
+                for sample, z in enumerate(latents[at]):
+                    yield Unit(at, kind, sample, z)
+
+    def _answers(
+        self, batch: Sequence[Original], encoded: Encoded, units: Iterator[Unit] | None, shown: int = 0
+    ) -> Iterator[tuple[Unit, Answer]]:
+        """Answers to the pictures of units, which do not outlive a worker's turn; None makes each source's control."""
+
+        def look(unit: Unit, image: Array) -> Looked:
+            return self._look(batch[unit.at].picture, image, encoded.decoded[unit.at], shown)
+
+        unchanged = (Unit(at, Change(-1, 0, REDRAW), 0, encoded.z[at]) for at in range(len(batch)))
+        todo = unchanged if units is None else units
+        while part := list(islice(todo, self.editor.batch_size)):
+            if units is None:
+                decoded = encoded.decoded[[unit.at for unit in part]]
+            else:
+                decoded = self.editor.decode(np.stack([unit.z for unit in part]))
+            looked = list(self.pool.map(look, part, decoded))
+            probabilities = self.editor.classify(np.stack([one.seen for one in looked]))
+            values, decisions = self.model.run(np.stack([one.pixels for one in looked]))
+            for i, one in enumerate(looked):
+                yield part[i], Answer(one.thumbnail, values[i], decisions[i], probabilities[i])
+
+    def _look(self, original: Picture, edited: Array, unedited: Array, shown: int) -> Looked:
+        result = render(original, edited, unedited, self.compose)
+        feeding = self.model.feeding
+        return Looked(
+            images.network_input(result, self.editor.bundle.manifest.image),
+            images.resized(result, feeding.mode, (feeding.width, feeding.height)),
+            shrunk(result, shown) if shown else None,
+        )
+
+    def _record(
+        self, original: Original, before: Array, control: Answer, tallies: Mapping[Change, Tally]
+    ) -> AuditRecord:
+        labels = self.editor.labels
+        redrawn: dict[str, Response] = {}
+        edited: dict[str, dict[str, Response]] = {}
+        for change, tally in tallies.items():
+            if change.strength == REDRAW:
+                redrawn[labels.names[change.label]] = tally.response()
+            else:
+                target = edited.setdefault(spelled(labels, change.label, change.value), {})
+                target[f"{change.strength:g}"] = tally.response()
+        return AuditRecord(
+            source=original.source.relative,
+            source_sha256=original.digest,
+            settings=self.settings.id,
+            state={labels.names[label]: int(state(labels, label, before)) for label in self.labels},
+            control=tuple(control.values.tolist()),
+            redrawn=redrawn,
+            edited=edited,
+        )

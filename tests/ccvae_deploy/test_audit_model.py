@@ -1,0 +1,66 @@
+"""A stranger's classifier, run: layouts, channel orders and batches give one answer; what cannot run is one line."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from ccvae_deploy.audit_model import open_model
+from ccvae_deploy.errors import UsageError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
+RED = PIXELS[:, 4:8, :, 0].mean(axis=(1, 2)) / 255
+
+
+def opened(model: onnx.ModelProto, folder: Path, **options):
+    path = folder / "theirs.onnx"
+    path.write_bytes(model.SerializeToString())
+    return open_model(path, **{"provider": "cpu", "batch_size": 4} | options)
+
+
+@pytest.mark.parametrize(
+    ("made", "options"),
+    [
+        ({"channel": 0}, {"scale": 1}),
+        ({"channel": 2}, {"scale": 1, "order": "bgr"}),
+        ({"channel": 0, "layout": "nhwc"}, {"scale": 1}),
+        ({"channel": 2, "layout": "nhwc", "gain": 20 / 255}, {"scale": 255, "order": "bgr"}),
+        ({"channel": 0, "gain": 20 / 255, "dtype": TensorProto.UINT8}, {}),
+        ({"channel": 0, "gain": 10, "bias": 0}, {"scale": 1, "mean": (0.5,), "std": (0.5,)}),
+        ({"channel": 0, "shape": [3, 3, 32, 32]}, {"scale": 1}),
+        ({"channel": 0, "end": "Identity"}, {"scale": 1, "activation": "sigmoid"}),
+    ],
+)
+def test_one_answer_however_it_is_fed(made_classifier, tmp_path: Path, made: dict, options: dict) -> None:
+    model = opened(made_classifier([(4, 8)], **made), tmp_path, **options)
+    values, decisions = model.run(PIXELS)
+    np.testing.assert_allclose(values[:, 0], 1 / (1 + np.exp(10 - 20 * RED)), rtol=1e-4)
+    assert decisions[:, 0].tolist() == (RED > 0.5).tolist()
+    assert model.provider == "CPUExecutionProvider"
+
+
+def test_a_value_does_not_depend_on_what_is_beside_it(made_classifier, tmp_path: Path) -> None:
+    model = opened(made_classifier([(0, 4), (4, 8)]), tmp_path, scale=1)
+    whole = model.run(PIXELS)[0]
+    assert all((model.run(PIXELS[i : i + 1])[0] == whole[i]).all() for i in range(7))
+
+
+def test_what_cannot_run(made_classifier, tmp_path: Path) -> None:
+    anysize = made_classifier([(0, 4)], shape=["N", 3, "H", "W"])
+    with pytest.raises(UsageError, match="cannot run on 4 images as 16x16 rgb, nchw"):
+        opened(anysize, tmp_path, scale=1, size=16)
+    with pytest.raises(UsageError, match="not finite"):
+        opened(made_classifier([(0, 4)], gain=np.inf, end="Identity"), tmp_path, scale=1, activation="none")
+    indices = made_classifier([(0, 4)])
+    indices.graph.node.append(helper.make_node("ArgMax", ["scores"], ["index"]))
+    del indices.graph.output[:]
+    indices.graph.output.append(helper.make_tensor_value_info("index", TensorProto.INT64, ["N", 1]))
+    with pytest.raises(UsageError, match="scores, not indices"):
+        opened(indices, tmp_path, scale=1)
+    mixed = made_classifier([(0, 4)])
+    mixed.graph.node.append(helper.make_node("ReduceMean", ["scores"], ["mean"], keepdims=0))
+    mixed.graph.output.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, []))
+    with pytest.raises(UsageError, match=r"mean of shape \(\) for 4 images"):
+        opened(mixed, tmp_path, scale=1)
