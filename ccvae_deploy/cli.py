@@ -9,7 +9,6 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from traceback import print_exception
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,9 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, audit_command, commands
+from . import __version__, audit_command, commands, evaluation_commands
 from .data_commands import data_app
-from .errors import CCVAEError, UsageError
+from .errors import CCVAEError
+from .extras import needs_train_extra as _needs_train_extra
 from .latest import LATEST, latest_bundle
 from .screen import console
 from .terminal import printable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .job import JobOptions
 
 
-RESUMED = ("edit", "generate", "swap", "merge", "audit")
+RESUMED = ("edit", "generate", "swap", "merge", "audit", "evaluate")
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -258,6 +258,7 @@ def edit(
 for command in (
     *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
     *(commands.variance, audit_command.audit, commands.inspect, commands.doctor),
+    *(evaluation_commands.judge, evaluation_commands.evaluate),
 ):
     app.command()(command)
 
@@ -300,11 +301,6 @@ def _failed(message: str, code: int) -> typer.Exit:
     # a message may carry names from a stranger's file
     print(f"error: {printable(message)}", file=sys.stderr)
     return typer.Exit(code)
-
-
-def _needs_train_extra(command: str) -> None:
-    if find_spec("torch") is None:
-        raise UsageError(f"`{command}` needs torch, which is not installed: pip install 'ccvae-deploy[train]'")
 
 
 def _out_option(out: Path | None) -> str:

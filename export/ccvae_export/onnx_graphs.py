@@ -16,7 +16,7 @@ from torch import nn
 
 from ccvae_deploy.artefact import KEY
 from ccvae_deploy.errors import ParityError
-from ccvae_deploy.schema import GraphName, TensorSpec
+from ccvae_deploy.schema import TensorSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -25,7 +25,7 @@ OPSET = 18
 
 
 def onnx_model(
-    module: nn.Module, name: GraphName, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+    module: nn.Module, name: str, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> "ModelProto":
     """A network of one input as an ONNX model in float32 with a dynamic batch dimension.
 
@@ -66,7 +66,7 @@ def in_float16(model: "ModelProto") -> "ModelProto":
     return converted
 
 
-def onnx_bytes(model: "ModelProto", name: GraphName, metadata: str) -> bytes:
+def onnx_bytes(model: "ModelProto", name: str, metadata: str) -> bytes:
     """The file: the same bytes for the same graph, with `metadata` inside and nothing of the machine it was made on."""
     model.graph.name = name
     model.ClearField("doc_string")

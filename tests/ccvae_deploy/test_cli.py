@@ -226,9 +226,9 @@ def test_a_full_stdout_is_one_line(command: str, pictures: Path, tiny_bundle: Pa
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["train", "export"])
+@pytest.mark.parametrize("command", ["train", "export", "judge", "evaluate"])
 def test_without_torch_the_extra_is_named(command: str, monkeypatch) -> None:
-    monkeypatch.setattr("ccvae_deploy.cli.find_spec", lambda name: None)
+    monkeypatch.setattr("ccvae_deploy.extras.find_spec", lambda name: None)
     result = invoke(command)
     assert result.exit_code == 2
     assert "pip install 'ccvae-deploy[train]'" in result.stderr

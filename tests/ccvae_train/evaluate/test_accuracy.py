@@ -1,0 +1,49 @@
+"""Accuracy, AUROC and calibration against answers worked out by hand or by brute force."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ccvae_deploy.schema import Label, LabelSet
+from ccvae_train.evaluate.accuracy import area_under_roc, calibration_error, measure_accuracy
+
+TWO = LabelSet(labels=(Label(name="a"), Label(name="k", kind="categorical", classes=("x", "y", "z"))))
+
+
+def test_figures_by_hand() -> None:
+    values = np.array([[1, 0], [1, 1], [1, 2], [0, 2], [-1, 2]])
+    logits = np.array([[1, 9, 0, 0], [2, 0, 9, 0], [-1, 0, 9, 0], [-2, 0, 0, 9], [5, 0, 0, 9]], float)
+    found = measure_accuracy(logits, values, np.array([1, 2]), TWO)
+    assert found.accuracy == pytest.approx([3 / 4, 4 / 5])
+    assert found.balanced == pytest.approx([(2 / 3 + 1) / 2, (1 + 1 + 2 / 3) / 3])
+    assert found.floor == pytest.approx([3 / 4, 3 / 5])
+    assert found.auroc[0] == pytest.approx(1)
+    assert found.count.tolist() == [4, 5]
+    assert found.means()["accuracy"] == pytest.approx((3 / 4 + 4 / 5) / 2)
+
+
+def test_a_label_that_nobody_shows_has_no_figure() -> None:
+    found = measure_accuracy(np.zeros((3, 4)), np.array([[-1, 0]] * 3), np.array([0, 0]), TWO)
+    assert np.isnan([found.accuracy[0], found.balanced[0], found.auroc[0], found.ece[0], found.floor[0]]).all()
+    assert found.accuracy[1] == 1
+    assert np.isnan(found.auroc[1])
+    assert found.means()["accuracy"] == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=30))
+def test_area_is_the_chance_that_a_positive_scores_higher(pairs) -> None:
+    score = np.array([s for s, _ in pairs], float)
+    positive = np.array([p for _, p in pairs])
+    wins = [(a > b) + (a == b) / 2 for a in score[positive] for b in score[~positive]]
+    expected = np.mean(wins) if wins else float("nan")
+    assert area_under_roc(score, positive) == pytest.approx(expected, nan_ok=True)
+
+
+def test_calibration() -> None:
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1, 50_000)
+    right = rng.random(50_000) < confidence
+    assert calibration_error(confidence, right) < 0.01
+    assert calibration_error(np.full(4, 0.9), np.array([True, False, True, False])) == pytest.approx(0.4)
+    assert calibration_error(np.ones(3), np.ones(3, bool)) == 0

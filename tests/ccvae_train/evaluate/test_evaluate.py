@@ -1,0 +1,224 @@
+"""The whole command on small runs: files, tables, resumption, several runs, what is skipped and what is refused."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ccvae_deploy.cli import app
+from ccvae_deploy.errors import DataError, UsageError
+from ccvae_deploy.schema import Label, LabelSet
+from ccvae_train import training
+from ccvae_train.evaluate import evaluate as module
+from ccvae_train.evaluate import panels
+from ccvae_train.evaluate.evaluate import evaluate
+from ccvae_train.evaluate.paper import published
+from ccvae_train.evaluate.protocols import PROTOCOLS
+from ccvae_train.evaluate.results import mean_and_spread
+from ccvae_train.evaluate.tables import cell, evaluation_tables
+from ccvae_train.training import train
+
+from .. import made_images
+
+SMALL = {"epochs": 2, "latents": 6, "batch_size": 32, "learning_rate": 3e-3, "device": "cpu", "image_size": 32}
+DATA = made_images.made_data(made_images.BINARY)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder `runs` of two seeds, and after the first evaluation the judge beside them."""
+    root = tmp_path_factory.mktemp("work")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
+        for seed in (0, 1):
+            train(SMALL | {"seed": seed, "supervision": 0.2}, out=root / "runs" / f"seed{seed}")
+    return root / "runs"
+
+
+@pytest.fixture(autouse=True)
+def made_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: DATA)
+    monkeypatch.chdir(tmp_path)
+
+
+def command(*arguments: object):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--device", "cpu", "--images", "80"])
+
+
+def test_everything_on_one_run(trained: Path) -> None:
+    result = command(trained / "latest")
+    assert result.exit_code == 0, result.output
+    assert max(len(line) for line in result.stdout.splitlines() if not line.endswith("are written")) <= 80
+    assert "fid" in result.stdout
+    assert (trained / "judge-made-a1b2c3d4" / "judge.safetensors").is_file()
+    out = trained / "seed1" / "evaluation"
+    content = json.loads((out / "evaluation.json").read_text())
+    (run,) = content["runs"]
+    assert set(run["protocols"]) == {protocol.name for protocol in PROTOCOLS}
+    skipped = {name for name, found in run["protocols"].items() if found.get("skipped")}
+    assert skipped == {"fid", "truth", "information"}
+    assert run["protocols"]["accuracy"]["figures"]["accuracy"] > 0.7
+    assert run["judge"]["accuracy"] > 0.9
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/jpeg") >= 7
+    assert "default-src 'none'" in page
+    with (out / "swap.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["bright", "Left_Bar"]
+    with (out / "figures.csv").open() as file:
+        figures = {row["figure"]: row["value"] for row in csv.DictReader(file)}
+    assert float(figures["accuracy"]) == run["protocols"]["accuracy"]["figures"]["accuracy"]
+
+
+def test_finished_protocols_are_taken_where_all_agrees(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"protocols": ["swap", "accuracy", "panel"], "images": 80, "device": "cpu"}
+    whole = evaluate([trained / "seed0"], out=Path("out"), **options)
+    first = Path("out/evaluation.json").read_bytes()
+    ran = []
+
+    def noted(protocol, *rest):
+        ran.append(protocol.name)
+        return run(protocol, *rest)
+
+    run = module._run
+    monkeypatch.setattr(module, "_run", noted)
+    again = evaluate([trained / "seed0"], out=Path("out"), **options)
+    assert ran == []
+    assert Path("out/evaluation.json").read_bytes() == first
+    assert again.runs == whole.runs
+    Path("out/parts/seed0/panel-panel.png").unlink()
+    Path("out/parts/seed0/swap.json").write_text('{"key": 3}')
+    evaluate([trained / "seed0"], out=Path("out"), **options)
+    assert ran == ["swap", "panel"]
+    assert Path("out/parts/seed0/panel-panel.png").is_file()
+    evaluate([trained / "seed0"], out=Path("out"), **(options | {"seed": 5}))
+    assert ran[2:] == ["accuracy", "swap", "panel"]
+
+
+def test_stopped_work_goes_on(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(bench):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            module,
+            "chosen",
+            lambda names: tuple(
+                p if p.name != "panel" else type(p)(p.name, p.title, p.source, stop)
+                for p in PROTOCOLS
+                if p.name in ("accuracy", "panel")
+            ),
+        )
+        result = command(trained / "seed0", "--out", "out")
+    assert result.exit_code == 130
+    assert "goes on where it stopped" in result.output
+    assert [path.name for path in Path("out/parts/seed0").iterdir()] == ["accuracy.json"]
+    assert command(trained / "seed0", "--out", "out", "--protocols", "accuracy,panel").exit_code == 0
+
+
+def test_classes_beside_binary_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = made_images.made_data()
+    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: data)
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: data)
+    train(SMALL | {"label_dims": {"hue": 2}}, out=Path("runs/hue"))
+    (run,) = evaluate([Path("runs/hue")], images=80, device="cpu").runs
+    assert {part.protocol for part in run.parts if part.skipped} <= {"fid", "truth", "information"}
+    assert "classes-2" in next(part.pictures for part in run.parts if part.protocol == "classes")
+    assert run.figure("accuracy") > 0.6
+
+
+def test_several_runs_give_mean_and_spread(trained: Path) -> None:
+    found = evaluate([trained / "seed0", trained / "seed1"], protocols=["accuracy"], images=80, device="cpu")
+    assert found.out == Path("evaluation")
+    (runs,) = found.groups().values()
+    mean, spread = mean_and_spread(runs, "accuracy")
+    each = [run.figure("accuracy") for run in runs]
+    assert mean == pytest.approx(sum(each) / 2)
+    assert spread == pytest.approx(abs(each[0] - each[1]) / 2**0.5)
+    (table,) = evaluation_tables(found)
+    assert "2 runs" in table.title
+
+
+def test_models_and_rates_make_the_papers_tables(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
+        train(SMALL | {"epochs": 1, "supervision": 0.5}, out=Path("runs/half"))
+        train(SMALL | {"epochs": 1, "estimator": "paper"}, out=Path("runs/paper"))
+    shutil.copytree(trained / "judge-made-a1b2c3d4", Path("judge"))
+    result = command(trained / "seed0", "runs/half", "runs/paper", "--protocols", "accuracy", "--judge", "judge")
+    assert result.exit_code == 0, result.output
+    assert not Path("runs/judge-made-a1b2c3d4").exists()
+    for text in ("f = 0.2", "f = 0.5", "f = 1", "ccvae paper", "accuracy (Tables 1 and 6)"):
+        assert text in result.output
+
+
+def test_runs_of_one_name_stay_apart(trained: Path) -> None:
+    shutil.copytree(trained / "seed1", Path("other/seed0"))
+    found = evaluate(
+        [trained / "seed0", Path("other/seed0")],
+        protocols=["panel"],
+        images=80,
+        device="cpu",
+        judge=trained / "judge-made-a1b2c3d4",
+    )
+    first, second = (run.name for run in found.runs)
+    assert first != second
+    assert first.startswith("seed0-")
+
+
+def test_refuses_before_it_writes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = trained / "seed0"
+    with pytest.raises(UsageError, match="did you mean swap"):
+        evaluate([run], protocols=["swp"], out=Path("out"))
+    with pytest.raises(UsageError, match="--images 3"):
+        evaluate([run], images=3, out=Path("out"))
+    with pytest.raises(UsageError, match="no such file"):
+        evaluate([run], inception=Path("nowhere.pth"), out=Path("out"))
+    Path("mine").mkdir()
+    Path("mine/thesis.txt").write_text("words")
+    with pytest.raises(UsageError, match="no evaluation"):
+        evaluate([run], out=Path("mine"))
+    other = LabelSet(labels=(DATA.labels.labels[0], Label(name="Left_Bar", classes=("right", "left"))))
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: made_images.made_data(other))
+    with pytest.raises(DataError, match="other classes"):
+        evaluate([run], out=Path("out"))
+    assert not Path("out").exists()
+
+
+def test_a_judge_of_other_labels_is_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ccvae_train.device import choose_device
+    from ccvae_train.judge import train_judge
+
+    few = made_images.made_data(train=64, valid=64)
+    train_judge(few, Path("judge"), epochs=1, seed=0, device=choose_device("cpu"))
+    with pytest.raises(UsageError, match="tells other labels"):
+        evaluate([trained / "seed0"], judge=Path("judge"), out=Path("out"))
+
+
+def test_the_papers_figures() -> None:
+    assert published("accuracy", "celeba:/data", "ccvae", 0.2) == 0.878
+    assert published("swap distance", "chexpert:x", "m2", 0.06) == 1.43
+    assert published("mutual information", "mnist:x", "ccvae", 1.0) == 0.01
+    assert published("accuracy", "celeba:/data", "ccvae", 0.3) is None
+    assert published("accuracy", "portraits", "ccvae", 0.2) is None
+    assert published("reached", "celeba:/data", "ccvae", 0.2) is None
+
+
+def test_cells() -> None:
+    assert [cell(v) for v in (None, 0.12345, 12, 12345.6, -3.0)] == ["–", "0.1235", "12", "12,346", "-3.0000"]
+
+
+def test_picture_protocols_have_no_figures(trained: Path) -> None:
+    found = evaluate([trained / "seed0"], protocols=["swaps"], images=80, device="cpu", out=Path("out"))
+    (part,) = found.runs[0].parts
+    assert not part.figures
+    assert part.pictures["swaps"].is_file()
+    assert panels.ROWS * panels.COLUMNS < 60
+
+
+def test_the_docs_name_every_protocol() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text("utf-8")
+    assert all(f"`{protocol.name}`" in text for protocol in PROTOCOLS)

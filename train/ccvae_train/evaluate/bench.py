@@ -1,0 +1,115 @@
+"""What the protocols work with: one model, the judge, and a bounded number of real images with their labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ccvae_deploy.schema import LabelSet
+
+from ..datasets import portraits
+from ..datasets.dataset import MISSING, Dataset
+from ..datasets.embedded import TRAINING
+from ..judge import Judge
+from .finding import Skipped
+from .label_columns import Values, majority, predicted
+from .subject import Array, SplitSubject, Subject
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the figures depend on beside model, judge and data.
+
+    Attributes:
+        images: validation images (and generated images) per protocol.
+        inception: a file of Inception weights, for the FID.
+    """
+
+    images: int = 1000
+    seed: int = 0
+    inception: Path | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Materials of one evaluation.
+
+    Attributes:
+        images: (N, C, S, S) float32 in [0, 1], the first of the validation partition.
+        values: (N, L), -1 where missing.
+        prior: (Y,), the model's p(y).
+    """
+
+    subject: Subject
+    judge: Judge
+    data: Dataset
+    images: Array
+    values: NDArray[np.int8]
+    prior: NDArray[np.float64]
+    settings: Settings
+
+    @classmethod
+    def of(
+        cls, subject: Subject, judge: Judge, data: Dataset, prior: NDArray[np.float64], settings: Settings
+    ) -> "Bench":
+        """Take the first `settings.images` of the validation partition."""
+        count = min(settings.images, len(data.valid))
+        return cls(
+            subject,
+            judge,
+            data,
+            network_input(data.valid.images[:count]),
+            np.asarray(data.valid.labels[:count]),
+            prior,
+            settings,
+        )
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels, of model, judge and data alike."""
+        return self.subject.labels
+
+    @property
+    def majority(self) -> Values:
+        """The more frequent value of every training label, (L,)."""
+        return majority(np.asarray(self.data.train.labels), self.labels)
+
+    @property
+    def known_values(self) -> Values:
+        """The true values, and the model's own prediction where one is missing, (N, L)."""
+        if not (self.values == MISSING).any():
+            return self.values.astype(np.int64)
+        return np.where(self.values == MISSING, predicted(self.subject.predict(self.images), self.labels), self.values)
+
+    def rng(self, name: str) -> np.random.Generator:
+        """Noise that is a function of the seed and of the protocol's name alone."""
+        return np.random.default_rng([self.settings.seed, *name.encode()])
+
+    def split(self) -> SplitSubject:
+        """The subject as a model whose latents are split by label.
+
+        Raises:
+            Skipped: it is none.
+        """
+        if not isinstance(self.subject, SplitSubject):
+            raise Skipped("the model's latents are not split by label")
+        return self.subject
+
+    def true_masks(self, count: int) -> NDArray[np.bool_]:
+        """Per image and label the pixels that the label may touch, (count, L, S, S).
+
+        Raises:
+            Skipped: the data are not portraits, whose factors are known.
+        """
+        if self.data.source != "portraits":
+            raise Skipped("true factors are known of portraits only")
+        names = [label.name for label in portraits.LABELS]
+        chosen = [names.index(name) for name in self.labels.names]
+        drawn = (portraits.draw_factors(0, TRAINING + index) for index in range(min(count, len(self.images))))
+        return np.stack([portraits.masks(factors, self.subject.image.size)[chosen] for factors in drawn])
+
+
+def network_input(images: NDArray[np.uint8]) -> Array:
+    """(N, H, W, C) uint8 as (N, C, H, W) float32 in [0, 1]."""
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)

@@ -1,0 +1,208 @@
+"""`evaluate`: protocols over trained runs, resumable, to tables, files and one page. What the command line calls.
+
+Writes one output folder, and the judge beside the runs where it is missing.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ccvae_deploy.errors import DataError, UsageError
+from ccvae_deploy.latest import LATEST
+from ccvae_deploy.progress import Reporter, progress
+from ccvae_deploy.store import replace_file
+
+from ..checkpoint import CHECKPOINT, TrainedRun, load_run
+from ..datasets.dataset import Dataset
+from ..datasets.source import open_dataset
+from ..device import Device, choose_device
+from ..judge import EPOCHS, JUDGE, Judge, judge_folder, load_judge, train_judge
+from . import inception as fid
+from .bench import Bench, Settings
+from .finding import Skipped
+from .parts import part_key, read_part, runs_folders, write_part
+from .protocols import Protocol, chosen
+from .report import write_page
+from .results import Evaluation, Part, RunResult
+from .spreadsheets import write_csvs
+from .subject import subject_of
+
+PARTS, EVALUATION = "parts", "evaluation.json"
+FEWEST = 60
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One run with what it is judged by."""
+
+    name: str
+    run: TrainedRun
+    digest: str
+    data: Dataset
+    judge: Judge
+
+
+def evaluate(
+    runs: Sequence[Path] = (LATEST,),
+    *,
+    data: str | None = None,
+    protocols: Sequence[str] = (),
+    images: int = 1000,
+    seed: int = 0,
+    judge: Path | None = None,
+    inception: Path | None = None,
+    device: str = "auto",
+    out: Path | None = None,
+) -> Evaluation:
+    """Evaluate runs by the paper's protocols.
+
+    Started again, finished protocols are taken from the output folder where settings, checkpoint, judge and data
+    agree. A protocol that does not apply or lacks its extra is listed as skipped.
+
+    Args:
+        data: SOURCE to evaluate on; None takes the data of each run.
+        protocols: their names; none means all.
+        images: validation images (and generated ones) per protocol, 60 or more.
+        judge: a judge's folder; None takes the one beside the runs, and trains it where it is missing.
+        inception: a file of Inception weights, for the FID.
+        out: the output folder; None takes `RUN/evaluation` for one run, `evaluation` for several.
+
+    Raises:
+        CCVAEError: refused before work: a run, a name, data or a folder that does not fit.
+    """
+    selected = chosen(protocols)
+    if images < FEWEST:
+        raise UsageError(f"--images {images}: fewer than {FEWEST} say nothing")
+    if inception is not None and not inception.is_file():
+        raise UsageError(f"--inception {inception}: no such file")
+    loaded = [load_run(path) for path in runs]
+    if not loaded:
+        raise UsageError("no run to evaluate; name one, such as runs/latest")
+    folder = out or (loaded[0].path / "evaluation" if len(loaded) == 1 else Path("evaluation"))
+    _refuse_taken(folder)
+    jobs = _jobs(loaded, data, judge, choose_device(device))
+    settings = Settings(images, seed, inception)
+    with progress("evaluate", len(jobs) * len(selected), "protocols") as bar:
+        results = tuple(_evaluate_run(job, selected, settings, folder / PARTS / job.name, bar) for job in jobs)
+    found = Evaluation(folder, results)
+    write_evaluation(found, settings)
+    return found
+
+
+def write_evaluation(found: Evaluation, settings: Settings) -> None:
+    """`evaluation.json`, the tables as CSV, and `report.html`.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    content = {
+        "schema_version": 1,
+        "settings": {"images": settings.images, "seed": settings.seed, "inception": settings.inception is not None},
+        "runs": [run.to_json() for run in found.runs],
+    }
+    replace_file(found.out / EVALUATION, [json.dumps(content, indent=1).encode()])
+    write_csvs(found)
+    write_page(found)
+
+
+def _refuse_taken(folder: Path) -> None:
+    if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / PARTS).is_dir())):
+        raise UsageError(f"{folder} holds something that is no evaluation; give another --out")
+
+
+def _jobs(runs: Sequence[TrainedRun], source: str | None, judge: Path | None, device: Device) -> list[_Job]:
+    """Open data and judge of every run, one of each where runs share them; a missing judge is trained last."""
+    digests = [hashlib.sha256((run.path / CHECKPOINT).read_bytes()).hexdigest() for run in runs]
+    names = runs_folders([run.path.resolve().name for run in runs], digests)
+    opened: dict[str, Dataset] = {}
+    datasets = []
+    for run in runs:
+        asked, config = source or run.state.config.data, run.state.config
+        key = json.dumps([asked, run.labels.names, run.image.size, run.image.channels, config.seed, config.uncertain])
+        if key not in opened:
+            opened[key] = open_dataset(
+                asked,
+                labels=run.labels.names,
+                size=run.image.size,
+                channels=run.image.channels,
+                seed=config.seed,
+                uncertain=config.uncertain if asked == config.data else None,
+            )
+        _refuse_other_labels(run, opened[key])
+        datasets.append(opened[key])
+    judges: dict[str, Judge] = {}
+    jobs = []
+    for name, run, digest, data in zip(names, runs, digests, datasets, strict=True):
+        if data.fingerprint not in judges:
+            judges[data.fingerprint] = _judge_of(data, run, judge, device)
+        jobs.append(_Job(name, run, digest, data, judges[data.fingerprint]))
+    return jobs
+
+
+def _refuse_other_labels(run: TrainedRun, data: Dataset) -> None:
+    for ours, theirs in zip(run.labels.labels, data.labels.labels, strict=True):
+        if (ours.name, ours.classes) != (theirs.name, theirs.classes):
+            raise DataError(f"label {theirs.name} of {data.source} has other classes than that of {run.path}")
+    if not len(data.valid):
+        raise DataError(f"{data.source} has no validation images to evaluate on")
+
+
+def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device) -> Judge:
+    if given is not None:
+        found = load_judge(given, device)
+        if found.state.labels.column_names != data.labels.column_names or found.state.image != data.image:
+            raise UsageError(f"--judge {given} tells other labels, or images of another size, than {run.path} has")
+        return found
+    folder = judge_folder(data, run.path.resolve().parent)
+    if (folder / JUDGE).is_file():
+        return load_judge(folder, device)
+    return train_judge(data, folder, epochs=EPOCHS, seed=0, device=device)
+
+
+def _evaluate_run(
+    job: _Job, protocols: Sequence[Protocol], settings: Settings, folder: Path, bar: Reporter
+) -> RunResult:
+    subject = subject_of(job.run, job.judge.device)
+    prior = np.asarray(job.run.label_prior, np.float64)
+    bench = Bench.of(subject, job.judge, job.data, prior, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for protocol in protocols:
+        weights = settings.inception if protocol.name == fid.NAME else None
+        key = part_key(
+            *(protocol.name, settings.images, settings.seed, weights),
+            *(job.digest, job.judge.digest, job.data.fingerprint),
+        )
+        part = read_part(folder, protocol.name, key) or _run(protocol, bench, folder, key)
+        parts.append(part)
+        done = "skipped" if part.skipped else f"{part.seconds:.1f} s"
+        bar.line(f"{job.name}: {protocol.name}, {done}")
+        bar.advance()
+    state, config = job.run.state, job.run.state.config
+    model = state.model.family if config.estimator == "exact" else f"{state.model.family} {config.estimator}"
+    return RunResult(
+        job.name,
+        job.run.path,
+        state.model.family,
+        model,
+        config.supervision,
+        config.seed,
+        job.data.source,
+        job.judge.state.figures,
+        tuple(parts),
+    )
+
+
+def _run(protocol: Protocol, bench: Bench, folder: Path, key: str) -> Part:
+    began = time.monotonic()
+    try:
+        finding = protocol.run(bench)
+    except Skipped as reason:
+        # not stored: the extra may be there next time
+        return Part(protocol.name, {}, str(reason), 0.0, {})
+    return write_part(folder, protocol.name, key, finding, time.monotonic() - began)

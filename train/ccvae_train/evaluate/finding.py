@@ -1,0 +1,65 @@
+"""What a protocol has found: figures by name, tables, pictures; and its form as JSON. Pure data."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image
+
+Cell = str | float | int | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under column names; the name becomes part of a file name."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The result of one protocol on one model.
+
+    Attributes:
+        figures: what is reported and compared, by name; NaN where it cannot be told.
+        pictures: by name, for people.
+        note: one line on how to read it.
+    """
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    tables: tuple[Table, ...] = ()
+    pictures: Mapping[str, Image.Image] = field(default_factory=dict)
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures, tables and note; pictures by name only."""
+        return {
+            "figures": {name: known(value) for name, value in self.figures.items()},
+            "tables": [
+                {"name": t.name, "columns": list(t.columns), "rows": [[known(c) for c in row] for row in t.rows]}
+                for t in self.tables
+            ],
+            "pictures": list(self.pictures),
+            "note": self.note,
+        }
+
+
+class Skipped(Exception):
+    """A protocol that does not apply, or whose extra is missing; the text says why and what would change it."""
+
+
+def by_label(name: str, labels: Sequence[str], columns: Mapping[str, Sequence[float] | NDArray[Any]]) -> Table:
+    """A table with one row per label."""
+    rows = zip(labels, *columns.values(), strict=True)
+    return Table(name, ("label", *columns), tuple((label, *map(float, figures)) for label, *figures in rows))
+
+
+def known(value: Cell) -> Cell:
+    """A cell as JSON has it: numbers of six significant digits, null for what is not finite."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.6g}") if math.isfinite(value) else None

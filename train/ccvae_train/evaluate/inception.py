@@ -1,0 +1,73 @@
+"""The FID of Table 4: Frechet distance in Inception's pool3 features, where its weights are given.
+
+The network is torch-fidelity's (extra [fid]). That package unpickles the file it is given, so a stranger's file goes
+through torch's tensors-only reader first, and torch-fidelity reads what we have written of it.
+"""
+
+import pickle
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ccvae_deploy.errors import UsageError, one_line
+
+from .bench import Bench
+from .finding import Finding, Skipped
+from .frechet import frechet_distance, generated
+from .subject import Array
+
+NAME = "fid"
+FEATURES, BATCH = 2048, 50
+
+
+def run(bench: Bench) -> Finding:
+    """Images of y ~ p(y) against as many real ones."""
+    if bench.settings.inception is None:
+        raise Skipped("needs Inception weights, --inception FILE, and the extra [fid]")
+    network = inception(bench.settings.inception)
+    made = generated(bench, len(bench.images))
+    distance = frechet_distance(features(network, bench.images), features(network, made))
+    few = f"; {len(made):,} images are too few for {FEATURES} features, so no published figure compares"
+    return Finding(figures={"FID": distance}, note=f"Inception pool3 features{few if len(made) <= FEATURES else ''}.")
+
+
+def inception(weights: Path) -> Any:
+    """The network, in eval mode.
+
+    Args:
+        weights: torch-fidelity's file `weights-inception-2015-12-05-*.pth`.
+
+    Raises:
+        Skipped: the extra [fid] is not installed.
+        UsageError: the file does not hold these weights.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    except ImportError as error:
+        raise Skipped("needs the extra [fid]: pip install 'ccvae-deploy[fid]'") from error
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder) / "weights.pth"
+        try:
+            torch.save(torch.load(weights, map_location="cpu", weights_only=True), own)
+            return FeatureExtractorInceptionV3(
+                "inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=str(own)
+            )
+        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, TypeError) as error:
+            raise UsageError(
+                f"--inception {weights}: {one_line(error)}; expected torch-fidelity's file of Inception weights"
+            ) from error
+
+
+@torch.inference_mode()
+def features(network: Any, images: Array) -> Array:
+    """Images (N, C, S, S) in [0, 1] to pool3 features (N, 2048)."""
+    pixels = np.rint(images * 255).astype(np.uint8)
+    pixels = np.repeat(pixels, 3, axis=1) if pixels.shape[1] == 1 else pixels
+    chunks = (torch.from_numpy(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH))
+    return np.concatenate([network(chunk)[0].numpy() for chunk in chunks])

@@ -1,0 +1,76 @@
+"""Single interventions (D.1): change one label at a time and see what the judge says of every label.
+
+For label i, x' is x with z_i ~ p(z_i | another value), and D_ij = log p_C(y_j | x') - log p_C(y_j | reconstruction of
+x), y the true labels. M = mean |D|. A model that changes what was asked and nothing else has a diagonal M. The
+condition number depends on the scale of rows, so diagonal dominance stands beside it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .accuracy import mean_of
+from .bench import Bench
+from .finding import Finding, by_label
+from .label_columns import Floats, log_probability, other_value, predicted
+
+NAME = "interventions"
+
+
+@dataclass(frozen=True)
+class Effects:
+    """The matrix M, (L, L), row i the label that was changed; and what it comes to.
+
+    Attributes:
+        condition: the ratio of its largest to its smallest singular value, infinite when it is singular.
+        dominance: per row the diagonal's share of the row's sum, (L,); 1 is ideal.
+    """
+
+    matrix: Floats
+    condition: float
+    dominance: Floats
+
+
+def measure_effects(before: Floats, after: Floats) -> Effects:
+    """From the judge's log-probabilities of the true labels.
+
+    Args:
+        before: on the reconstructions, (N, L), NaN where a label is missing.
+        after: on the changed images, (L, N, L), the first axis the label that was changed.
+    """
+    shown = ~np.isnan(before)
+    gaps = np.where(shown, np.abs(after - before), 0)
+    matrix = gaps.sum(axis=1) / np.maximum(shown.sum(axis=0), 1)
+    sums = matrix.sum(axis=1)
+    dominance = np.divide(np.diag(matrix), sums, out=np.full(len(sums), np.nan), where=sums > 0)
+    singular = np.linalg.svd(matrix, compute_uv=False)
+    condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
+    return Effects(matrix, condition, dominance)
+
+
+def run(bench: Bench) -> Finding:
+    """Every image and every label, one draw each."""
+    rng, labels, images, values = bench.rng(NAME), bench.labels, bench.images, bench.known_values
+    before = log_probability(bench.judge.logits(bench.subject.reconstruct(images)), bench.values, labels)
+    after, reached = [], []
+    for i in range(len(labels)):
+        asked = other_value(values, i, labels, rng)
+        logits = bench.judge.logits(bench.subject.intervene(images, i, asked, rng))
+        after.append(log_probability(logits, bench.values, labels))
+        reached.append(float((predicted(logits, labels)[:, i] == asked).mean()))
+    found = measure_effects(before, np.stack(after))
+    names = labels.names
+    columns = dict(zip(names, found.matrix.T, strict=True))
+    return Finding(
+        figures={
+            "diagonal dominance": mean_of(found.dominance),
+            "condition number": found.condition,
+            "reached": float(np.mean(reached)),
+        },
+        tables=(
+            by_label("interventions-matrix", names, columns),
+            by_label(NAME, names, {"reached": reached, "dominance": found.dominance}),
+        ),
+        note="Row: the label that was changed; column: mean |change of log p(true label)|. 'reached' is the share of "
+        "changed images that the judge sees as asked.",
+    )

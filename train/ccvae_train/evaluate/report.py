@@ -1,0 +1,116 @@
+"""One HTML page about an evaluation: the summary, every protocol's tables and pictures. Writes that file.
+
+The page needs no network and no script: pictures are data URIs, all text in it is escaped.
+"""
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ccvae_deploy.plots import bars, escaped
+from ccvae_deploy.report import STYLE
+from ccvae_deploy.store import replace_file
+
+from .paper import published
+from .protocols import PROTOCOLS, Protocol
+from .results import Evaluation, RunResult, mean_and_spread
+from .tables import cell, spread_cell
+
+PAGE = "report.html"
+MORE = (
+    ".grid td,.grid th{padding:2px 10px 2px 0;text-align:right;font-weight:400}.grid td:first-child{text-align:left}"
+    ".grid th{color:var(--soft)}img{max-width:100%}"
+)
+
+
+def write_page(found: Evaluation) -> Path:
+    """Write `report.html` into the evaluation's folder.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+        '<meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
+        f"<title>evaluation</title><style>{STYLE}{MORE}</style></head><body><h1>Evaluation</h1>",
+        _runs(found.runs),
+        _summary(found),
+        *(_section(protocol, found.runs) for protocol in PROTOCOLS),
+        "</body></html>",
+    ]
+    replace_file(found.out / PAGE, ["\n".join(parts).encode("utf-8", "backslashreplace")])
+    return found.out / PAGE
+
+
+def _runs(runs: Sequence[RunResult]) -> str:
+    rows = [(r.name, r.model, r.data, f"{r.supervision:g}", str(r.seed), cell(r.judge.get("accuracy"))) for r in runs]
+    return _grid(("run", "model", "data", "f", "seed", "judge's own accuracy"), rows)
+
+
+def _summary(found: Evaluation) -> str:
+    """A row per main figure, a column per group of runs, the paper's figure in brackets."""
+    groups = found.groups()
+    rows = []
+    for protocol in PROTOCOLS:
+        for figure in protocol.main:
+            texts = []
+            for (_, rate, data), runs in groups.items():
+                text = spread_cell(*mean_and_spread(runs, figure))
+                paper = published(figure, data, runs[0].family, rate)
+                texts.append(text if paper is None else f"{text} ({cell(paper)})")
+            if any(text != cell(None) for text in texts):
+                rows.append((figure, *texts))
+    heads = [f"{model}, f {rate:g}" for model, rate, _ in groups]
+    return (
+        '<h2>Summary</h2><p class="note">Mean and standard deviation over seeds; in brackets the paper\'s figure.</p>'
+        + _grid(("figure", *heads), rows)
+    )
+
+
+def _section(protocol: Protocol, runs: Iterable[RunResult]) -> str:
+    bodies = []
+    for run in runs:
+        for part in run.parts:
+            if part.protocol != protocol.name:
+                continue
+            if part.skipped:
+                bodies.append(f'<p class="note">{escaped(run.name)}: skipped, {escaped(part.skipped)}</p>')
+                continue
+            figures = [(name, cell(value)) for name, value in part.figures.items()]
+            bodies.append(f"<h3>{escaped(run.name)}</h3>" + (_grid(("figure", "value"), figures) if figures else ""))
+            bodies += [_table(table) for table in part.finding["tables"]]
+            bodies += [_picture(path, name) for name, path in part.pictures.items()]
+            bodies.append(f'<p class="note">{escaped(part.finding["note"])}</p>')
+    if not bodies:
+        return ""
+    return f"<h2>{escaped(protocol.title)} <small>({escaped(protocol.source)})</small></h2>{''.join(bodies)}"
+
+
+def _table(table: Mapping[str, Any]) -> str:
+    """The table, and bars of its first column of shares."""
+    shown = [tuple(c if isinstance(c, str) else cell(c) for c in row) for row in table["rows"]]
+    first = [(str(row[0]), row[1]) for row in table["rows"]]
+    drawn = ""
+    if len(first) > 1 and all(isinstance(value, float) and 0 <= value <= 1 for _, value in first):
+        drawn = f"<figure><figcaption>{escaped(table['columns'][1])}</figcaption>{bars(first)}</figure>"
+    return f'<div class="row">{_grid(table["columns"], shown)}{drawn}</div>'
+
+
+def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escaped(str(name))}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escaped(str(text))}</td>' for text in row)}</tr>" for row in rows)
+    return f'<table class="grid"><tr>{head}</tr>{body}</table>'
+
+
+def _picture(path: Path, alt: str) -> str:
+    buffer = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, "JPEG", quality=88)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<p><img src="data:image/jpeg;base64,{data}" alt="{escaped(alt)}"></p>'

@@ -1,0 +1,93 @@
+"""The result of an evaluation: what every protocol found on every run, as objects and as JSON. Pure data."""
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Part:
+    """One protocol on one run.
+
+    Attributes:
+        finding: `Finding.to_json`; empty when it was skipped, and then `skipped` says why.
+        pictures: name to PNG file.
+    """
+
+    protocol: str
+    finding: Mapping[str, Any]
+    skipped: str
+    seconds: float
+    pictures: Mapping[str, Path]
+
+    @property
+    def figures(self) -> Mapping[str, float | None]:
+        """Figures by name."""
+        figures: Mapping[str, float | None] = self.finding.get("figures", {})
+        return figures
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """All protocols on one run.
+
+    Attributes:
+        name: unique among the runs of an evaluation.
+        model: the family, and the estimator where it is not the default.
+        judge: figures of the judge itself.
+    """
+
+    name: str
+    path: Path
+    family: str
+    model: str
+    supervision: float
+    seed: int
+    data: str
+    judge: Mapping[str, Any]
+    parts: tuple[Part, ...]
+
+    def figure(self, name: str) -> float | None:
+        """A figure by name, None where no protocol has found it."""
+        return next((part.figures[name] for part in self.parts if name in part.figures), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `evaluation.json` holds it."""
+        return {
+            "name": self.name,
+            "path": str(self.path),
+            "model": self.model,
+            "supervision": self.supervision,
+            "seed": self.seed,
+            "data": self.data,
+            "judge": dict(self.judge),
+            "protocols": {
+                part.protocol: {"skipped": part.skipped} if part.skipped else {**part.finding, "seconds": part.seconds}
+                for part in self.parts
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The runs of one evaluation and where it was written."""
+
+    out: Path
+    runs: tuple[RunResult, ...]
+
+    def groups(self) -> dict[tuple[str, float, str], list[RunResult]]:
+        """Runs that differ in seed only, by (model, supervision, data)."""
+        found: dict[tuple[str, float, str], list[RunResult]] = {}
+        for run in self.runs:
+            found.setdefault((run.model, run.supervision, run.data), []).append(run)
+        return found
+
+
+def mean_and_spread(runs: list[RunResult], figure: str) -> tuple[float | None, float | None]:
+    """Mean of a figure over runs, and its standard deviation where there are two or more."""
+    values = [value for run in runs if (value := run.figure(figure)) is not None]
+    if not values:
+        return None, None
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -1,0 +1,43 @@
+"""An evaluation as CSV files: `figures.csv`, and one file per table of the protocols. Writes into its folder."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ccvae_deploy.store import replace_file
+
+from .paper import published
+from .results import Evaluation
+
+FIGURES = "figures.csv"
+
+
+def write_csvs(found: Evaluation) -> None:
+    """Every file has the run's name in its first column.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    rows: list[Sequence[Any]] = []
+    tables: dict[str, tuple[Sequence[str], list[Sequence[Any]]]] = {}
+    for run in found.runs:
+        for part in run.parts:
+            for name, value in part.figures.items():
+                paper = published(name, run.data, run.family, run.supervision)
+                rows.append((run.name, run.model, run.supervision, run.seed, part.protocol, name, value, paper))
+            for table in part.finding.get("tables", ()):
+                kept = tables.setdefault(table["name"], (("run", *table["columns"]), []))[1]
+                kept += [(run.name, *row) for row in table["rows"]]
+    head = ("run", "model", "supervision", "seed", "protocol", "figure", "value", "paper")
+    replace_file(found.out / FIGURES, [_csv(head, rows)])
+    for name, (columns, kept) in tables.items():
+        replace_file(found.out / f"{name}.csv", [_csv(columns, kept)])
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -1,0 +1,108 @@
+"""Tables of an evaluation for a terminal of 80 columns. Pure."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ..judge import JudgeState
+from .paper import published
+from .protocols import PROTOCOLS
+from .results import Evaluation, RunResult, mean_and_spread
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+
+def judge_table(state: JudgeState) -> "RichTable":
+    """The judge's own figures per label, on real images that it was not trained on."""
+    table = _titled(f"judge of {state.data}, on real validation images")
+    table.add_column("label")
+    for name in ("accuracy", "floor", "balanced", "AUROC"):
+        table.add_column(name, justify="right")
+    means = {key: value for key, value in state.figures.items() if key != "by_label"}
+    for label, figures in [*state.figures["by_label"].items(), ("mean over labels", means)]:
+        table.add_row(label, *(cell(figures[key]) for key in ("accuracy", "floor", "balanced", "auroc")))
+    return table
+
+
+def evaluation_tables(found: Evaluation) -> Iterator["RichTable"]:
+    """One table of all main figures for runs of one kind; for several kinds a table per figure, models by rates."""
+    groups = found.groups()
+    if len(groups) == 1:
+        yield _figures(next(iter(groups.values())))
+    else:
+        for protocol in PROTOCOLS:
+            for figure in protocol.main:
+                if any(run.figure(figure) is not None for run in found.runs):
+                    yield _models_by_rates(found, figure, f"{figure} ({protocol.source})")
+    skipped = {part.protocol: part.skipped for run in found.runs for part in run.parts if part.skipped}
+    if skipped:
+        table = _titled("skipped")
+        table.add_column("protocol")
+        table.add_column("why", overflow="fold")
+        for name, reason in skipped.items():
+            table.add_row(name, _plain(reason))
+        yield table
+
+
+def _figures(runs: list[RunResult]) -> "RichTable":
+    first = runs[0]
+    seeds = f", {len(runs)} runs" if len(runs) > 1 else ""
+    table = _titled(f"{first.model} on {first.data}, f = {first.supervision:g}{seeds}")
+    table.add_column("figure")
+    table.add_column("ours", justify="right")
+    table.add_column("paper", justify="right")
+    table.add_column("source")
+    for protocol in PROTOCOLS:
+        for figure in protocol.main:
+            ours = mean_and_spread(runs, figure)
+            if ours[0] is not None:
+                paper = published(figure, first.data, first.family, first.supervision)
+                table.add_row(_plain(figure), spread_cell(*ours), cell(paper), protocol.source)
+    return table
+
+
+def _models_by_rates(found: Evaluation, figure: str, title: str) -> "RichTable":
+    """A row per model and data, a column per supervision rate; the paper's figure in brackets."""
+    groups = found.groups()
+    rates = sorted({rate for _, rate, _ in groups})
+    several = len({data for _, _, data in groups}) > 1
+    table = _titled(title)
+    table.add_column("model")
+    for rate in rates:
+        table.add_column(f"f = {rate:g}", justify="right")
+    for model, data in dict.fromkeys((model, data) for model, _, data in groups):
+        cells = []
+        for rate in rates:
+            runs = groups.get((model, rate, data), [])
+            text = spread_cell(*mean_and_spread(runs, figure))
+            paper = published(figure, data, runs[0].family, rate) if runs else None
+            cells.append(text if paper is None else f"{text} ({cell(paper)})")
+        table.add_row(_plain(f"{model}, {data}" if several else model), *cells)
+    return table
+
+
+def _titled(title: str) -> "RichTable":
+    from rich.table import Table as RichTable
+
+    return RichTable(title=_plain(title), title_justify="left")
+
+
+def _plain(text: str) -> str:
+    """Text in which rich finds no markup."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def cell(value: float | None) -> str:
+    """A figure as people read it; a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.4f}"
+
+
+def spread_cell(mean: float | None, spread: float | None) -> str:
+    """A mean with its standard deviation where there is one."""
+    return cell(mean) if spread is None else f"{cell(mean)} ± {cell(spread)}"
