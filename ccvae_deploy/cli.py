@@ -115,6 +115,9 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step. [64]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. [0.002]")] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Decay of the networks' weights. [exact: 0.1; paper: 0]")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [64; 32 for mnist, fashion-mnist]")] = None,
     channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [the data's own]")] = None,
     latents: Annotated[int | None, typer.Option(help="Latents in all. [45]")] = None,

@@ -33,6 +33,8 @@ class TrainConfig(Frozen):
         likelihood: p(x|z): `laplace`, or `bernoulli` with grey levels as probabilities, for images that are black and
             white; None takes the data set's own.
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
+        weight_decay: of the matrices and kernels of encoder and decoder, decoupled from the gradient; None takes 0.1
+            for `exact`, 0 for `paper`.
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
         latents: Z, characteristic and residual latents together.
         label_dims: latents of a label, by label name, where they are not 1 for a binary label and K for K classes.
@@ -53,6 +55,7 @@ class TrainConfig(Frozen):
     labelled_share: Annotated[float, Field(ge=0, le=1)] | None = None
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    weight_decay: Annotated[float, Field(ge=0, le=10)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     likelihood: Literal["laplace", "bernoulli"] | None = None
@@ -87,6 +90,13 @@ class TrainConfig(Frozen):
         if self.class_balance is not None:
             return self.class_balance
         return 0.25 if self.estimator == "exact" else 0.0
+
+    @property
+    def decay_of_weights(self) -> float:
+        """`weight_decay`, or the estimator's own where none is set."""
+        if self.weight_decay is not None:
+            return self.weight_decay
+        return 0.1 if self.estimator == "exact" else 0.0
 
     @property
     def scale_of_likelihood(self) -> float:

@@ -123,7 +123,7 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
     prior = label_prior(shown, labels)
     torch.manual_seed(config.seed)
     model = CCVAE(labels, layout, data.image).to(device.torch_device).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+    optimiser = make_optimiser(model, config)
     provenance = {
         "data": config.data,
         "fingerprint": data.fingerprint,
@@ -137,6 +137,17 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
         "versions": versions(),
     }
     return Fit(Path(), config, data, labels, layout, shown, prior, model, optimiser, device, provenance, ranks)
+
+
+def make_optimiser(model: CCVAE, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; the matrices and kernels of encoder and decoder decay, biases and the two small networks do not."""
+    large = [p for part in (model.encoder, model.decoder) for p in part.parameters() if p.dim() > 1]
+    chosen = {id(p) for p in large}
+    groups = [
+        {"params": large, "weight_decay": config.decay_of_weights},
+        {"params": [p for p in model.parameters() if id(p) not in chosen], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _say(text: str) -> None:
