@@ -69,6 +69,7 @@ class Fit:
 
     def __post_init__(self) -> None:
         self.objective = self.ranks.averaging(Objective(self))
+        self.labelled = np.flatnonzero((self.shown != MISSING).any(axis=1))
         states = self.model.states
         prior = states.of_columns(torch.as_tensor(self.prior, dtype=torch.float32, device=self.device.torch_device))
         self.log_prior = prior.log()
@@ -91,9 +92,16 @@ class Fit:
 
     def order(self, epoch: int) -> NDArray[np.intp]:
         """The rows of every batch of an epoch, (steps, batch)."""
-        labelled = np.flatnonzero((self.shown != MISSING).any(axis=1))
         count, share = len(self.data.train), self.config.share_of_labelled
-        return epoch_order(count, self.batch, self.config.seed, epoch, labelled, share)
+        return epoch_order(count, self.batch, self.config.seed, epoch, self.labelled, share)
+
+    @property
+    def label_weight(self) -> float:
+        """What multiplies the mean of log q(y|x) over a whole batch, so that it counts as one over labelled images."""
+        share = max(
+            len(self.labelled) / len(self.data.train), round(self.config.share_of_labelled * self.batch) / self.batch
+        )
+        return self.config.weight_of_labels / share
 
 
 class Objective(nn.Module):
@@ -166,7 +174,7 @@ def one_step(fit: Fit, rows: NDArray[np.intp]) -> None:
         group["lr"] = learning_rate(fit.step, fit.steps, fit.config.learning_rate)
     terms: Terms = fit.objective(rows)
     weight = fit.ranks.weight(len(rows))
-    loss = terms.loss(fit.config.weight_of_labels) * weight
+    loss = terms.loss(fit.label_weight) * weight
     values = {"loss": loss, **vars(terms)}
     means = fit.ranks.mean({n: v.detach().mean() * (1 if v is loss else weight) for n, v in values.items()})
     _refuse_not_finite(fit, means)
