@@ -69,7 +69,6 @@ class Fit:
 
     def __post_init__(self) -> None:
         self.objective = self.ranks.averaging(Objective(self))
-        self.labelled = np.flatnonzero((self.shown != MISSING).any(axis=1))
         states = self.model.states
         prior = states.of_columns(torch.as_tensor(self.prior, dtype=torch.float32, device=self.device.torch_device))
         self.log_prior = prior.log()
@@ -92,16 +91,11 @@ class Fit:
 
     def order(self, epoch: int) -> NDArray[np.intp]:
         """The rows of every batch of an epoch, (steps, batch)."""
-        count, share = len(self.data.train), self.config.share_of_labelled
-        return epoch_order(count, self.batch, self.config.seed, epoch, self.labelled, share)
-
-    @property
-    def label_weight(self) -> float:
-        """What multiplies the mean of log q(y|x) over a whole batch, so that it counts as one over labelled images."""
-        share = max(
-            len(self.labelled) / len(self.data.train), round(self.config.share_of_labelled * self.batch) / self.batch
+        labelled = np.flatnonzero((self.shown != MISSING).any(axis=1))
+        share = labelled_share(
+            len(labelled) / len(self.shown), self.config.share_of_labelled, epoch / self.config.epochs
         )
-        return self.config.weight_of_labels / share
+        return epoch_order(len(self.shown), self.batch, self.config.seed, epoch, labelled, share)
 
 
 class Objective(nn.Module):
@@ -174,7 +168,7 @@ def one_step(fit: Fit, rows: NDArray[np.intp]) -> None:
         group["lr"] = learning_rate(fit.step, fit.steps, fit.config.learning_rate)
     terms: Terms = fit.objective(rows)
     weight = fit.ranks.weight(len(rows))
-    loss = terms.loss(fit.label_weight) * weight
+    loss = terms.loss(fit.config.weight_of_labels) * weight
     values = {"loss": loss, **vars(terms)}
     means = fit.ranks.mean({n: v.detach().mean() * (1 if v is loss else weight) for n, v in values.items()})
     _refuse_not_finite(fit, means)
@@ -212,6 +206,13 @@ def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
         estimator = partial(exact_terms, jensen=fit.config.unlabelled == "jensen")
     q = Posterior(loc, scale)
     return Terms.average([estimator(fit.model, q, labels, log_likelihood, noise) for _ in range(fit.config.draws)])
+
+
+def labelled_share(chance: float, first: float, progress: float) -> float:
+    """The share of labelled images in a batch after a part `progress` of the run, in [0, 1): from `first`, where chance
+    gives fewer, down to chance in a parabola. Labels are learned from many of them, and by heart from the same again.
+    """
+    return chance + max(first - chance, 0.0) * (1 - progress) ** 2
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
