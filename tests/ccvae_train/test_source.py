@@ -34,8 +34,24 @@ def test_defaults_follow_the_data_set(source: str, size: int, channels: int, unc
 
 
 def test_what_is_given_stays() -> None:
-    given = {"data": "chexpert:x", "image_size": 128, "channels": 3, "uncertain": "ones", "likelihood": "bernoulli"}
+    given = {"data": "chexpert:x", "image_size": 128, "channels": 3, "uncertain": "ones", "likelihood": "laplace"}
+    given |= {"label_weight": 3.0, "class_balance": 0.0, "labelled_share": 0.1, "weight_decay": 0.0}
+    given |= {"likelihood_scale": 0.4}
     assert settled(make_config(given)) == make_config(given)
+
+
+@pytest.mark.parametrize(("supervision", "weight"), [(1.0, 2000), (0.5, 4000), (0.06, 4000), (0.8, 2500)])
+def test_a_run_stores_what_its_estimator_takes(supervision: float, weight: float) -> None:
+    config = settled(make_config({"data": "celeba:x", "supervision": supervision}))
+    found = (config.label_weight, config.class_balance, config.labelled_share, config.weight_decay)
+    assert found == (weight, 0.35, 0.5, 0.5)
+    assert config.likelihood_scale == 0.15
+    grey = settled(make_config({"data": "mnist:x", "supervision": supervision}))
+    assert grey.label_weight == pytest.approx(weight / 12)
+    assert grey.likelihood_scale == 1
+    paper = settled(make_config({"data": "celeba:x", "estimator": "paper"}))
+    assert (paper.label_weight, paper.class_balance, paper.labelled_share, paper.weight_decay) == (0, 0, 0, 0)
+    assert paper.likelihood_scale == 1
 
 
 @pytest.mark.parametrize(
@@ -58,7 +74,8 @@ def test_settings_of_an_older_run_are_read() -> None:
     """They had a size and channels always, and no `uncertain`."""
     written = '{"data": "celeba:x", "image_size": 64, "channels": 3, "label_dims": {}}'
     config = TrainConfig.model_validate_json(written)
-    assert settled(config).model_copy(update={"likelihood": None}) == config
+    assert settled(config).data == config.data
+    assert (settled(config).image_size, settled(config).channels) == (64, 3)
 
 
 def test_a_run_remembers_what_its_data_set_chose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,33 +71,24 @@ class TrainConfig(Frozen):
     @property
     def weight_of_labels(self) -> float:
         """`label_weight`, or the estimator's own where none is set."""
-        if self.label_weight is not None:
-            return self.label_weight
-        if self.estimator == "paper":
-            return 0.0
         size, channels = self.image_size or 64, self.channels or 3
-        return 2000 / max(self.supervision, 0.5) * (size * size * channels) / (64 * 64 * 3)
-
-    @property
-    def share_of_labelled(self) -> float:
-        """`labelled_share`, or the estimator's own where none is set."""
-        if self.labelled_share is not None:
-            return self.labelled_share
-        return 0.5 if self.estimator == "exact" else 0.0
+        values = size * size * channels / (64 * 64 * 3)
+        return self._own(self.label_weight, 2000 / max(self.supervision, 0.5) * values, 0.0)
 
     @property
     def balance_of_classes(self) -> float:
         """`class_balance`, or the estimator's own where none is set."""
-        if self.class_balance is not None:
-            return self.class_balance
-        return 0.35 if self.estimator == "exact" else 0.0
+        return self._own(self.class_balance, 0.35, 0.0)
+
+    @property
+    def share_of_labelled(self) -> float:
+        """`labelled_share`, or the estimator's own where none is set."""
+        return self._own(self.labelled_share, 0.5, 0.0)
 
     @property
     def decay_of_weights(self) -> float:
         """`weight_decay`, or the estimator's own where none is set."""
-        if self.weight_decay is not None:
-            return self.weight_decay
-        return 0.5 if self.estimator == "exact" else 0.0
+        return self._own(self.weight_decay, 0.5, 0.0)
 
     @property
     def scale_of_likelihood(self) -> float:
@@ -105,11 +96,26 @@ class TrainConfig(Frozen):
 
         The paper's estimator needs 1: its hidden label weight follows the size of log p(x|z) (docs/mathematics.md, 5).
         """
-        if self.likelihood == "bernoulli":
-            return 1.0
-        if self.likelihood_scale is not None:
-            return self.likelihood_scale
-        return 0.15 if self.estimator == "exact" else 1.0
+        return 1.0 if self.likelihood == "bernoulli" else self._own(self.likelihood_scale, 0.15, 1.0)
+
+    def _own(self, given: float | None, exact: float, paper: float) -> float:
+        if given is not None:
+            return given
+        return exact if self.estimator == "exact" else paper
+
+    def explicit(self) -> "TrainConfig":
+        """The same with the estimator's own values written out, so that a run goes on alike whatever a later version
+        prefers.
+        """
+        return self.model_copy(
+            update={
+                "label_weight": self.weight_of_labels,
+                "class_balance": self.balance_of_classes,
+                "labelled_share": self.share_of_labelled,
+                "weight_decay": self.decay_of_weights,
+                "likelihood_scale": self.scale_of_likelihood,
+            }
+        )
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

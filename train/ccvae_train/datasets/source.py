@@ -20,7 +20,7 @@ SPELLED = tuple(kind if kind == "portraits" else f"{kind}:DIR" for kind in KINDS
 
 
 def settled(config: TrainConfig) -> TrainConfig:
-    """The settings with the data set's own in place of None: image size, channels, what uncertain labels count as.
+    """The settings with the data set's and the estimator's own values in place of None.
 
     A run stores these, so that it goes on alike whatever a later version prefers.
 
@@ -29,7 +29,7 @@ def settled(config: TrainConfig) -> TrainConfig:
     """
     kind = _kind(config.data)
     image = _image(kind)
-    return config.model_copy(
+    chosen = config.model_copy(
         update={
             "image_size": config.image_size or image.size,
             "channels": config.channels or image.channels,
@@ -37,6 +37,7 @@ def settled(config: TrainConfig) -> TrainConfig:
             "uncertain": _policy(kind, config.uncertain),
         }
     )
+    return chosen.explicit()
 
 
 def open_dataset(
