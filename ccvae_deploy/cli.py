@@ -104,7 +104,7 @@ def train(
         float | None, typer.Option(help="What multiplies log q(y|x). [exact: 2000 to 4000 at 3x64x64; paper: 0]")
     ] = None,
     class_balance: Annotated[
-        float | None, typer.Option(help="How far rare values count more, 0 to 1. [exact: 0.35; paper: 0]")
+        float | None, typer.Option(help="How far rare values count more, 0 to 1. [exact: 0.5; paper: 0]")
     ] = None,
     labelled_share: Annotated[
         float | None, typer.Option(help="Share of labelled images in the first batches. [exact: 0.5; paper: 0]")

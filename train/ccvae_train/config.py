@@ -28,7 +28,7 @@ class TrainConfig(Frozen):
             3x64x64 2000 where all are labelled, 4000 where a half or fewer are, and in proportion to the number of
             values of an image; 0 for `paper`.
         class_balance: tau in [0, 1]; the label term counts a value by p(value)^-tau, so that rare ones are learned too;
-            None takes 0.35 for `exact`, 0 for `paper`, which has no other.
+            None takes 0.5 for `exact`, 0 for `paper`, which has no other.
         labelled_share: the share of labelled images in the first batches, in [0, 1], falling to that of the data; None
             takes 0.5 for `exact`, 0 for `paper`. 0 leaves the share to chance.
         likelihood: p(x|z): `laplace`, or `bernoulli` with grey levels as probabilities, for images that are black and
@@ -78,7 +78,7 @@ class TrainConfig(Frozen):
     @property
     def balance_of_classes(self) -> float:
         """`class_balance`, or the estimator's own where none is set."""
-        return self._own(self.class_balance, 0.35, 0.0)
+        return self._own(self.class_balance, 0.5, 0.0)
 
     @property
     def share_of_labelled(self) -> float:
