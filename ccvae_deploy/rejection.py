@@ -56,11 +56,13 @@ def accepted_mean(head: Head, value: int, confidence: float, label: int) -> Arra
     zero = np.zeros((1, len(head.weight)), np.float32)
     unit = Block(zero, np.ones_like(zero))
     if head.binary:
-        return conditioned.mean_beyond(unit, head.weight[:, 0], float(head.bias[0]), value, confidence)[0]
+        mean: Array = conditioned.mean_beyond(unit, head.weight[:, 0], float(head.bias[0]), value, confidence)[0]
+        return mean
     fixed = np.random.Generator(np.random.Philox(key=label)).standard_normal((TRIES, zero.shape[1]), np.float32)
     sure = fixed[conditioned.inside(fixed, head.weight, head.bias, value, confidence)]
     middle = sure.mean(axis=0, keepdims=True) if len(sure) else zero
-    return closest_class(middle, head.weight, head.bias, unit.scale, value, confidence)[0]
+    inside: Array = closest_class(middle, head.weight, head.bias, unit.scale, value, confidence)[0]
+    return inside
 
 
 def first_inside(
