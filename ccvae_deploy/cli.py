@@ -104,13 +104,13 @@ def train(
     ] = None,
     draws: Annotated[int | None, typer.Option(help="Draws of z per image and step. [1]")] = None,
     label_weight: Annotated[
-        float | None, typer.Option(help="What multiplies log q(y|x). [exact: 2000 at 3x64x64; paper: 0]")
+        float | None, typer.Option(help="What multiplies log q(y|x). [exact: 2000 to 4000 at 3x64x64; paper: 0]")
     ] = None,
     class_balance: Annotated[
-        float | None, typer.Option(help="How far rare values count more, 0 to 1. [exact: 0.25; paper: 0]")
+        float | None, typer.Option(help="How far rare values count more, 0 to 1. [exact: 0.35; paper: 0]")
     ] = None,
     labelled_share: Annotated[
-        float | None, typer.Option(help="Least share of labelled images in a batch. [exact: 0.5; paper: 0]")
+        float | None, typer.Option(help="Share of labelled images in the first batches. [exact: 0.5; paper: 0]")
     ] = None,
     likelihood: Annotated[str | None, typer.Option(help="laplace or bernoulli. [that of the data set]")] = None,
     likelihood_scale: Annotated[
@@ -119,7 +119,7 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images per step. [64]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate of Adam. [0.002]")] = None,
     weight_decay: Annotated[
-        float | None, typer.Option(help="Decay of the networks' weights. [exact: 0.1; paper: 0]")
+        float | None, typer.Option(help="Decay of the networks' weights. [exact: 0.5; paper: 0]")
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [64; 32 for mnist, fashion-mnist]")] = None,
     channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [the data's own]")] = None,

@@ -21,7 +21,7 @@ from ccvae_train.batches import half_mirrored
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.device import choose_device
-from ccvae_train.loop import learning_rate
+from ccvae_train.loop import labelled_share, learning_rate
 from ccvae_train.noise import Noise
 from ccvae_train.supervision import label_prior, supervised
 from ccvae_train.training import train
@@ -316,3 +316,11 @@ def test_labels_of_both_kinds_are_learned(
     if estimator == "exact":
         assert figures["by_label"]["tint"]["accuracy"] > 0.8 > figures["by_label"]["tint"]["floor"] + 0.3
         assert figures["weight_mean"] == pytest.approx(1, abs=0.05)
+
+
+def test_labelled_images_come_often_at_first_and_by_chance_at_last() -> None:
+    assert labelled_share(0.06, 0.5, 0) == pytest.approx(0.5)
+    assert labelled_share(0.06, 0.5, 0.5) == pytest.approx(0.06 + 0.44 / 4)
+    assert labelled_share(0.06, 0.5, 1) == pytest.approx(0.06)
+    assert labelled_share(0.7, 0.5, 0) == labelled_share(0.7, 0.5, 1) == 0.7
+    assert labelled_share(0.06, 0.0, 0) == 0.06

@@ -178,6 +178,8 @@ def restore(run: Path, state: RunState, tensors: dict[str, Tensor]) -> Model:
     """
     model = new_model(state.model.family, state.labels, state.layout, state.image)
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    if "conditional_prior.loc_true" in weights:
+        raise RunError(f"the checkpoint in {run} was written before version 0.3, which trains anew; train again")
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:

@@ -28,16 +28,17 @@ class TrainConfig(Frozen):
         estimator: of `ccvae`, `exact` or `paper`, see docs/mathematics.md.
         unlabelled: the bound of missing labels under `exact`: the mixture over y itself, or eq. 5 (`jensen`).
         draws: draws of z, and so decoded images, per training image and step; their terms are averaged.
-        label_weight: alpha, what multiplies log q(y|x) in the objective; None takes for `exact` 2000 on 3x64x64 and in
-            proportion to the number of values of an image, 0 for `paper`.
+        label_weight: alpha, what multiplies log q(y|x) of an image in the objective; None takes for `exact` on
+            3x64x64 2000 where all are labelled, 4000 where a half or fewer are, and in proportion to the number of
+            values of an image; 0 for `paper`.
         class_balance: tau in [0, 1]; the label term counts a value by p(value)^-tau, so that rare ones are learned too;
-            None takes 0.25 for `exact`, 0 for `paper`, which has no other.
-        labelled_share: the least share of labelled images in a batch, in [0, 1]; None takes 0.5 for `exact`, 0 for
-            `paper`. 0 leaves the share to chance.
+            None takes 0.35 for `exact`, 0 for `paper`, which has no other.
+        labelled_share: the share of labelled images in the first batches, in [0, 1], falling to that of the data; None
+            takes 0.5 for `exact`, 0 for `paper`. 0 leaves the share to chance.
         likelihood: p(x|z): `laplace`, or `bernoulli` with grey levels as probabilities, for images that are black and
             white; None takes the data set's own.
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
-        weight_decay: of the matrices and kernels of encoder and decoder, decoupled from the gradient; None takes 0.1
+        weight_decay: of the matrices and kernels of encoder and decoder, decoupled from the gradient; None takes 0.5
             for `exact`, 0 for `paper`.
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
         latents: Z, characteristic and residual latents together.
@@ -80,7 +81,7 @@ class TrainConfig(Frozen):
         if self.estimator == "paper":
             return 0.0
         size, channels = self.image_size or 64, self.channels or 3
-        return 2000 * (size * size * channels) / (64 * 64 * 3)
+        return 2000 / max(self.supervision, 0.5) * (size * size * channels) / (64 * 64 * 3)
 
     @property
     def share_of_labelled(self) -> float:
@@ -94,14 +95,14 @@ class TrainConfig(Frozen):
         """`class_balance`, or the estimator's own where none is set."""
         if self.class_balance is not None:
             return self.class_balance
-        return 0.25 if self.estimator == "exact" else 0.0
+        return 0.35 if self.estimator == "exact" else 0.0
 
     @property
     def decay_of_weights(self) -> float:
         """`weight_decay`, or the estimator's own where none is set."""
         if self.weight_decay is not None:
             return self.weight_decay
-        return 0.1 if self.estimator == "exact" else 0.0
+        return 0.5 if self.estimator == "exact" else 0.0
 
     @property
     def scale_of_likelihood(self) -> float:

@@ -82,8 +82,10 @@ class Fit:
     def order(self, epoch: int) -> NDArray[np.intp]:
         """The rows of every batch of an epoch, (steps, batch)."""
         labelled = np.flatnonzero((self.shown != MISSING).any(axis=1))
-        count, share = len(self.data.train), self.config.share_of_labelled
-        return epoch_order(count, self.batch, self.config.seed, epoch, labelled, share)
+        share = labelled_share(
+            len(labelled) / len(self.shown), self.config.share_of_labelled, epoch / self.config.epochs
+        )
+        return epoch_order(len(self.shown), self.batch, self.config.seed, epoch, labelled, share)
 
 
 class Objective(nn.Module):
@@ -180,6 +182,13 @@ def batch_of(fit: Fit, rows: NDArray[np.intp]) -> Batch:
     complete = bool((fit.shown[rows] != MISSING).all())
     labels = Labels(state, observed, fit.log_prior, fit.value_weight, complete)
     return Batch(image, labels, noise, fit.config, fit.device, fit.step / fit.steps)
+
+
+def labelled_share(chance: float, first: float, progress: float) -> float:
+    """The share of labelled images in a batch after a part `progress` of the run, in [0, 1): from `first`, where chance
+    gives fewer, down to chance in a parabola. Labels are learned from many of them, and by heart from the same again.
+    """
+    return chance + max(first - chance, 0.0) * (1 - progress) ** 2
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
