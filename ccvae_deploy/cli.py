@@ -95,6 +95,9 @@ def train(
         float | None, typer.Option(help="Share of training images whose labels are shown, above 0, at most 1. [1]")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images. [8]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="ccvae, or to compare: vae-classifier, diva, m2, mvae. [ccvae]")
+    ] = None,
     estimator: Annotated[str | None, typer.Option(help="exact or paper. [exact]")] = None,
     unlabelled: Annotated[
         str | None, typer.Option(help="Bound of missing labels: exact (the mixture) or jensen (eq. 5). [exact]")
@@ -131,7 +134,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with runs/latest.")] = False,
     out: Annotated[Path | None, typer.Option(help="The run folder. [runs/<data>-<time>]")] = None,
 ) -> None:
-    """Train a CCVAE and write a run folder. `runs/latest` points at it."""
+    """Train a CCVAE, or a model to compare it with, and write a run folder. `runs/latest` points at it."""
     given = {key: value for key, value in locals().items() if value is not None}
     settings = {key: value for key, value in given.items() if key not in ("recipe", "resume", "out", "labels")}
     _needs_train_extra("train")
@@ -147,7 +150,8 @@ def train(
         raise typer.Exit(0 if result.finished else 130)
     if not result.finished:
         raise _failed(f"interrupted; go on with `ccvae-deploy train --resume{_out_option(out)}`", 130)
-    print(f"{result.run} is trained; next: ccvae-deploy export{_run_argument(out)} --format onnx")
+    following = f"export{_run_argument(out)} --format onnx" if result.exportable else f"evaluate{_run_argument(out)}"
+    print(f"{result.run} is trained; next: ccvae-deploy {following}")
 
 
 @app.command()

@@ -17,12 +17,11 @@ from .head import Head, Run, read_heads
 from .interventions import Block
 from .noise import Noise
 from .outcome import decided
+from .rejection import accepted, accepted_mean, first_inside
 from .request import Asked, EditRequest
 
 Array = NDArray[np.float32]
 
-TRIES, ROUND = 10_000, 1_000
-"""How many further draws a categorical label tries at most, and how many at once."""
 BOUNDARY = 0.5
 
 
@@ -116,8 +115,11 @@ class Latents:
         if request.mode == "closest":
             return self._closest(asked.label, asked.value, z[:, columns], block.scale, request.confidence)[:, None]
         if not self.has_modes:
-            accepted = self._accepted_mean if request.mode == "mean" else self._accepted
-            return accepted(asked.label, int(asked.value), request.confidence, noise)
+            head, value = self.head(asked.label), int(asked.value)
+            if request.mode == "mean":
+                return accepted_mean(head, value, request.confidence, asked.label)[None, None]
+            first = noise.first[:, :, columns]
+            return accepted(head, value, request.confidence, first, lambda row, k: noise.further(row, k, asked.label))
         if request.mode == "mean":
             return block.loc[:, None]
         return interventions.draw(_over_samples(block), noise.first[:, :, columns])
@@ -159,42 +161,6 @@ class Latents:
                 drawn[row, k] = found
         return drawn
 
-    def _accepted(self, label: int, value: int, confidence: float, noise: Noise) -> Array:
-        """A draw of N(0, I), given that the classifier is `confidence` sure of the value.
-
-        Exact for a binary label. A categorical one tries `TRIES` draws; where none is sure enough, the first is moved
-        into the region by the smallest step.
-        """
-        head, first = self.head(label), noise.first[:, :, self.layout.slices[label]]
-        unit = Block(np.zeros_like(first), np.ones_like(first))
-        if head.binary:
-            return conditioned.draw_beyond(unit, head.weight[:, 0], float(head.bias[0]), value, confidence, first)
-        drawn = first.copy()
-        for row, k in np.ndindex(first.shape[:2]):
-            own, further = Block(unit.loc[row, k], unit.scale[row, k]), noise.further(row, k, label)
-            found = first_inside(own, head, value, confidence, first[row, k], further)
-            near = first[row, k][None]
-            drawn[row, k] = (
-                self._closest(label, value, near, np.ones_like(near), confidence) if found is None else found
-            )
-        return drawn
-
-    def _accepted_mean(self, label: int, value: int, confidence: float, noise: Noise) -> Array:
-        """The mean of what `_accepted` draws, (1, 1, d): exact for a binary label.
-
-        For a categorical one that of the sure ones among `TRIES` fixed draws, or the sure point nearest to 0.
-        """
-        head = self.head(label)
-        zero = np.zeros((1, len(head.weight)), np.float32)
-        unit = Block(zero, np.ones_like(zero))
-        if head.binary:
-            mean = conditioned.mean_beyond(unit, head.weight[:, 0], float(head.bias[0]), value, confidence)
-            return mean[None]
-        fixed = np.random.Generator(np.random.Philox(key=label)).standard_normal((TRIES, zero.shape[1]), np.float32)
-        sure = fixed[conditioned.inside(fixed, head.weight, head.bias, value, confidence)]
-        middle = sure.mean(axis=0, keepdims=True) if len(sure) else zero
-        return self._closest(label, value, middle, unit.scale, confidence)[None]
-
     def _check_reachable(self, asked: Asked, value: int, head: Head, confidence: float) -> None:
         origin = np.zeros((1, len(head.weight)), np.float32)
         try:
@@ -204,24 +170,6 @@ class Latents:
                 f"--confidence {confidence:g} with {asked.spelled}: no latent makes this bundle's classifier that sure "
                 "of it; lower it"
             ) from None
-
-
-def first_inside(
-    block: Block, head: Head, value: int, confidence: float | None, noise: Array, further: np.random.Generator
-) -> Array | None:
-    """The first draw of a block (d,) that the classifier gives to class `value`, or None after `TRIES` further ones.
-
-    The first is loc + scale * noise, the others come from `further`. With a confidence it must be that sure.
-    """
-    tries = noise[None]
-    for _ in range(TRIES // ROUND + 1):
-        z = interventions.draw(block, tries)
-        hits = conditioned.inside(z, head.weight, head.bias, value, confidence)
-        if hits.any():
-            first: Array = z[hits.argmax()]
-            return first
-        tries = further.standard_normal((ROUND, len(noise)), np.float32)
-    return None
 
 
 def _over_samples(block: Block) -> Block:

@@ -245,6 +245,11 @@ class ModelSpec(Frozen):
     likelihood_scale: Annotated[float, Field(gt=0)] = 1.0
     """The scale of a Laplace likelihood, in units of the image's range; 1 for a Bernoulli."""
 
+    @property
+    def graphs(self) -> tuple[GraphName, ...]:
+        """The graphs that a bundle of the family has."""
+        return GRAPHS[:3] if self.family == "vae-classifier" else GRAPHS
+
 
 class LatentRange(Frozen):
     """The 1st and 99th percentile of the posterior means of the validation images, per latent."""
@@ -291,7 +296,7 @@ class Manifest(Frozen):
             raise ValueError(f"label prior has {len(self.label_prior)} values, expected {self.labels.width}")
         if {len(self.latent_range.low), len(self.latent_range.high)} != {self.layout.size}:
             raise ValueError(f"latent range must have {self.layout.size} values")
-        expected = set(GRAPHS) - ({"conditional_prior"} if self.model.family == "vae-classifier" else set())
+        expected = set(self.model.graphs)
         if set(self.files) != expected:
             raise ValueError(f"files are {sorted(self.files)}, expected {sorted(expected)}")
         if len({entry.format for entry in self.files.values()}) != 1:

@@ -16,7 +16,7 @@ import torch
 from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_manifest
 from ccvae_deploy.errors import BundleError, ParityError, UsageError
 from ccvae_deploy.providers import cuda_devices
-from ccvae_deploy.schema import GRAPHS, GraphFile, GraphName, Manifest, graph_signature
+from ccvae_deploy.schema import GraphFile, GraphName, Manifest, graph_signature
 from ccvae_train.checkpoint import TrainedRun, load_run
 
 from .choose import choose
@@ -27,6 +27,7 @@ from .pt2_graphs import load_pt2
 from .quality import Quality, QualityGate
 from .run_images import RunImages, run_images
 from .serialised import Precision, Serialised
+from .split_model import split_model
 from .variants import ENDING, Format, refuse_combination, variants
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def export_run(
 ) -> ExportReport:
     """Split a run into its graphs, check them, and write a bundle per format.
 
+    A vae-classifier has three graphs, the others four.
+
     Args:
         run: a run folder or `runs/latest`.
         format: onnx, torchscript or pt2, or several of them.
@@ -82,7 +85,8 @@ def export_run(
         precision: fp32, fp16, int8 (ONNX only), or auto: per graph the smallest with which the quality gate passes.
 
     Raises:
-        UsageError: an unknown format or precision, or `out` holds something that is no bundle.
+        UsageError: an unknown format or precision, a model without such graphs, or `out` holds something that is
+            no bundle.
         RunError: the run cannot be read.
         DataError: int8 or auto, and the images of the run's data are not there.
         ParityError: a graph does not compute what the model computes, or the quality gate fails; no bundle is left.
@@ -93,6 +97,7 @@ def export_run(
     if out is not None and len(formats) != 1:
         raise UsageError(f"--out {out} with {len(formats)} formats: it names one bundle; leave it out")
     trained = load_run(run)
+    split_model(trained)
     ending = "" if precision == "fp32" else f"-{precision}"
     targets = {one: out or trained.path / f"bundle-{one}{ending}" for one in formats}
     for target in targets.values():
@@ -129,8 +134,8 @@ def _build(
     run: TrainedRun, format: Format, precision: str, images: RunImages, gate: QualityGate, folder: Path, target: Path
 ) -> Exported:
     """Choose every graph's form and write the graphs and the manifest."""
-    options = {graph: variants(run, graph, format, precision, images.calibration) for graph in GRAPHS}
-    exact = {graph: variants(run, graph, format, "fp32", images.calibration)[0] for graph in GRAPHS}
+    options = {graph: variants(run, graph, format, precision, images.calibration) for graph in run.spec.graphs}
+    exact = {graph: variants(run, graph, format, "fp32", images.calibration)[0] for graph in run.spec.graphs}
     with tempfile.TemporaryDirectory() as trials:
         number = iter(range(1 << 20))
 
@@ -188,7 +193,7 @@ def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> ParityReport:
         eager = f"{EAGER}{suffix}"
         backends: dict[str, Graphs] = {eager: eager_graphs(run, device)}
         backends |= {name: bundle.graphs for name, bundle in bundles.items()}
-        precisions: dict[str, Mapping[GraphName, Precision]] = {eager: dict.fromkeys(GRAPHS, "fp32")}
+        precisions: dict[str, Mapping[GraphName, Precision]] = {eager: dict.fromkeys(run.spec.graphs, "fp32")}
         for name, bundle in bundles.items():
             precisions[name] = {graph: entry.precision for graph, entry in bundle.manifest.files.items()}
         rows += measure_parity(run, backends, precisions).rows

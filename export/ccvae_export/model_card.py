@@ -27,6 +27,16 @@ METRICS = {
 }
 """Validation figures that the card's front matter carries, and what they are."""
 
+FAMILIES = {
+    "ccvae": ("CCVAE", "a Characteristic Capturing VAE (Joy et al., ICLR 2021)"),
+    "diva": ("DIVA", "a DIVA (Ilse et al., MIDL 2020), modified as by Joy et al., ICLR 2021, C.4, to edit by label"),
+    "vae-classifier": (
+        "VAE with a classifier",
+        "a VAE with a classifier of its latents (Joy et al., ICLR 2021, eq. 2)",
+    ),
+}
+"""Per family the title of a card and what the model is."""
+
 CITATION = """@inproceedings{joy2021capturing,
   title     = {Capturing Label Characteristics in {VAE}s},
   author    = {Joy, Tom and Schmon, Sebastian M. and Torr, Philip H. S. and Siddharth, N. and Rainforth, Tom},
@@ -71,13 +81,13 @@ def model_card(manifest: Manifest, parity: ParityReport, quality: Quality, *, pi
             f"```bibtex\n{entry}\n```" for entry in (CITATION, terms.citation) if entry is not None
         ),
     }
-    head = [_front_matter(manifest, terms), f"# CCVAE on {terms.title}: {len(manifest.labels.labels)} labels\n"]
+    title, kind = FAMILIES[manifest.model.family]
+    head = [_front_matter(manifest, terms), f"# {title} on {terms.title}: {len(manifest.labels.labels)} labels\n"]
     if pictured:
         head.append(_picture(terms))
     head.append(
-        f"Four graphs ({manifest.format}) of a Characteristic Capturing VAE (Joy et al., ICLR 2021): encoder, decoder, "
-        "classifier and conditional prior. They edit labelled attributes of images and leave the rest in place. "
-        "`ccvae-deploy inspect` prints all that is known of them.\n"
+        f"{_counted(manifest)} of {kind}: {_named(manifest)}. They edit labelled attributes of images and leave "
+        "the rest in place. `ccvae-deploy inspect` prints all that is known of them.\n"
     )
     return "\n".join([*head, *(f"## {title}\n\n{text}\n" for title, text in sections.items())])
 
@@ -87,7 +97,7 @@ def _front_matter(manifest: Manifest, terms: DataTerms) -> str:
         **terms.licence,
         "library_name": "ccvae-deploy",
         "pipeline_tag": "image-to-image",
-        "tags": ["ccvae", "vae", "image-editing", "counterfactual", manifest.format],
+        "tags": [manifest.model.family, "vae", "image-editing", "counterfactual", manifest.format],
     }
     if terms.dataset:
         content["datasets"] = [terms.dataset]
@@ -104,8 +114,17 @@ def _front_matter(manifest: Manifest, terms: DataTerms) -> str:
             "metrics": metrics,
         }
         content["metrics"] = [name for name in METRICS if name in figures]
-        content["model-index"] = [{"name": f"ccvae-{terms.dataset or 'model'}", "results": [result]}]
+        content["model-index"] = [{"name": f"{manifest.model.family}-{terms.dataset or 'model'}", "results": [result]}]
     return front_matter(content)
+
+
+def _counted(manifest: Manifest) -> str:
+    return f"{'Four' if len(manifest.files) == 4 else 'Three'} graphs ({manifest.format})"
+
+
+def _named(manifest: Manifest) -> str:
+    *names, last = (name.replace("_", " ") for name in manifest.model.graphs)
+    return f"{', '.join(names)} and {last}"
 
 
 def _picture(terms: DataTerms) -> str:

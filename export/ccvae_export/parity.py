@@ -129,9 +129,9 @@ def measure_parity(
         results = {name: _results(run, graphs, inputs) for name, graphs in backends.items()}
         for names in combinations(backends, 2):
             lower: dict[str, Precision] = {
-                graph: min((precisions[name][graph] for name in names), key=RANK) for graph in GRAPHS
+                graph: min((precisions[name][graph] for name in names), key=RANK) for graph in run.spec.graphs
             }
-            for graph in (*GRAPHS, COMPOSED):
+            for graph in (*run.spec.graphs, COMPOSED):
                 precision = lower[graph] if graph in lower else min(lower.values(), key=RANK)
                 pair = results[names[0]][graph], results[names[1]][graph]
                 rows.append(_compare(graph, names, batch, precision, pair))
@@ -142,12 +142,12 @@ def measure_parity(
 def eager_graphs(run: TrainedRun, device: str = "cpu") -> Graphs:
     """The trained networks themselves, as graphs of numpy arrays."""
     model = copy.deepcopy(run.model).to(device) if device != "cpu" else run.model
-    return {graph: _eager(getattr(model, graph), device) for graph in GRAPHS}
+    return {graph: _eager(getattr(model, graph), device) for graph in run.spec.graphs}
 
 
 def composed_edit(labels: LabelSet, layout: LatentLayout, graphs: Graphs, image: Array) -> Array:
     """Encode, move one label to the conditional prior's mean at its other value (of classes, the next), decode, add
-    the residual.
+    the residual. Without a conditional prior the label's block is mirrored at 0, the middle of N(0, I).
 
     Image n has label n mod L changed. Gives levels of 255, rounded as a written file is, (N, C, S, S).
     """
@@ -158,11 +158,11 @@ def composed_edit(labels: LabelSet, layout: LatentLayout, graphs: Graphs, image:
         if label.kind == "categorical":
             following = (logits[:, columns].argmax(axis=1) + 1) % label.columns
             y[:, columns] = np.eye(label.columns, dtype=np.float32)[following]
-    prior_loc, _ = graphs["conditional_prior"](y)
+    moved = graphs["conditional_prior"](y)[0] if "conditional_prior" in graphs else -z
     edited = z.copy()
     for row in range(len(image)):
         block = layout.slices[row % len(layout.slices)]
-        edited[row, block] = prior_loc[row, block]
+        edited[row, block] = moved[row, block]
     (before,), (after,) = graphs["decoder"](z), graphs["decoder"](edited)
     # a broken graph may give infinities; their difference is NaN, which counts as a difference
     with np.errstate(invalid="ignore"):
@@ -188,12 +188,13 @@ def _inputs(run: TrainedRun, reference: Graphs, batch: int) -> dict[GraphName, A
     loc, scale = reference["encoder"](image)
     z = loc + scale * torch.randn(loc.shape, generator=generator).numpy()
     y = (torch.rand(batch, run.labels.width, generator=generator) < 0.5).float().numpy()
-    return {
+    inputs: dict[GraphName, Array] = {
         "encoder": image,
         "decoder": z,
         "classifier": np.ascontiguousarray(z[:, : run.layout.z_c]),
         "conditional_prior": y,
     }
+    return {graph: inputs[graph] for graph in run.spec.graphs}
 
 
 def _results(run: TrainedRun, graphs: Graphs, inputs: dict[GraphName, Array]) -> dict[str, tuple[Array, ...]]:

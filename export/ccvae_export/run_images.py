@@ -11,6 +11,9 @@ from ccvae_deploy.schema import ImageSpec
 from ccvae_train.checkpoint import TrainedRun
 from ccvae_train.datasets.portraits import portraits
 from ccvae_train.datasets.source import open_dataset
+from ccvae_train.networks import CCVAE
+
+from .split_model import split_model
 
 Array = NDArray[np.float32]
 
@@ -74,14 +77,16 @@ def _inputs(images: NDArray[np.uint8], spec: ImageSpec) -> Array:
 
 @torch.inference_mode()
 def _generated(run: TrainedRun, count: int) -> Array:
-    """Images from the prior: y ~ p(y), z_c ~ p(z_c|y), z_s ~ N(0, I), in steps of 1/255 as files have them."""
+    """Images from the prior, z ~ N(0, I), or y ~ p(y), z_c ~ p(z_c|y), z_s ~ N(0, I); in steps of 1/255."""
     generator = torch.Generator().manual_seed(count)
-    states = run.model.states
+    model = split_model(run)
+    states = model.states
     log_prior = states.of_columns(torch.tensor(run.label_prior)).log()
     gumbel = -torch.rand(count, len(log_prior), generator=generator).clamp_min(1e-12).log().neg().log()
     y = states.of_values(states.largest(log_prior + gumbel))
     z = torch.randn(count, run.layout.size, generator=generator)
-    loc, scale = run.model.conditional_prior.at(y)
-    z[:, : run.layout.z_c] = loc + scale * z[:, : run.layout.z_c]
-    images: Array = (torch.round(255 * run.model.decoder(z)) / 255).numpy()
+    if isinstance(model, CCVAE):
+        loc, scale = model.conditional_prior.at(y)
+        z[:, : run.layout.z_c] = loc + scale * z[:, : run.layout.z_c]
+    images: Array = (torch.round(255 * model.decoder(z)) / 255).numpy()
     return images

@@ -13,13 +13,13 @@ from torch import nn
 from ccvae_deploy.errors import UsageError, nearest
 from ccvae_deploy.schema import GraphName, graph_signature
 from ccvae_train.checkpoint import TrainedRun
-from ccvae_train.networks import Decoder
 
 from .metadata import graph_metadata
 from .onnx_graphs import in_float16, onnx_bytes, onnx_model
 from .pt2_graphs import pt2_bytes
 from .rewrite import Half, LinearTail, equalise, fast, fast_decoder
 from .serialised import Maker, Precision, Serialised
+from .split_model import split_model
 from .torchscript_graphs import torchscript_bytes
 
 Array = NDArray[np.float32]
@@ -83,7 +83,7 @@ def _int8(run: TrainedRun, graph: GraphName, calibration: Array) -> Iterator[Mak
     if graph != "decoder":
         yield partial(_int8_graph, run, graph, calibration)
         return
-    stages = sum(isinstance(layer, nn.ConvTranspose2d) for layer in run.model.decoder.layers) - 2
+    stages = sum(isinstance(layer, nn.ConvTranspose2d) for layer in split_model(run).decoder.layers) - 2
     for first in range(stages):
         yield partial(_int8_decoder, run, calibration, tuple(range(first, stages)))
 
@@ -93,7 +93,7 @@ def _int8_graph(run: TrainedRun, graph: GraphName, calibration: Array) -> Serial
 
     inputs, outputs = graph_signature(graph, run.labels, run.layout, run.image)
     if graph == "encoder":
-        model = onnx_model(LinearTail(run.model.encoder), graph, inputs, outputs)
+        model = onnx_model(LinearTail(split_model(run).encoder), graph, inputs, outputs)
         first = next(node.name for node in model.graph.node if node.op_type == "Conv")
         head = next(node.name for node in reversed(model.graph.node) if node.op_type == "Gemm")
         model = quantise(model, "image", calibration, ("Conv", "Relu", "Reshape", "Gemm"), (first, head))
@@ -108,7 +108,7 @@ def _int8_decoder(run: TrainedRun, calibration: Array, upsampled: tuple[int, ...
 
     inputs, outputs = graph_signature("decoder", run.labels, run.layout, run.image)
     z = latents(run, calibration)
-    decoder: Decoder = copy.deepcopy(run.model.decoder)
+    decoder = copy.deepcopy(split_model(run).decoder)
     equalise(list(decoder.layers), torch.from_numpy(z))
     model = onnx_model(fast_decoder(decoder, upsampled), "decoder", inputs, outputs)
     before = next(node.name for node in model.graph.node if node.op_type == "Reshape")
@@ -119,12 +119,10 @@ def _int8_decoder(run: TrainedRun, calibration: Array, upsampled: tuple[int, ...
 
 @torch.inference_mode()
 def latents(run: TrainedRun, images: Array) -> Array:
-    """What a decoder is given in use: posterior means, also with every label at the prior's mean of its next value."""
-    z, _ = run.model.encoder(torch.from_numpy(images))
-    moved = z.clone()
-    states = run.model.states
-    seen = states.likeliest(run.model.classifier(z[:, : run.layout.z_c]))
+    """What a decoder is given in use: posterior means, also with every label at the ordinary look of its next value."""
+    given, model = torch.from_numpy(images), split_model(run)
+    z, logits = model.read(given)
     counts = torch.tensor([len(label.classes) for label in run.labels.labels])
-    moved[:, : run.layout.z_c], _ = run.model.conditional_prior.at(states.of_values((seen + 1) % counts))
+    moved = model.changed(given, (model.states.likeliest(logits) + 1) % counts)
     both: Array = torch.cat([z, moved]).numpy()
     return both

@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ccvae_deploy import latents as latents_module
+from ccvae_deploy import rejection
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import BundleError, UsageError
@@ -157,7 +157,7 @@ def test_without_a_prior_sample_is_rejection_and_mean_its_mean() -> None:
 
 def test_where_no_draw_is_sure_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A varied label keeps the source's own block; without a prior the draw moves into the region."""
-    monkeypatch.setattr(latents_module, "TRIES", 0)
+    monkeypatch.setattr(rejection, "TRIES", 0)
     z, before, _ = sources()
     drawn = edited(made_editor(), vary=["hair"], samples=4)
     own = (drawn[:, :, HAIR] == z[:, None, HAIR]).all(axis=2)

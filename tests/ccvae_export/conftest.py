@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout, LatentRange, ModelSpec
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout, LatentRange
 from ccvae_export import quality, run_images
 from ccvae_export.export import export_run
-from ccvae_train.checkpoint import RunState, save_checkpoint
-from ccvae_train.config import TrainConfig
-from ccvae_train.networks import CCVAE
+from ccvae_train.checkpoint import RunState, save_checkpoint, spec_of
+from ccvae_train.config import Family, TrainConfig
+from ccvae_train.families import new_model
 
 LABELS = LabelSet(labels=(Label(name="Smiling"), Label(name="Wearing_Hat", dims=2), Label(name="Young")))
 LAYOUT = LatentLayout(blocks=(1, 2, 1), residual=6)
@@ -27,16 +27,19 @@ def write_run(
     layout: LatentLayout = LAYOUT,
     prior: tuple[float, ...] = (0.5, 0.2, 0.7),
     data: str = "portraits",
+    family: Family = "ccvae",
 ) -> Path:
     torch.manual_seed(0)
     image = ImageSpec(size=32)
-    model = CCVAE(labels, layout, image)
+    model = new_model(family, labels, layout, image)
     with torch.no_grad():
-        for parameter in model.classifier.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+        for name, parameter in model.named_parameters():
+            if name.startswith("classifier."):
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    config = TrainConfig(model=family, image_size=32, latents=layout.size, likelihood_scale=0.15)
     state = RunState(
-        config=TrainConfig(image_size=32, latents=layout.size),
-        model=ModelSpec(likelihood_scale=0.15),
+        config=config,
+        model=spec_of(config),
         labels=labels,
         layout=layout,
         image=image,

@@ -158,7 +158,7 @@ def test_resume_refuses_other_settings_and_other_data(monkeypatch: pytest.Monkey
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    import ccvae_train.loop as loop
+    from ccvae_train.objective import batch
 
     def poisoned(image, mean, scale):
         value = likelihood(image, mean, scale)
@@ -167,8 +167,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(monkeypat
     fits = []
     prepare = training.prepare
     monkeypatch.setattr(training, "prepare", lambda *args: fits.append(prepare(*args)) or fits[0])
-    likelihood = loop.laplace_log_likelihood
-    monkeypatch.setattr(loop, "laplace_log_likelihood", poisoned)
+    likelihood = batch.laplace_log_likelihood
+    monkeypatch.setattr(batch, "laplace_log_likelihood", poisoned)
     with pytest.raises(TrainingError, match=r"step 20 \(not finite: reconstruction\); the checkpoint after epoch 1"):
         train(SMALL)
     state, tensors = read_checkpoint(Path("runs/latest"))

@@ -9,7 +9,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationError
@@ -22,10 +22,17 @@ from ccvae_deploy.latest import follow
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet, LatentLayout, LatentRange, ModelSpec
 
 from .config import TrainConfig
-from .networks import CCVAE
+from .families import new_model
+from .model import Model
 
 CHECKPOINT = "checkpoint.safetensors"
 HEADER_LIMIT = 8 << 20
+
+
+class BaselineSpec(ModelSpec):
+    """A model that is trained and evaluated, and never exported."""
+
+    family: Literal["m2", "mvae"]  # type: ignore[assignment]
 
 
 class RunState(Frozen):
@@ -38,7 +45,7 @@ class RunState(Frozen):
 
     schema_version: int = Field(default=1, ge=1, le=1)
     config: TrainConfig
-    model: ModelSpec
+    model: ModelSpec | BaselineSpec
     labels: LabelSet
     layout: LatentLayout
     image: ImageSpec
@@ -54,7 +61,7 @@ class TrainedRun:
     """A trained model and what it says of itself; the model is in eval mode, float32, on the CPU."""
 
     path: Path
-    model: CCVAE
+    model: Model
     state: RunState
 
     @property
@@ -107,7 +114,18 @@ def resolve_run(run: Path) -> Path:
     return folder
 
 
-def save_checkpoint(run: Path, model: CCVAE, optimiser: torch.optim.Optimizer, state: RunState) -> None:
+def spec_of(config: TrainConfig) -> ModelSpec:
+    """What the model of these settings says of itself."""
+    numbers: dict[str, Any] = {
+        "likelihood": config.likelihood or "laplace",
+        "likelihood_scale": config.scale_of_likelihood,
+    }
+    if config.model == "m2" or config.model == "mvae":
+        return BaselineSpec(family=config.model, **numbers)
+    return ModelSpec(family=config.model, **numbers)
+
+
+def save_checkpoint(run: Path, model: Model, optimiser: torch.optim.Optimizer, state: RunState) -> None:
     """Write the checkpoint of a run so that at any moment a whole one is there.
 
     Raises:
@@ -152,13 +170,13 @@ def read_checkpoint(run: Path) -> tuple[RunState, dict[str, Tensor]]:
         raise RunError(f"{path} is not a checkpoint of this version: {where} {first['msg']}; train again") from error
 
 
-def restore(run: Path, state: RunState, tensors: dict[str, Tensor]) -> CCVAE:
+def restore(run: Path, state: RunState, tensors: dict[str, Tensor]) -> Model:
     """The model of a checkpoint, on the CPU.
 
     Raises:
         RunError: the tensors are not those of the networks that the state describes.
     """
-    model = CCVAE(state.labels, state.layout, state.image)
+    model = new_model(state.model.family, state.labels, state.layout, state.image)
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     if "conditional_prior.loc_true" in weights:
         raise RunError(f"the checkpoint in {run} was written before version 0.3, which trains anew; train again")

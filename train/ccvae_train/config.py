@@ -14,6 +14,9 @@ Uncertain = Literal["zeros", "ones", "ignore"]
 """What an uncertain label counts as: 0, 1, or missing."""
 
 
+Family = Literal["ccvae", "vae-classifier", "diva", "m2", "mvae"]
+
+
 class TrainConfig(Frozen):
     """Settings of a run; every field is an option of `train` or a key of a recipe.
 
@@ -21,7 +24,8 @@ class TrainConfig(Frozen):
         data: SOURCE, such as `portraits` or `celeba:DIR`.
         labels: the labels to learn, in order; None takes the data set's own choice.
         supervision: f, the share of training images whose labels are shown, in (0, 1].
-        estimator: `exact` or `paper`, see docs/mathematics.md.
+        model: `ccvae`, or a model that it is compared with, see docs/baselines.md.
+        estimator: of `ccvae`, `exact` or `paper`, see docs/mathematics.md.
         unlabelled: the bound of missing labels under `exact`: the mixture over y itself, or eq. 5 (`jensen`).
         draws: draws of z, and so decoded images, per training image and step; their terms are averaged.
         label_weight: alpha, what multiplies log q(y|x) of an image in the objective; None takes for `exact` on
@@ -48,6 +52,7 @@ class TrainConfig(Frozen):
     labels: tuple[str, ...] | None = None
     supervision: Rate = 1.0
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 8
+    model: Family = "ccvae"
     estimator: Literal["exact", "paper"] = "exact"
     unlabelled: Literal["exact", "jensen"] = "exact"
     draws: Annotated[int, Field(ge=1, le=64)] = 1
@@ -139,16 +144,19 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
     """Check settings and fold the first complaint into one line.
 
     Raises:
-        UsageError: a value is outside its range.
+        UsageError: a value is outside its range, or belongs to another model.
     """
     try:
-        return TrainConfig(**settings)
+        config = TrainConfig(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         raise UsageError(
             f"--{name} {first['input']!r}: {first['msg'].lower()}; see `ccvae-deploy train --help`"
         ) from error
+    if config.model != "ccvae" and (config.estimator, config.unlabelled) != ("exact", "exact"):
+        raise UsageError(f"--model {config.model} has no other estimator; leave out --estimator and --unlabelled")
+    return config
 
 
 def with_label_dims(labels: LabelSet, config: TrainConfig) -> tuple[LabelSet, LatentLayout]:

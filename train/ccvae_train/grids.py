@@ -10,32 +10,31 @@ from PIL import Image, ImageDraw, ImageFont
 from ccvae_deploy.schema import LabelSet
 
 from .batches import images_of
+from .datasets.dataset import MISSING
 from .device import Device
-from .networks import CCVAE
+from .model import Model
 
 COLUMNS = 10
 MARGIN = 172
 
 
 @torch.no_grad()
-def intervention_grid(model: CCVAE, images: NDArray[np.uint8], labels: LabelSet, device: Device) -> Image.Image:
-    """Rows: originals, reconstructions, then per binary label the image with that label's block moved to the mean of
-    the conditional prior at the opposite of what the classifier sees, and per class of a categorical label (the first
-    `COLUMNS` of them) to the mean of that class; columns: the first images.
+def intervention_grid(model: Model, images: NDArray[np.uint8], labels: LabelSet, device: Device) -> Image.Image:
+    """Rows: originals, reconstructions, then per binary label the image changed to the most ordinary look of the
+    opposite of what the classifier sees, and per class of a categorical label (the first `COLUMNS` of them) to that of
+    the class; columns: the first images.
     """
     image = images_of(images, np.arange(min(COLUMNS, len(images))), device)
-    z, _ = model.encoder(image)
-    seen = model.states.likeliest(model.classifier(z[:, : model.layout.z_c]))
-    rows, captions = [image, model.decoder(z)], ["original", "reconstruction"]
-    for position, (label, block) in enumerate(zip(labels.labels, model.layout.slices, strict=True)):
+    code, logits = model.read(image)
+    seen = model.states.likeliest(logits)
+    rows, captions = [image, model.decoder(code)], ["original", "reconstruction"]
+    for position, label in enumerate(labels.labels):
         binary = label.kind == "binary"
         wanted = [1 - seen[:, position]] if binary else list(range(len(label.classes)))[:COLUMNS]
         for value in wanted:
-            state = seen.clone()
-            state[:, position] = value
-            edited = z.clone()
-            edited[:, block] = model.conditional_prior.at(model.states.of_values(state))[0][:, block]
-            rows.append(model.decoder(edited))
+            asked = torch.full_like(seen, MISSING)
+            asked[:, position] = value
+            rows.append(model.decoder(model.changed(image, asked)))
             captions.append(f"{label.name} flipped" if binary else f"{label.name}={label.classes[int(value)]}")
     return _captioned(rows, captions)
 

@@ -7,7 +7,6 @@ killed goes on from its checkpoint to the same weights as one that was not.
 import math
 import time
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +17,18 @@ from torch import Tensor, nn
 
 from ccvae_deploy.errors import TrainingError, WriteError
 from ccvae_deploy.progress import Reporter, progress
-from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange, ModelSpec
+from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange
 
 from .batches import epoch_order, half_mirrored, images_of, labels_of
-from .checkpoint import RunState, save_checkpoint
+from .checkpoint import RunState, save_checkpoint, spec_of
 from .config import TrainConfig
 from .datasets.dataset import MISSING, Dataset
 from .device import Device
 from .grids import intervention_grid, save_grid
 from .interrupt import Interrupt, interruptible
-from .networks import CCVAE
+from .model import Model
 from .noise import Noise
-from .objective import (
-    Labels,
-    Posterior,
-    Terms,
-    bernoulli_log_likelihood,
-    exact_terms,
-    laplace_log_likelihood,
-    paper_terms,
-    value_weights,
-)
+from .objective import Batch, Labels, NamedTerms, value_weights
 from .ranks import Ranks
 from .run_folder import append_metrics, write_run_json
 from .tensorboard import Scalars
@@ -59,7 +49,7 @@ class Fit:
     layout: LatentLayout
     shown: NDArray[np.int8]
     prior: NDArray[np.float64]
-    model: CCVAE
+    model: Model
     optimiser: torch.optim.Optimizer
     device: Device
     provenance: dict[str, Any]
@@ -106,9 +96,9 @@ class Objective(nn.Module):
         self.model = fit.model
         self.fit = fit
 
-    def forward(self, rows: NDArray[np.intp]) -> Terms:
+    def forward(self, rows: NDArray[np.intp]) -> NamedTerms:
         """The terms of this rank's share of `rows`."""
-        return batch_terms(self.fit, rows)
+        return self.fit.model.terms(batch_of(self.fit, rows))
 
 
 def train_to_end(fit: Fit) -> bool:
@@ -166,7 +156,7 @@ def one_step(fit: Fit, rows: NDArray[np.intp]) -> None:
     """Train on the images `rows`, all ranks together."""
     for group in fit.optimiser.param_groups:
         group["lr"] = learning_rate(fit.step, fit.steps, fit.config.learning_rate)
-    terms: Terms = fit.objective(rows)
+    terms: NamedTerms = fit.objective(rows)
     weight = fit.ranks.weight(len(rows))
     loss = terms.loss(fit.config.weight_of_labels) * weight
     values = {"loss": loss, **vars(terms)}
@@ -179,8 +169,8 @@ def one_step(fit: Fit, rows: NDArray[np.intp]) -> None:
         fit.sums[name] = fit.sums[name] + mean if name in fit.sums else mean
 
 
-def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
-    """The objective's terms for this rank's share of the training images `rows`, with the noise of the step."""
+def batch_of(fit: Fit, rows: NDArray[np.intp]) -> Batch:
+    """This rank's share of the training images `rows`, with the noise of the step."""
     share = fit.ranks.share(len(rows))
     noise = Noise(fit.device.generator(fit.config.seed, fit.step), share.start, len(rows))
     rows = rows[share]
@@ -191,21 +181,7 @@ def batch_terms(fit: Fit, rows: NDArray[np.intp]) -> Terms:
     state, observed = labels_of(fit.shown[rows], states, fit.device)
     complete = bool((fit.shown[rows] != MISSING).all())
     labels = Labels(state, observed, fit.log_prior, fit.value_weight, complete)
-    with fit.device.autocast():
-        loc, scale = fit.model.encoder(image)
-
-    def log_likelihood(z: Tensor) -> Tensor:
-        with fit.device.autocast():
-            mean = fit.model.decoder(z)
-        if fit.config.likelihood == "bernoulli":
-            return bernoulli_log_likelihood(image, mean)
-        return laplace_log_likelihood(image, mean, fit.config.scale_of_likelihood)
-
-    estimator = paper_terms
-    if fit.config.estimator == "exact":
-        estimator = partial(exact_terms, jensen=fit.config.unlabelled == "jensen")
-    q = Posterior(loc, scale)
-    return Terms.average([estimator(fit.model, q, labels, log_likelihood, noise) for _ in range(fit.config.draws)])
+    return Batch(image, labels, noise, fit.config, fit.device, fit.step / fit.steps)
 
 
 def labelled_share(chance: float, first: float, progress: float) -> float:
@@ -260,11 +236,13 @@ def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars
 
 def epoch_line(epoch: int, epochs: int, rate: float, figures: Validation) -> str:
     """The line an epoch leaves on the screen, within 80 columns at ordinary values."""
-    return (
+    line = (
         f"epoch {epoch}/{epochs}  {rate:,.0f} img/s  acc {figures.accuracy:.4f} (floor {figures.floor:.4f})  "
-        f"bal {figures.balanced_accuracy:.4f}  L1 {figures.l1:.4f}\n"
-        f"    E[w] {figures.weight_mean:.3f}  ESS {figures.weight_ess:.0%}"
+        f"bal {figures.balanced_accuracy:.4f}  L1 {figures.l1:.4f}"
     )
+    if figures.weight_mean is None or figures.weight_ess is None:
+        return line
+    return f"{line}\n    E[w] {figures.weight_mean:.3f}  ESS {figures.weight_ess:.0%}"
 
 
 def _validate(fit: Fit) -> tuple[Validation, NDArray[np.float32]]:
@@ -278,7 +256,7 @@ def _save(fit: Fit, means: NDArray[np.float32]) -> None:
     low, high = np.percentile(means, [1, 99], axis=0)
     state = RunState(
         config=fit.config,
-        model=ModelSpec(likelihood=fit.config.likelihood or "laplace", likelihood_scale=fit.config.scale_of_likelihood),
+        model=spec_of(fit.config),
         labels=fit.labels,
         layout=fit.layout,
         image=fit.data.image,

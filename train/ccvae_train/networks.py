@@ -1,9 +1,12 @@
-"""The CCVAE's networks and nothing else: encoder, decoder, classifier, conditional prior (docs/mathematics.md, 1).
+"""The CCVAE and its networks: encoder, decoder, classifier, conditional prior (docs/mathematics.md, 1).
 
 Four modules, each exported as a graph of its own. They hold no noise: draws are made outside.
 """
 
+from abc import abstractmethod
+from functools import partial
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +14,11 @@ from torch.nn.functional import softplus
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 
+from .model import Model
 from .states import States
+
+if TYPE_CHECKING:
+    from .objective import Batch, NamedTerms, Posterior
 
 HIDDEN = 256
 APART = 4.0
@@ -49,16 +56,21 @@ def initialise(network: nn.Module, last: nn.Module) -> None:
         nn.init.zeros_(layer.bias)
 
 
+def image_features(image: ImageSpec) -> nn.Sequential:
+    """Strided convolutions from an image (N, C, S, S) to features (N, HIDDEN)."""
+    widths = [image.channels, *stage_channels(image.size)]
+    layers: list[nn.Module] = []
+    for narrow, wide in pairwise(widths):
+        layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(widths[-1], HIDDEN, 4), nn.ReLU(), nn.Flatten())
+
+
 class Encoder(nn.Module):
     """q(z|x) = N(z_loc, diag z_scale^2): strided convolutions, then one linear head."""
 
     def __init__(self, image: ImageSpec, latents: int) -> None:
         super().__init__()
-        widths = [image.channels, *stage_channels(image.size)]
-        layers: list[nn.Module] = []
-        for narrow, wide in pairwise(widths):
-            layers += [nn.Conv2d(narrow, wide, 4, stride=2, padding=1), nn.ReLU()]
-        self.features = nn.Sequential(*layers, nn.Conv2d(widths[-1], HIDDEN, 4), nn.ReLU(), nn.Flatten())
+        self.features = image_features(image)
         self.head = nn.Linear(HIDDEN, 2 * latents)
         initialise(self, self.head)
 
@@ -143,18 +155,65 @@ class ConditionalPrior(nn.Module):
         return self.at(self.states.of_columns(y))
 
 
-class CCVAE(nn.Module):
-    """The four networks over one latent layout."""
+class SplitVAE(Model):
+    """A model whose z is split by label: encoder and decoder, and a classifier of each label's own block."""
+
+    encoder: Encoder
+    decoder: Decoder
 
     def __init__(self, labels: LabelSet, layout: LatentLayout, image: ImageSpec) -> None:
-        super().__init__()
-        self.layout = layout
+        super().__init__(labels, layout, image)
         self.encoder = Encoder(image, layout.size)
         self.decoder = Decoder(image, layout.size)
-        self.states = States(labels, layout)
-        means = [first_means(label) for label in labels.labels]
-        self.classifier = Classifier(labels, layout, means)
-        self.conditional_prior = ConditionalPrior(self.states, means)
+        self.first_means = [first_means(label) for label in labels.labels]
+        self.classifier = Classifier(labels, layout, self.first_means)
+
+    @abstractmethod
+    def typical(self, values: Tensor) -> Tensor:
+        """The most ordinary z_c of labels `values` (N, L), (N, Zc)."""
+
+    def posterior(self, batch: "Batch") -> "Posterior":
+        """q(z|x) of the images of a training step."""
+        from .objective import Posterior
+
+        return Posterior(*batch.run(self.encoder, batch.image))
+
+    def read(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """z at the posterior mean and the classifier's logits there."""
+        loc, _ = self.encoder(image)
+        # the label head computes in float32 wherever it is used
+        with torch.autocast(image.device.type, enabled=False):
+            return loc, self.classifier(loc[:, : self.layout.z_c])
+
+    def changed(self, image: Tensor, values: Tensor) -> Tensor:
+        """z at the posterior mean, with the blocks of the asked labels at the most ordinary look of their values."""
+        z, _ = self.encoder(image)
+        asked = (values >= 0).float() @ self.states.latents.T > 0
+        return torch.cat(
+            [torch.where(asked, self.typical(values), z[:, : self.layout.z_c]), z[:, self.layout.z_c :]], dim=1
+        )
+
+
+class CCVAE(SplitVAE):
+    """The four networks over one latent layout, trained by either estimator of eq. 3 to 6."""
+
+    def __init__(self, labels: LabelSet, layout: LatentLayout, image: ImageSpec) -> None:
+        super().__init__(labels, layout, image)
+        self.conditional_prior = ConditionalPrior(self.states, self.first_means)
+
+    def terms(self, batch: "Batch") -> "NamedTerms":
+        """The bound by the estimator that the settings name."""
+        from .objective import exact_terms, paper_terms
+
+        estimator = paper_terms
+        if batch.config.estimator == "exact":
+            estimator = partial(exact_terms, jensen=batch.config.unlabelled == "jensen")
+        q, log_likelihood = self.posterior(batch), partial(batch.log_likelihood, self.decoder)
+        return batch.averaged(lambda: estimator(self, q, batch.labels, log_likelihood, batch.noise))
+
+    def typical(self, values: Tensor) -> Tensor:
+        """The mean of p(z_c|y)."""
+        return self.conditional_prior.at(self.states.of_values(values))[0]
 
 
 def first_means(label: Label) -> Tensor:

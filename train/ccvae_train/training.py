@@ -14,8 +14,10 @@ from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore
 from .config import TrainConfig, make_config, with_label_dims
 from .datasets.source import open_dataset, settled
 from .device import Device, choose_device
+from .families import new_model
 from .loop import Fit, train_to_end
-from .networks import CCVAE
+from .model import Model
+from .networks import SplitVAE
 from .ranks import Ranks, together
 from .run_folder import new_run_folder, point_latest, versions
 from .supervision import label_prior, supervised, unseen_values
@@ -26,11 +28,13 @@ class TrainResult:
     """Where the run is and whether it reached its last epoch.
 
     Attributes:
+        exportable: whether `export` makes a bundle of such a model.
         rank: which of the processes that trained together this one is; the first, 0, speaks for all.
     """
 
     run: Path
     finished: bool
+    exportable: bool = True
     rank: int = 0
 
 
@@ -55,7 +59,7 @@ def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = F
                 f"--batch-size {fit.config.batch_size} is more than there are: every step takes all {fit.batch} images"
             )
         _say(f"run {fit.run}")
-        return TrainResult(fit.run, train_to_end(fit), ranks.rank)
+        return TrainResult(fit.run, train_to_end(fit), isinstance(fit.model, SplitVAE), ranks.rank)
 
 
 def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
@@ -122,7 +126,8 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
     shown = supervised(data.train.labels, config.supervision, config.seed)
     prior = label_prior(shown, labels)
     torch.manual_seed(config.seed)
-    model = CCVAE(labels, layout, data.image).to(device.torch_device).to(memory_format=torch.channels_last)
+    model = new_model(config.model, labels, layout, data.image)
+    model = model.to(device.torch_device).to(memory_format=torch.channels_last)
     optimiser = make_optimiser(model, config)
     provenance = {
         "data": config.data,
@@ -132,14 +137,17 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
         "validation_images": len(data.valid),
         "supervision": config.supervision,
         "estimator": config.estimator,
+        "model": config.model,
         "label_frequency": dict(zip(labels.column_names, map(float, prior.round(4)), strict=True)),
         "device": device.note,
         "versions": versions(),
     }
+    if choices := model.choices(config):
+        provenance["choices"] = choices
     return Fit(Path(), config, data, labels, layout, shown, prior, model, optimiser, device, provenance, ranks)
 
 
-def make_optimiser(model: CCVAE, config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimiser(model: Model, config: TrainConfig) -> torch.optim.Optimizer:
     """AdamW; the matrices and kernels of encoder and decoder decay, biases and the two small networks do not."""
     large = [p for part in (model.encoder, model.decoder) for p in part.parameters() if p.dim() > 1]
     chosen = {id(p) for p in large}

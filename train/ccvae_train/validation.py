@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ccvae_deploy.schema import LabelSet
 
 from .batches import images_of, labels_of
 from .datasets.dataset import MISSING, Partition
 from .device import Device
+from .model import Model
 from .networks import CCVAE
 from .noise import Noise
 from .objective import Posterior
@@ -31,8 +31,9 @@ class Validation:
         balanced_accuracy: mean over labels of the mean recall of their values; 1/2 is chance for a binary label.
         floor: the accuracy of always predicting each label's more frequent value in the shown training labels.
         l1: mean absolute difference between image and reconstruction, in [0, 1].
-        weight_mean: mean of w = q(y|z_c) / q(y|x), 1 when the estimate is sound.
-        weight_ess: effective sample size of w as a share of its draws.
+        weight_mean: mean of w = q(y|z_c) / q(y|x), 1 when the estimate is sound; None for a model without the four
+            networks of eq. 4.
+        weight_ess: effective sample size of w as a share of its draws, or None.
         by_label: accuracy and balanced accuracy per label name.
     """
 
@@ -40,8 +41,8 @@ class Validation:
     balanced_accuracy: float
     floor: float
     l1: float
-    weight_mean: float
-    weight_ess: float
+    weight_mean: float | None
+    weight_ess: float | None
     by_label: dict[str, dict[str, float]]
 
     def figures(self) -> dict[str, float]:
@@ -51,22 +52,21 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    model: CCVAE, part: Partition, labels: LabelSet, prior: NDArray[np.float64], device: Device, batch: int = 500
+    model: Model, part: Partition, labels: LabelSet, prior: NDArray[np.float64], device: Device, batch: int = 500
 ) -> tuple[Validation, NDArray[np.float32]]:
     """Run a partition through the model; also gives its posterior means, (N, Z)."""
-    locs, scales, errors = [], [], []
+    codes, logits, errors = [], [], []
     for start in range(0, len(part), batch):
         rows = np.arange(start, min(start + batch, len(part)))
         image = images_of(part.images, rows, device)
         with device.autocast():
-            loc, scale = model.encoder(image)
+            code, told = model.read(image)
             if start < DECODED:
-                errors.append((model.decoder(loc) - image).abs().mean((1, 2, 3)))
-        locs.append(loc)
-        scales.append(scale)
-    loc, scale = torch.cat(locs), torch.cat(scales)
-    weight_mean, weight_ess = _weights(model, loc, scale, part, device)
-    predicted = model.states.likeliest(model.classifier(loc[:, : model.layout.z_c])).cpu().numpy()
+                errors.append((model.decoder(code) - image).abs().mean((1, 2, 3)))
+        codes.append(code[:, : model.layout.size])
+        logits.append(told)
+    weight_mean, weight_ess = _weights(model, part, device) if isinstance(model, CCVAE) else (None, None)
+    predicted = model.states.likeliest(torch.cat(logits).float()).cpu().numpy()
     majority = np.array([_majority(prior[columns]) for columns in labels.columns])
     accuracy, balanced, floor = accuracies(predicted, np.asarray(part.labels), majority)
     figures = Validation(
@@ -82,7 +82,7 @@ def validate(
             if not np.isnan([a, b, f]).any()
         },
     )
-    return figures, loc.float().cpu().numpy()
+    return figures, torch.cat(codes).float().cpu().numpy()
 
 
 def accuracies(
@@ -119,10 +119,11 @@ def _majority(prior: NDArray[np.float64]) -> int:
     return int(prior.argmax()) if len(prior) > 1 else int(prior[0] > 0.5)
 
 
-def _weights(model: CCVAE, loc: Tensor, scale: Tensor, part: Partition, device: Device) -> tuple[float, float]:
+def _weights(model: CCVAE, part: Partition, device: Device) -> tuple[float, float]:
     """Mean and effective sample share of w over draws of q(z_c|x), averaged over the first images."""
-    states, split, count = model.states, model.layout.z_c, min(len(loc), DECODED)
-    loc, scale = loc[:count, :split], scale[:count, :split]
+    states, split, count = model.states, model.layout.z_c, min(len(part), DECODED)
+    with device.autocast():
+        loc, scale = (one[:, :split] for one in model.encoder(images_of(part.images, np.arange(count), device)))
     state, observed = labels_of(np.asarray(part.labels[:count]), states, device)
     noise = Noise(device.generator(count))
     log_q = tilt(model, Posterior(loc, scale), state, noise).log_q

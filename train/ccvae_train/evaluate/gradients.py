@@ -41,7 +41,7 @@ def measure_gradients(
         image: (N, C, S, S) in [0, 1]. values: (N, L) int64, none missing.
         stopped: take z_c without its gradient inside every q(y|z_c) of the expectation.
     """
-    model, generator = subject.model, subject.device.generator(seed)
+    model, generator = subject.four, subject.device.generator(seed)
     groups = [list(model.classifier.parameters()), list(model.encoder.parameters())]
     norms = []
     for _ in range(draws):
@@ -77,7 +77,7 @@ def run(bench: Bench) -> Finding:
 
 def _bound(subject: SplitSubject, image: Tensor, values: Tensor, stopped: bool, generator: torch.Generator) -> Tensor:
     """Eq. 4 from one draw of z, without log p(y), which has no gradient; mean over images."""
-    model, labels, split = subject.model, subject.labels, subject.layout.z_c
+    model, labels, split = subject.four, subject.labels, subject.layout.z_c
     loc, scale = model.encoder(image)
     noise = torch.randn(loc.shape, generator=generator, device=loc.device)
     z = loc + scale * noise

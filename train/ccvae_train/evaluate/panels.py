@@ -50,7 +50,9 @@ def run_diversity(bench: Bench) -> Finding:
             rows.append(cells(subject.decode(z)))
         else:
             rows.append(cells(subject.generate(several, rng)))
-    return Finding(pictures={"diversity": sheet(rows, "a row: one y and one z_s, several draws of z_c")})
+    split = isinstance(subject, SplitSubject)
+    caption = "a row: one y and one z_s, several draws of z_c" if split else "a row: one y, several draws of z"
+    return Finding(pictures={"diversity": sheet(rows, caption)})
 
 
 def run_classes(bench: Bench) -> Finding:

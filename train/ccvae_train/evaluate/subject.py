@@ -1,7 +1,6 @@
 """What is evaluated: a model behind the few things that the protocols ask of it. Numpy in, numpy out.
 
-`Subject` is all that every model can do; `SplitSubject` adds the latents of models whose z is split by label. A model
-without such a split (M2: z beside y; MVAE: z ~ q(z|x, y)) gives its own `swap`, `generate`, `predict`, `intervene`.
+`Subject` is all that every model can do; `SplitSubject` adds the latents of models whose z is split by label.
 """
 
 from dataclasses import dataclass
@@ -14,11 +13,17 @@ from torch import Tensor
 
 from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout, ModelSpec
 
+from ..baselines.m2 import M2
+from ..baselines.mvae import MVAE
+from ..baselines.vae_classifier import VAEClassifier
 from ..checkpoint import TrainedRun
+from ..datasets.dataset import MISSING
 from ..device import Device
-from ..networks import CCVAE
+from ..networks import CCVAE, SplitVAE
 from ..objective import bernoulli_log_likelihood, laplace_log_likelihood
+from .finding import Skipped
 from .label_columns import one_hot
+from .labelled_subject import LabelledSubject
 
 Array = NDArray[np.float32]
 Values = NDArray[np.integer]
@@ -57,7 +62,7 @@ class Subject(Protocol):
 class SplitSubject:
     """A model with encoder, decoder, classifier and conditional prior over one latent layout: CCVAE, and DIVA."""
 
-    model: CCVAE
+    model: SplitVAE
     labels: LabelSet
     layout: LatentLayout
     image: ImageSpec
@@ -68,7 +73,19 @@ class SplitSubject:
     def of(cls, run: TrainedRun, device: Device) -> "SplitSubject":
         """The model of a run, moved to a device."""
         model = run.model.to(device.torch_device).eval()
+        assert isinstance(model, SplitVAE)
         return cls(model, run.labels, run.layout, run.image, run.spec, device)
+
+    @property
+    def four(self) -> CCVAE:
+        """The model as one of four networks.
+
+        Raises:
+            Skipped: it has no conditional prior.
+        """
+        if not isinstance(self.model, CCVAE):
+            raise Skipped("the model has no conditional prior")
+        return self.model
 
     def encode(self, images: Array) -> tuple[Array, Array]:
         """q(z|x): z_loc and z_scale, both (N, Z)."""
@@ -91,7 +108,7 @@ class SplitSubject:
 
     def prior(self, values: Values) -> tuple[Array, Array]:
         """p(z_c|y): z_c_loc and z_c_scale, both (N, Zc)."""
-        loc, scale = self._run(self.model.conditional_prior, one_hot(values, self.labels))
+        loc, scale = self._run(self.four.conditional_prior, one_hot(values, self.labels))
         return loc, scale
 
     def predict(self, images: Array) -> Array:
@@ -141,6 +158,34 @@ class SplitSubject:
         return tuple(one.float().cpu().numpy() for one in several)
 
 
+class RejectionSubject(SplitSubject):
+    """A model without a conditional prior: z_c ~ N(0, I) given that the classifier is sure, by the model itself."""
+
+    model: VAEClassifier
+
+    def draw(self, values: Values, rng: np.random.Generator) -> Array:
+        """z ~ N(0, I) given that every label's classifier is sure of its value, (N, Z)."""
+        z = rng.standard_normal((len(values), self.layout.size), dtype=np.float32)
+        for label, block in enumerate(self.layout.slices):
+            z[:, block] = self.model.drawn(label, values[:, label], rng)
+        return z
+
+    def replaced(self, z: Array, label: int, value: Values, rng: np.random.Generator | None) -> Array:
+        """z with one label's block from N(0, I), given that the classifier is sure of the value."""
+        edited, block = z.copy(), self.layout.slices[label]
+        if rng is not None:
+            edited[:, block] = self.model.drawn(label, value, rng)
+            return edited
+        asked = torch.full((len(z), len(self.labels)), MISSING)
+        asked[:, label] = torch.from_numpy(value.astype(np.int64))
+        edited[:, block] = self.model.typical(asked)[:, block].numpy()
+        return edited
+
+
 def subject_of(run: TrainedRun, device: Device) -> Subject:
     """The model of a run as the protocols see it."""
+    if isinstance(run.model, VAEClassifier):
+        return RejectionSubject.of(run, device)
+    if isinstance(run.model, M2 | MVAE):
+        return LabelledSubject(run.model.to(device.torch_device).eval(), run.labels, run.image, device)
     return SplitSubject.of(run, device)

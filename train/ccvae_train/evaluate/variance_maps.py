@@ -16,6 +16,7 @@ from .accuracy import mean_of
 from .bench import Bench
 from .finding import Finding, Skipped, by_label
 from .label_columns import Floats
+from .labelled_subject import LabelledSubject
 from .pictures import picture, sheet
 
 NAME = "variance"
@@ -57,7 +58,13 @@ def measure_maps(bench: Bench, count: int) -> Floats:
 
 
 def run(bench: Bench) -> Finding:
-    """The first images; the figure is the mean over labels and images of the share inside the true mask."""
+    """The first images; the figure is the mean over labels and images of the share inside the true mask.
+
+    Raises:
+        Skipped: the model has no latents of a label to draw.
+    """
+    if isinstance(bench.subject, LabelledSubject):
+        raise Skipped("the model has no latents of a label to draw")
     maps = measure_maps(bench, min(IMAGES, len(bench.images)))
     pictures = {NAME: _overlays(bench, maps[:SHOWN])}
     note = f"{DRAWS} draws per label, {len(maps)} images; green where they differ, each map by its own maximum."

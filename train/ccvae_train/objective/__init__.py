@@ -1,11 +1,22 @@
 """The objective: two estimators of the same bounds (eq. 3 to 6), terms by name. Pure tensor functions."""
 
+from .batch import Batch
 from .exact import exact_terms
 from .paper import paper_terms
-from .terms import Labels, Posterior, Terms, bernoulli_log_likelihood, laplace_log_likelihood, value_weights
+from .terms import (
+    Labels,
+    NamedTerms,
+    Posterior,
+    Terms,
+    bernoulli_log_likelihood,
+    laplace_log_likelihood,
+    value_weights,
+)
 
 __all__ = [
+    "Batch",
     "Labels",
+    "NamedTerms",
     "Posterior",
     "Terms",
     "bernoulli_log_likelihood",

@@ -1,8 +1,10 @@
 """What both estimators speak: the posterior they are given, the labels, the terms they return, and the likelihood."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -53,7 +55,29 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Terms:
+class NamedTerms(ABC):
+    """The terms of an objective by name, each (N,), in nats per image."""
+
+    @abstractmethod
+    def loss(self, label_weight: float) -> Tensor:
+        """What training minimises, a mean over images; `label_weight` multiplies what is said of shown labels."""
+
+    @classmethod
+    def average(cls, draws: Sequence[Self]) -> Self:
+        """The mean of every term over several draws of z."""
+        stacked = zip(*(vars(one).values() for one in draws), strict=True)
+        return cls(*(torch.stack(values).mean(0) for values in stacked))
+
+    def means(self) -> dict[str, float]:
+        """Every term's mean over images, by name."""
+        return {name: float(value.detach().mean()) for name, value in vars(self).items()}
+
+
+NamedTermsT = TypeVar("NamedTermsT", bound=NamedTerms)
+
+
+@dataclass(frozen=True)
+class Terms(NamedTerms):
     """The terms of the bound, each (N,), in nats per image.
 
     Attributes:
@@ -79,16 +103,6 @@ class Terms:
     def loss(self, label_weight: float) -> Tensor:
         """What training minimises: the mean of -(bound + label_weight log q(y|x)) over images."""
         return -(self.bound + label_weight * self.label).mean()
-
-    @classmethod
-    def average(cls, draws: Sequence["Terms"]) -> "Terms":
-        """The mean of every term over several draws of z."""
-        stacked = zip(*(vars(one).values() for one in draws), strict=True)
-        return cls(*(torch.stack(values).mean(0) for values in stacked))
-
-    def means(self) -> dict[str, float]:
-        """Every term's mean over images, by name."""
-        return {name: float(value.detach().mean()) for name, value in vars(self).items()}
 
 
 def value_weights(states: States, prior: Tensor, balance: float) -> Tensor:
