@@ -165,7 +165,7 @@ def export(
     ] = "fp32",
     out: Annotated[Path | None, typer.Option(help="The bundle folder. [RUN/bundle-FORMAT[-PRECISION]]")] = None,
 ) -> None:
-    """Split a run into its four graphs. They are checked against the model; one bundle per format."""
+    """Split a run into its graphs. They are checked against the model; one bundle per format."""
     _needs_train_extra("export")
     from ccvae_export.export import export_run
 
