@@ -109,8 +109,8 @@ def train(
     class_balance: Annotated[
         float | None, typer.Option(help="How far rare values count more, 0 to 1. [exact: 0.5; paper: 0]")
     ] = None,
-    labelled_share: Annotated[
-        float | None, typer.Option(help="Share of labelled images in the first batches. [exact: 0.5; paper: 0]")
+    labelled_passes: Annotated[
+        float | None, typer.Option(help="How often each labelled image is shown at least. [exact: 15; paper: 0]")
     ] = None,
     likelihood: Annotated[str | None, typer.Option(help="laplace or bernoulli. [that of the data set]")] = None,
     likelihood_scale: Annotated[

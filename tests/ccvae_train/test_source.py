@@ -35,7 +35,7 @@ def test_defaults_follow_the_data_set(source: str, size: int, channels: int, unc
 
 def test_what_is_given_stays() -> None:
     given = {"data": "chexpert:x", "image_size": 128, "channels": 3, "uncertain": "ones", "likelihood": "laplace"}
-    given |= {"label_weight": 3.0, "class_balance": 0.0, "labelled_share": 0.1, "weight_decay": 0.0}
+    given |= {"label_weight": 3.0, "class_balance": 0.0, "labelled_passes": 4.0, "weight_decay": 0.0}
     given |= {"likelihood_scale": 0.4}
     assert settled(make_config(given)) == make_config(given)
 
@@ -43,14 +43,14 @@ def test_what_is_given_stays() -> None:
 @pytest.mark.parametrize(("supervision", "weight"), [(1.0, 2000), (0.5, 4000), (0.06, 4000), (0.8, 2500)])
 def test_a_run_stores_what_its_estimator_takes(supervision: float, weight: float) -> None:
     config = settled(make_config({"data": "celeba:x", "supervision": supervision}))
-    found = (config.label_weight, config.class_balance, config.labelled_share, config.weight_decay)
-    assert found == (weight, 0.5, 0.5, 0.5)
+    found = (config.label_weight, config.class_balance, config.labelled_passes, config.weight_decay)
+    assert found == (weight, 0.5, 15, 0.5)
     assert config.likelihood_scale == 0.15
     grey = settled(make_config({"data": "mnist:x", "supervision": supervision}))
     assert grey.label_weight == pytest.approx(weight / 12)
     assert grey.likelihood_scale == 1
     paper = settled(make_config({"data": "celeba:x", "estimator": "paper"}))
-    assert (paper.label_weight, paper.class_balance, paper.labelled_share, paper.weight_decay) == (0, 0, 0, 0)
+    assert (paper.label_weight, paper.class_balance, paper.labelled_passes, paper.weight_decay) == (0, 0, 0, 0)
     assert paper.likelihood_scale == 1
 
 

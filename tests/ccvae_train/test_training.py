@@ -319,8 +319,12 @@ def test_labels_of_both_kinds_are_learned(
 
 
 def test_labelled_images_come_often_at_first_and_by_chance_at_last() -> None:
-    assert labelled_share(0.06, 0.5, 0) == pytest.approx(0.5)
-    assert labelled_share(0.06, 0.5, 0.5) == pytest.approx(0.06 + 0.44 / 4)
-    assert labelled_share(0.06, 0.5, 1) == pytest.approx(0.06)
-    assert labelled_share(0.7, 0.5, 0) == labelled_share(0.7, 0.5, 1) == 0.7
-    assert labelled_share(0.06, 0.0, 0) == 0.06
+    assert labelled_share(0.06, 15, 0, 10) == pytest.approx(0.15)
+    assert labelled_share(0.06, 15, 5, 10) == pytest.approx(0.06 + 0.09 / 4)
+    assert labelled_share(0.06, 15, 0, 2) == 0.5
+    assert labelled_share(0.7, 15, 0, 2) == labelled_share(0.7, 15, 1, 2) == 0.7
+    assert labelled_share(0.06, 15, 0, 20) == labelled_share(0.06, 0, 0, 3) == 0.06
+    passes = sum(labelled_share(0.06, 15, epoch, 100) / 0.06 for epoch in range(100))
+    assert passes == pytest.approx(100)
+    passes = sum(labelled_share(0.02, 150, epoch, 100) / 0.02 for epoch in range(100))
+    assert passes == pytest.approx(150, rel=0.01)

@@ -33,8 +33,8 @@ class TrainConfig(Frozen):
             values of an image; 0 for `paper`.
         class_balance: tau in [0, 1]; the label term counts a value by p(value)^-tau, so that rare ones are learned too;
             None takes 0.5 for `exact`, 0 for `paper`, which has no other.
-        labelled_share: the share of labelled images in the first batches, in [0, 1], falling to that of the data; None
-            takes 0.5 for `exact`, 0 for `paper`. 0 leaves the share to chance.
+        labelled_passes: how often the run shows each labelled image at least, more often early than late, though in no
+            more than half of a batch; None takes 15 for `exact`, 0 for `paper`. Epochs beyond that leave it to chance.
         likelihood: p(x|z): `laplace`, or `bernoulli` with grey levels as probabilities, for images that are black and
             white; None takes the data set's own.
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
@@ -58,7 +58,7 @@ class TrainConfig(Frozen):
     draws: Annotated[int, Field(ge=1, le=64)] = 1
     label_weight: Annotated[float, Field(ge=0)] | None = None
     class_balance: Annotated[float, Field(ge=0, le=1)] | None = None
-    labelled_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    labelled_passes: Annotated[float, Field(ge=0)] | None = None
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0, le=10)] | None = None
@@ -86,9 +86,9 @@ class TrainConfig(Frozen):
         return self._own(self.class_balance, 0.5, 0.0)
 
     @property
-    def share_of_labelled(self) -> float:
-        """`labelled_share`, or the estimator's own where none is set."""
-        return self._own(self.labelled_share, 0.5, 0.0)
+    def passes_of_labelled(self) -> float:
+        """`labelled_passes`, or the estimator's own where none is set."""
+        return self._own(self.labelled_passes, 15.0, 0.0)
 
     @property
     def decay_of_weights(self) -> float:
@@ -116,7 +116,7 @@ class TrainConfig(Frozen):
             update={
                 "label_weight": self.weight_of_labels,
                 "class_balance": self.balance_of_classes,
-                "labelled_share": self.share_of_labelled,
+                "labelled_passes": self.passes_of_labelled,
                 "weight_decay": self.decay_of_weights,
                 "likelihood_scale": self.scale_of_likelihood,
             }

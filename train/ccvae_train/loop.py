@@ -36,6 +36,7 @@ from .validation import Validation, validate
 
 GRID_EPOCHS = 5
 WARM_UP_STEPS = 200
+MOST_LABELLED = 0.5
 
 
 @dataclass
@@ -82,9 +83,8 @@ class Fit:
     def order(self, epoch: int) -> NDArray[np.intp]:
         """The rows of every batch of an epoch, (steps, batch)."""
         labelled = np.flatnonzero((self.shown != MISSING).any(axis=1))
-        share = labelled_share(
-            len(labelled) / len(self.shown), self.config.share_of_labelled, epoch / self.config.epochs
-        )
+        chance = len(labelled) / len(self.shown)
+        share = labelled_share(chance, self.config.passes_of_labelled, epoch, self.config.epochs)
         return epoch_order(len(self.shown), self.batch, self.config.seed, epoch, labelled, share)
 
 
@@ -184,11 +184,14 @@ def batch_of(fit: Fit, rows: NDArray[np.intp]) -> Batch:
     return Batch(image, labels, noise, fit.config, fit.device, fit.step / fit.steps)
 
 
-def labelled_share(chance: float, first: float, progress: float) -> float:
-    """The share of labelled images in a batch after a part `progress` of the run, in [0, 1): from `first`, where chance
-    gives fewer, down to chance in a parabola. Labels are learned from many of them, and by heart from the same again.
+def labelled_share(chance: float, passes: float, epoch: int, epochs: int) -> float:
+    """The share of labelled images in the batches of an epoch, falling in a parabola from `first` to chance.
+
+    Labels are learned from many labelled images, and by heart from the same ones again and again. So `first` is what
+    makes `passes` of each over the run, of which chance alone makes `epochs`, but never more than half of a batch.
     """
-    return chance + max(first - chance, 0.0) * (1 - progress) ** 2
+    first = chance * (1 + 3 * max(passes / epochs - 1, 0.0))
+    return chance + max(min(first, MOST_LABELLED) - chance, 0.0) * (1 - epoch / epochs) ** 2
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
