@@ -109,6 +109,9 @@ def train(
     class_balance: Annotated[
         float | None, typer.Option(help="How far rare values count more, 0 to 1. [exact: 0.5; paper: 0]")
     ] = None,
+    agreement_weight: Annotated[
+        float | None, typer.Option(help="How much edited images must look as asked. [exact: 200 at 3x64x64; paper: 0]")
+    ] = None,
     labelled_passes: Annotated[
         float | None, typer.Option(help="How often each labelled image is shown at least. [exact: 15; paper: 0]")
     ] = None,

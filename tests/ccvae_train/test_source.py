@@ -36,7 +36,7 @@ def test_defaults_follow_the_data_set(source: str, size: int, channels: int, unc
 def test_what_is_given_stays() -> None:
     given = {"data": "chexpert:x", "image_size": 128, "channels": 3, "uncertain": "ones", "likelihood": "laplace"}
     given |= {"label_weight": 3.0, "class_balance": 0.0, "labelled_passes": 4.0, "weight_decay": 0.0}
-    given |= {"likelihood_scale": 0.4}
+    given |= {"likelihood_scale": 0.4, "agreement_weight": 7.0}
     assert settled(make_config(given)) == make_config(given)
 
 
@@ -47,7 +47,11 @@ def test_a_run_stores_what_its_estimator_takes(supervision: float, weight: float
     assert found == (weight, 0.5, 15, 0.5)
     assert config.likelihood_scale == 0.15
     grey = settled(make_config({"data": "mnist:x", "supervision": supervision}))
-    assert grey.label_weight == pytest.approx(weight / 12)
+    assert (config.agreement_weight, settled(make_config({"data": "celeba:x", "model": "diva"})).agreement_weight) == (
+        200,
+        0,
+    )
+    assert (grey.label_weight, grey.agreement_weight) == pytest.approx((weight / 12, 200 / 12))
     assert grey.likelihood_scale == 1
     paper = settled(make_config({"data": "celeba:x", "estimator": "paper"}))
     assert (paper.label_weight, paper.class_balance, paper.labelled_passes, paper.weight_decay) == (0, 0, 0, 0)

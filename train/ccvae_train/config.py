@@ -35,6 +35,9 @@ class TrainConfig(Frozen):
             None takes 0.5 for `exact`, 0 for `paper`, which has no other.
         labelled_passes: how often the run shows each labelled image at least, more often early than late, though in no
             more than half of a batch; None takes 15 for `exact`, 0 for `paper`. Epochs beyond that leave it to chance.
+        agreement_weight: of `ccvae`, what multiplies the agreement of edited images with what was asked, beside the
+            bound (docs/training.md); None takes 200 for `exact` on 3x64x64, in proportion to the number of values of an
+            image, 0 for `paper`.
         likelihood: p(x|z): `laplace`, or `bernoulli` with grey levels as probabilities, for images that are black and
             white; None takes the data set's own.
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
@@ -59,6 +62,7 @@ class TrainConfig(Frozen):
     label_weight: Annotated[float, Field(ge=0)] | None = None
     class_balance: Annotated[float, Field(ge=0, le=1)] | None = None
     labelled_passes: Annotated[float, Field(ge=0)] | None = None
+    agreement_weight: Annotated[float, Field(ge=0)] | None = None
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0, le=10)] | None = None
@@ -76,9 +80,12 @@ class TrainConfig(Frozen):
     @property
     def weight_of_labels(self) -> float:
         """`label_weight`, or the estimator's own where none is set."""
-        size, channels = self.image_size or 64, self.channels or 3
-        values = size * size * channels / (64 * 64 * 3)
-        return self._own(self.label_weight, 2000 / max(self.supervision, 0.5) * values, 0.0)
+        return self._own(self.label_weight, 2000 / max(self.supervision, 0.5) * self._values, 0.0)
+
+    @property
+    def weight_of_agreement(self) -> float:
+        """`agreement_weight`, or the estimator's own where none is set."""
+        return self._own(self.agreement_weight, 200 * self._values if self.model == "ccvae" else 0.0, 0.0)
 
     @property
     def balance_of_classes(self) -> float:
@@ -103,6 +110,12 @@ class TrainConfig(Frozen):
         """
         return 1.0 if self.likelihood == "bernoulli" else self._own(self.likelihood_scale, 0.15, 1.0)
 
+    @property
+    def _values(self) -> float:
+        """The number of values of an image beside that of 3x64x64."""
+        size, channels = self.image_size or 64, self.channels or 3
+        return size * size * channels / (64 * 64 * 3)
+
     def _own(self, given: float | None, exact: float, paper: float) -> float:
         if given is not None:
             return given
@@ -115,6 +128,7 @@ class TrainConfig(Frozen):
         return self.model_copy(
             update={
                 "label_weight": self.weight_of_labels,
+                "agreement_weight": self.weight_of_agreement,
                 "class_balance": self.balance_of_classes,
                 "labelled_passes": self.passes_of_labelled,
                 "weight_decay": self.decay_of_weights,
@@ -156,6 +170,8 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
         ) from error
     if config.model != "ccvae" and (config.estimator, config.unlabelled) != ("exact", "exact"):
         raise UsageError(f"--model {config.model} has no other estimator; leave out --estimator and --unlabelled")
+    if config.model != "ccvae" and config.agreement_weight:
+        raise UsageError(f"--model {config.model} has no agreement of edited images; leave out --agreement-weight")
     return config
 
 

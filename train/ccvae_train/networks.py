@@ -203,13 +203,16 @@ class CCVAE(SplitVAE):
 
     def terms(self, batch: "Batch") -> "NamedTerms":
         """The bound by the estimator that the settings name."""
-        from .objective import exact_terms, paper_terms
+        from .objective import AgreeingTerms, agreement, exact_terms, paper_terms
 
         estimator = paper_terms
         if batch.config.estimator == "exact":
             estimator = partial(exact_terms, jensen=batch.config.unlabelled == "jensen")
         q, log_likelihood = self.posterior(batch), partial(batch.log_likelihood, self.decoder)
-        return batch.averaged(lambda: estimator(self, q, batch.labels, log_likelihood, batch.noise))
+        found = batch.averaged(lambda: estimator(self, q, batch.labels, log_likelihood, batch.noise))
+        if not batch.config.weight_of_agreement:
+            return found
+        return AgreeingTerms(**vars(found), agreement=agreement(self, q, batch))
 
     def typical(self, values: Tensor) -> Tensor:
         """The mean of p(z_c|y)."""

@@ -105,6 +105,21 @@ class Terms(NamedTerms):
         return -(self.bound + label_weight * self.label).mean()
 
 
+@dataclass(frozen=True)
+class AgreeingTerms(Terms):
+    """The same beside what is asked of edited images.
+
+    Attributes:
+        agreement: see `agreement`, times its weight; not part of the bound.
+    """
+
+    agreement: Tensor
+
+    def loss(self, label_weight: float) -> Tensor:
+        """The mean of -(bound + label_weight log q(y|x) + agreement) over images."""
+        return super().loss(label_weight) - self.agreement.mean()
+
+
 def value_weights(states: States, prior: Tensor, balance: float) -> Tensor:
     """What each value of a label counts in the label term: p(value)^-balance, (S,), its mean over p(y) being 1.
 
