@@ -49,7 +49,7 @@ def audit(
 ) -> None:
     """Measure what moves someone else's classifier. Every label of every image is changed, one at a time."""
     from .audit import audit as run_audit
-    from .audit_results import audit_table
+    from .audit.results import audit_table
 
     found = run_audit(
         bundle or latest_bundle(),

@@ -11,20 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Unpack
 
-from .audit_model import ModelOptions, open_model
-from .audit_record import EDIT, AuditRecord, AuditSettings
-from .audit_results import CSV, HTML, JSON, PICTURES, Audit, write_results
-from .audit_run import Auditor, Original
-from .editor import Editor
-from .errors import ImageError, UsageError
-from .folder import Scan, Source, check_out, scan
-from .images import read_file
-from .ledger import Ledger
-from .progress import progress
-from .receipts import Failure
-from .store import Store
-from .stream import chunks, read_ahead, refuse_speed
-from .terminal import printable
+from ..editor import Editor
+from ..errors import ImageError, UsageError
+from ..folder import Scan, Source, check_out, scan
+from ..images import read_file
+from ..ledger import Ledger
+from ..progress import progress
+from ..receipts import Failure
+from ..store import Store
+from ..stream import chunks, read_ahead, refuse_speed
+from ..terminal import printable
+from .auditor import Auditor, Original
+from .model import ModelOptions, open_model
+from .record import EDIT, AuditRecord, AuditSettings
+from .results import CSV, HTML, JSON, PICTURES, Audit, write_results
 
 STRENGTHS = (0.5, 1.0)
 
@@ -50,8 +50,8 @@ def audit(
     """Intervene on every label of every image, one at a time, and measure how an ONNX classifier answers.
 
     Each binary label is set to the opposite of what the bundle's classifier sees, each categorical one to every other
-    class, K samples each; the effect is taken against the same label redrawn in the state it has. See `audit_run` for
-    what is compared, `audit_effects` and `audit_statistics` for the figures.
+    class, K samples each; the effect is taken against the same label redrawn in the state it has. See `auditor` for
+    what is compared, `effects` and `statistics` for the figures.
 
     Args:
         images: images and folders of images.
@@ -61,8 +61,8 @@ def audit(
         out: None takes `audit-<model's name>`.
         overwrite: replace what was made with other settings.
         reading: `size`, `layout`, `order`, `scale`, `mean`, `std`: how the model is fed, see
-            `audit_input.read_feeding`; `outputs`, `activation`, `threshold`: how it is read, see
-            `audit_output.read_reading`.
+            `input.read_feeding`; `outputs`, `activation`, `threshold`: how it is read, see
+            `output.read_reading`.
 
     Raises:
         CCVAEError: refused, and nothing was written; or the disk is full.

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccvae_deploy.audit_statistics import RESAMPLES, adjusted, critical, halves, resample, student
+from ccvae_deploy.audit.statistics import RESAMPLES, adjusted, critical, halves, resample, student
 
 
 def test_the_interval_of_one_mean_is_that_of_the_normal() -> None:

@@ -7,10 +7,10 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator
 
-from .audit_input import Feeding
-from .audit_output import Reading
-from .receipts import OutputRecord, RunSettings
-from .schema import Frozen, LabelSet
+from ..receipts import OutputRecord, RunSettings
+from ..schema import Frozen, LabelSet
+from .input import Feeding
+from .output import Reading
 
 
 def _eight_digits(value: float) -> float:

@@ -18,17 +18,17 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from . import images
-from .audit_model import AuditedModel
-from .audit_record import AuditRecord, AuditSettings, Change, Response, Tally, spelled
-from .editor import Array, Editor, Encoded
-from .film import shrunk
-from .folder import Source
-from .images import Picture
-from .outcome import state
-from .pixels import Pixels
-from .rendering import render
-from .request import EditRequest, checked_compose
+from .. import images
+from ..editor import Array, Editor, Encoded
+from ..film import shrunk
+from ..folder import Source
+from ..images import Picture
+from ..outcome import state
+from ..pixels import Pixels
+from ..rendering import render
+from ..request import EditRequest, checked_compose
+from .model import AuditedModel
+from .record import AuditRecord, AuditSettings, Change, Response, Tally, spelled
 
 REDRAW = 0.0
 """The strength that stands for a redraw."""

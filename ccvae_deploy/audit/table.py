@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .audit_effects import Effect, Verdict
-from .terminal import printable, shortened
+from ..terminal import printable, shortened
+from .effects import Effect, Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table

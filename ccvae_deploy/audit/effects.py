@@ -16,9 +16,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .audit_record import AuditSettings, spelled
-from .audit_statistics import FEWEST, Resampled, Wide, adjusted, critical, halves, resample, student
-from .schema import Frozen, LabelSet
+from ..schema import Frozen, LabelSet
+from .record import AuditSettings, spelled
+from .statistics import FEWEST, Resampled, Wide, adjusted, critical, halves, resample, student
 
 Verdict = Literal["moves", "moves slightly", "no effect found", "not tested"]
 FEWEST_OF_A_KIND = FEWEST // 2

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from ccvae_deploy.audit_model import open_model
+from ccvae_deploy.audit.model import open_model
 from ccvae_deploy.errors import UsageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from ccvae_deploy.audit_input import read_feeding
+from ccvae_deploy.audit.input import read_feeding
 from ccvae_deploy.errors import UsageError
 
 

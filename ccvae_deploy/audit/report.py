@@ -6,13 +6,13 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from .audit_effects import REACHED, SLIGHT, Effect
-from .audit_pictures import Shown
-from .audit_plots import curve, intervals
-from .audit_statistics import FEWEST
-from .audit_table import number, ranked, sentence
-from .plots import escaped
-from .report import page
+from ..plots import escaped
+from ..report import page
+from .effects import REACHED, SLIGHT, Effect
+from .pictures import Shown
+from .plots import curve, intervals
+from .statistics import FEWEST
+from .table import number, ranked, sentence
 
 STYLE = """
 .s2{fill:var(--soft);fill-opacity:.6}.line{stroke:var(--a);fill:none;stroke-width:1.5}

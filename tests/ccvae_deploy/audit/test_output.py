@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccvae_deploy.audit_output import Output, read_reading
+from ccvae_deploy.audit.output import Output, read_reading
 from ccvae_deploy.errors import UsageError
 
 RAW = {"scores": np.float32([[2, 0, -1], [0, 1, 3]])}

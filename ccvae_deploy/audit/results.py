@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .audit_effects import Effect, effects
-from .audit_pictures import Shown, largest_flips
-from .audit_report import csv_lines, report_page
-from .audit_run import Auditor
-from .audit_table import effects_table
-from .folder import Scan
-from .ledger import Ledger
-from .new_file import new_file
-from .screen import counted, facts
-from .store import Store, replace_file
-from .terminal import printable
+from ..folder import Scan
+from ..ledger import Ledger
+from ..new_file import new_file
+from ..screen import counted, facts
+from ..store import Store, replace_file
+from ..terminal import printable
+from .auditor import Auditor
+from .effects import Effect, effects
+from .pictures import Shown, largest_flips
+from .report import csv_lines, report_page
+from .table import effects_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ccvae_deploy.audit_vet import read_model
+from ccvae_deploy.audit.vet import read_model
 from ccvae_deploy.errors import UsageError
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from .audit_input import Feeding, read_feeding
-from .audit_output import Raw, Reading, read_reading
-from .audit_vet import read_model
-from .errors import BundleError, UsageError, one_line
-from .pixels import Pixels
-from .providers import choose_provider, make_session
+from ..errors import BundleError, UsageError, one_line
+from ..pixels import Pixels
+from ..providers import choose_provider, make_session
+from .input import Feeding, read_feeding
+from .output import Raw, Reading, read_reading
+from .vet import read_model
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

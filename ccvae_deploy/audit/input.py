@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UsageError, nearest, one_line
-from .pixels import Pixels
-from .schema import Frozen
+from ..errors import UsageError, nearest, one_line
+from ..pixels import Pixels
+from ..schema import Frozen
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import UsageError, nearest, one_line
-from .schema import Frozen
+from ..errors import UsageError, nearest, one_line
+from ..schema import Frozen
 
 if TYPE_CHECKING:
     from onnx import ModelProto

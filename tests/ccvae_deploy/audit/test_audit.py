@@ -13,11 +13,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ccvae_deploy.audit import audit
-from ccvae_deploy.audit_effects import effects
-from ccvae_deploy.audit_model import open_model
-from ccvae_deploy.audit_record import AuditSettings
-from ccvae_deploy.audit_results import audit_table
-from ccvae_deploy.audit_run import Auditor
+from ccvae_deploy.audit.auditor import Auditor
+from ccvae_deploy.audit.effects import effects
+from ccvae_deploy.audit.model import open_model
+from ccvae_deploy.audit.record import AuditSettings
+from ccvae_deploy.audit.results import audit_table
 from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import CCVAEError, UsageError

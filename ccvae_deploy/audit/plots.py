@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from .audit_effects import Effect
-from .audit_table import number
-from .plots import BOTTOM, HEIGHT, ROW, TOP, WIDTH, escaped, svg
-from .terminal import shortened
+from ..plots import BOTTOM, HEIGHT, ROW, TOP, WIDTH, escaped, svg
+from ..terminal import shortened
+from .effects import Effect
+from .table import number
 
 WIDE, NAMES, FIGURES, LEFT = 560, 150, 70, 56
 

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import images
-from .audit_effects import Effect
-from .audit_record import Change, spelled
-from .audit_run import REDRAW, Answer, Auditor, Original
-from .audit_table import number, ranked
-from .errors import ImageError
-from .film import Cell, film_grid
-from .folder import Source
+from .. import images
+from ..errors import ImageError
+from ..film import Cell, film_grid
+from ..folder import Source
+from .auditor import REDRAW, Answer, Auditor, Original
+from .effects import Effect
+from .record import Change, spelled
+from .table import number, ranked
 
 EFFECTS, EACH, CELL = 12, 3, 160
 
