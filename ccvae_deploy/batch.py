@@ -244,7 +244,17 @@ def _finish_edit(
         return [future.result() for future in futures]
 
     names = [unit.read.task.source.relative for unit in units]
-    kept = keep_drawing(editor, wanted.request, part, names, first, again)
+    try:
+        kept = keep_drawing(editor, wanted.request, part, names, first, again)
+    except ImageError as error:
+        # of a redraw: which source it was is found by doing them one by one
+        left = [units[i] for i in sorted({i for i, _ in first})]
+        if len(left) == 1:
+            yield failure(left[0].read.task.source, error)
+            return
+        for unit in left:
+            yield from _finish_edit(editor, encoded, [unit], pool)
+        return
     for i, unit in enumerate(units):
         if (i, 0) not in kept:
             continue

@@ -25,7 +25,7 @@ from .screen import console
 from .terminal import printable
 
 if TYPE_CHECKING:
-    from .job import JobOptions
+    from .job import RunOptions
 
 
 RESUMED = ("edit", "generate", "swap", "merge", "audit", "evaluate")
@@ -228,7 +228,7 @@ def edit(
     allow_torchscript: commands.TorchScriptOption = False,
 ) -> None:
     """Edit images and folders of images. Each of K draws per image has a receipt."""
-    options: JobOptions = {
+    options: RunOptions = {
         "bundle": bundle or latest_bundle(),
         "set": set_ or (),
         "vary": vary or (),
@@ -249,6 +249,10 @@ def edit(
         "shard": shard,
         "overwrite": overwrite,
         "allow_torchscript": allow_torchscript,
+        "workers": workers,
+        "engine": engine,
+        "sheet": not no_sheet,
+        "report": report,
     }
     if dry_run:
         from .dry_run import dry_run as forecast
@@ -259,7 +263,7 @@ def edit(
     from .pipeline import edit_folder
     from .summary import summary_table
 
-    summary = edit_folder(images or (), workers=workers, engine=engine, sheet=not no_sheet, report=report, **options)
+    summary = edit_folder(images or (), **options)
     console().print(summary_table(summary))
     if summary.failed:
         raise typer.Exit(1)

@@ -13,7 +13,7 @@ from .batch import Task, Wanted, stored
 from .errors import ImageError
 from .folder import Source
 from .images import Format
-from .job import Job, JobOptions, settle
+from .job import Job, RunOptions, settle
 from .remote import Place, Remote
 from .screen import counted, facts
 from .terminal import printable
@@ -55,7 +55,7 @@ class Forecast:
     bytes: int
 
 
-def dry_run(inputs: Sequence[Path | str], **options: Unpack[JobOptions]) -> Forecast:
+def dry_run(inputs: Sequence[Path | str], **options: Unpack[RunOptions]) -> Forecast:
     """Say what `edit_folder` with the same arguments would do.
 
     Sources with records are read to see whether they have changed; of all others only the first are.

@@ -161,7 +161,7 @@ def generate_folder(
     plan = [(_name(n), [output_name(_name(n), settings.edit, 0, "png")]) for n in range(count)]
     began, written = time.monotonic(), 0
     with (
-        open_results(out, settings, plan, overwrite=overwrite) as results,
+        open_results(out, settings, plan, overwrite=overwrite, sheet=sheet) as results,
         progress("generate", count, "images") as bar,
     ):
         for numbers in chunks(range(count), batch_size):

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Required, Unpack, get_args
 
-from . import images
+from . import images, ray_engine
 from .batch import Task, Wanted
 from .editor import Editor
 from .errors import UsageError
@@ -46,6 +46,15 @@ class JobOptions(RequestOptions, total=False):
     shard: str | None
     overwrite: bool
     allow_torchscript: bool
+
+
+class RunOptions(JobOptions, total=False):
+    """What can be said of a run and of how it is done; see `edit_folder`."""
+
+    workers: int | None
+    engine: str
+    sheet: bool
+    report: bool
 
 
 @dataclass(frozen=True)
@@ -124,13 +133,21 @@ def settle(
     shard: str | None = None,
     overwrite: bool = False,
     allow_torchscript: bool = False,
+    workers: int | None = None,
+    engine: str = "local",
+    sheet: bool = True,
+    report: bool = False,
     **options: Unpack[RequestOptions],
 ) -> Job:
     """Check everything that can be checked before work; see `edit_folder` for arguments and errors."""
-    _refuse_options(format, batch_size, set, options.get("vary", ()), plan)
+    _refuse_options(format, set, options.get("vary", ()), plan)
+    refuse_speed(batch_size, workers)
+    ray_engine.refuse_engine(engine, latents)
     part = parse_shard(shard) if shard else None
     places = [location(given) for given in inputs]
     target = location(out) if out else default_out(places)
+    if report and isinstance(target, Remote):
+        raise UsageError("--report writes into folders of this machine only; leave it out, or give another --out")
     unread = latents is not None and options.get("compose") == "decode"
     if not places and not unread:
         raise UsageError("no images are given; only --latents with --compose decode does without them")
@@ -167,7 +184,8 @@ def settle(
     again = partial(open_editor, bundle.resolve())
     job = Job(editor, again, target, ledger, store, tasks, part, found.ignored, title, stored)
     if not overwrite:
-        _refuse_conflicts(job)
+        names = ledger.names
+        _refuse_conflicts(job, [name for name, made in ((names.sheet, sheet), (names.report, report)) if made])
     return job
 
 
@@ -198,19 +216,21 @@ def _tasks(
 
 def _refuse_options(
     format: str,
-    batch_size: int,
     set: Sequence[str] | Mapping[str, Value],
     vary: Sequence[str],
     plan: Path | None,
 ) -> None:
     refuse_format(format)
-    refuse_speed(batch_size)
     if plan is not None and (set or vary):
         raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
 
 
-def _refuse_conflicts(job: Job) -> None:
-    """Outputs of other settings, and files that no record of ours explains, are not ours to replace."""
+def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
+    """Outputs of other settings, and files that no record of ours explains, are not ours to replace.
+
+    Args:
+        pages: what the run writes beside its outputs.
+    """
     if not job.out.exists():
         return
     others, unknown = [], []
@@ -227,6 +247,12 @@ def _refuse_conflicts(job: Job) -> None:
             f"{job.out} has results for {len(others):,} of these sources that were made with other settings, such as "
             f"{others[0]}; add --overwrite to replace them, or give another --out"
         )
+    taken = next((name for name in pages if _there(name, listing) and not (job.ledger.begun and _apart(job, name))), "")
+    if taken:
+        raise UsageError(
+            f"{job.out} has a {taken} that no record here explains; add --overwrite to replace it, or give another "
+            "--out"
+        )
     if unknown:
         sharded = any(name.startswith("settings-") for name in listing(""))
         shards = "merge the shards first, " if sharded and not job.part else ""
@@ -234,6 +260,14 @@ def _refuse_conflicts(job: Job) -> None:
             f"{job.out} has files for {len(unknown):,} of these sources that no record here explains, such as "
             f"{unknown[0]}; {shards}add --overwrite to replace them, or give another --out"
         )
+
+
+def _apart(job: Job, page: str) -> bool:
+    """Whether a page of the output folder is none of the sources."""
+    sources = (task.source.path for task in job.tasks if task.source.path.name == page)
+    return isinstance(job.out, Remote) or not any(
+        isinstance(path, Path) and path.resolve() == (job.out / page).resolve() for path in sources
+    )
 
 
 def _there(name: str, listing: Callable[[str], frozenset[str]]) -> bool:

@@ -96,6 +96,11 @@ class Ledger:
         """Whether a run was cut off here, so that outputs may lie beside the ledger."""
         return self._whole > 0 or (self.out / self.names.journal).exists()
 
+    @property
+    def begun(self) -> bool:
+        """Whether any run has written here, so that its sheet and its report may lie beside the ledger."""
+        return self.resuming or bool(self.all_settings)
+
     def group(self, source: str, edit: str) -> Group | None:
         """What is recorded of a source under an edit."""
         return self.groups.get((source, edit))

@@ -7,6 +7,7 @@ Records are read and written in one pass over all ledgers, group by group, so me
 import hashlib
 import heapq
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ from .records import (
     settings_text,
 )
 from .store import Store, inside, replace_file
+from .terminal import printable
 
 SHARD = re.compile(r"settings-(\d{1,9})-of-(\d{1,9})\.json")
 
@@ -102,8 +104,11 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
         settings, failures = _joined_settings(parts), _joined_failures(parts)
         # all records are compared before anything is written
         sources, receipts, last = 0, 0, ""
+        ours = any(part.folder.resolve() == target.resolve() for part in parts)
         for (source, _), lines, _ in _joined(parts):
             sources, receipts, last = sources + (source != last), receipts + len(lines), source
+            if not ours:
+                _refuse_foreign(target, lines)
         if not target.exists():
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
@@ -201,6 +206,16 @@ def _copy(store: Store, lines: Iterable[bytes], folder: Path) -> None:
             continue
         if hashlib.sha256(data).hexdigest() == row["output_sha256"]:
             store.write(row["output"], data)
+
+
+def _refuse_foreign(target: Path, lines: Iterable[bytes]) -> None:
+    """A folder without records has no outputs of ours."""
+    for row in map(json.loads, lines):
+        path = target / row["output"]
+        if inside(path, target) and os.path.lexists(path):
+            raise UsageError(
+                f"{target} has a {printable(row['output'])} that no record here explains; give another --out"
+            )
 
 
 def _absent(parts: Iterable[_Part]) -> tuple[str, ...]:

@@ -19,16 +19,14 @@ from typing import Unpack
 from . import batch, images, ray_engine
 from .batch import Batch, Finished, Read, Task
 from .compositing import enlarge
-from .errors import ImageError, UsageError
+from .errors import ImageError
 from .images import Picture
 from .job import OUTPUTS, Job, JobOptions, settle
 from .progress import Reporter, progress
 from .receipts import Failure
-from .remote import Remote, location
 from .report import write_report
 from .results import take_back
 from .sheet import COLUMNS, ROWS, contact_sheet, small
-from .stream import refuse_speed
 from .summary import Summary, summarise
 
 IN_FLIGHT = 3
@@ -82,11 +80,7 @@ def edit_folder(
         CCVAEError: refused, and nothing was written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    refuse_speed(workers=workers)
-    ray_engine.refuse_engine(engine, options.get("latents"))
-    if report and isinstance(location(options.get("out") or ""), Remote):
-        raise UsageError("--report writes into folders of this machine only; leave it out, or give another --out")
-    job = settle(inputs, **options)
+    job = settle(inputs, workers=workers, engine=engine, sheet=sheet, report=report, **options)
     began = time.monotonic()
     with job.ledger, job.store:
         tally = _run_on_ray(job, workers) if engine == "ray" else _run(job, workers or os.cpu_count() or 1)
@@ -104,8 +98,7 @@ def edit_folder(
     )
     if report:
         sources = {task.source.relative: task.source.path for task in job.tasks if job.read}
-        name = f"report{job.ledger.names.mark}.html"
-        page = write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources, name)
+        page = write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources, job.ledger.names.report)
         return replace(summary, report=page)
     return summary
 
@@ -228,7 +221,7 @@ def _write_sheet(job: Job) -> Path | str | None:
             continue
     if not rows:
         return None
-    name = f"sheet{job.ledger.names.mark}.png"
+    name = job.ledger.names.sheet
     job.store.write(name, images.encode(images.from_pil(contact_sheet(rows, job.title)), "png"))
     return job.store.path(name)
 

@@ -35,6 +35,8 @@ class Names:
     failures: str
     settings: str
     journal: str
+    sheet: str
+    report: str
     mark: str
 
     @classmethod
@@ -42,7 +44,8 @@ class Names:
         """Plain names, or names with `-i-of-n`."""
         mark = f"-{shard[0]}-of-{shard[1]}" if shard else ""
         receipts, failures, settings = (name.replace(".", f"{mark}.") for name in (RECEIPTS, FAILURES, SETTINGS))
-        return cls(receipts, failures, settings, JOURNAL.replace(".jsonl", f"{mark}.jsonl"), mark)
+        journal = JOURNAL.replace(".jsonl", f"{mark}.jsonl")
+        return cls(receipts, failures, settings, journal, f"sheet{mark}.png", f"report{mark}.html", mark)
 
 
 class Group(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Self
 from .errors import ImageError, UsageError, WriteError, one_line
 from .images import MAX_BYTES
 from .remote import Remote, unreadable
+from .store import TEMPORARIES, TEMPORARY, temporary
 
 WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
 """Protocols whose puts are atomic."""
@@ -30,7 +31,7 @@ class RemoteStore:
         self._base = self._base.rstrip("/")
         protocol = self._files.protocol
         self._whole = not WHOLE.isdisjoint({protocol} if isinstance(protocol, str) else protocol)
-        self._temporaries = f".tmp{mark}"
+        self._temporaries = f"{TEMPORARIES}{mark}"
         self._listing = lru_cache(maxsize=4)(self._list)
 
     def __enter__(self) -> Self:
@@ -138,7 +139,7 @@ class RemoteStore:
         if self._whole:
             yield path
             return
-        beside = self._path(f"{self._temporaries}/{hashlib.sha256(path.encode()).hexdigest()[:32]}")
+        beside = self._path(f"{self._temporaries}/{temporary(path.encode())}")
         for one in (beside, path):
             self._files.makedirs(one.rpartition("/")[0], exist_ok=True)
         yield beside
@@ -160,8 +161,14 @@ class RemoteStore:
             return
         with self._writing(self._temporaries):
             path = self._path(self._temporaries)
-            if self._files.exists(path):
-                self._files.rm(path, recursive=True)
+            if not self._files.exists(path):
+                return
+            names = [found.rpartition("/")[2] for found in self._files.ls(path, detail=False)]
+            ours = [name for name in names if TEMPORARY.fullmatch(name)]
+            for name in ours:
+                self._files.rm_file(f"{path}/{name}")
+            if len(ours) == len(names):
+                self._files.rmdir(path)
 
     @contextmanager
     def _writing(self, relative: str) -> Iterator[None]:

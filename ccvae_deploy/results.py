@@ -115,8 +115,9 @@ class Results:
             all_reached=every / max(count, 1),
         )
 
-    def write_sheet(self, sheet: "Image.Image", name: str = "sheet.png") -> Path:
+    def write_sheet(self, sheet: "Image.Image") -> Path:
         """Write a sheet beside the results."""
+        name = self.ledger.names.sheet
         self.store.write(name, images.encode(images.from_pil(sheet), "png"))
         return self.out / name
 
@@ -131,13 +132,14 @@ class Results:
 
 @contextmanager
 def open_results(
-    out: Path, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]], *, overwrite: bool
+    out: Path, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]], *, overwrite: bool, sheet: bool
 ) -> Iterator[Results]:
     """Open an output folder for one run; leaving it well merges the records, leaving it by an error keeps the journal.
 
     Args:
         plan: per source its possible outputs, relative to `out`.
         overwrite: replace outputs of other settings, and files that no record explains.
+        sheet: whether one will be written.
 
     Raises:
         UsageError: the folder holds such outputs, or another run writes to it.
@@ -146,6 +148,11 @@ def open_results(
     store = Store(out)
     if not overwrite:
         _refuse_taken(out, ledger, settings, plan)
+        if sheet and not ledger.begun and (out / ledger.names.sheet).exists():
+            raise UsageError(
+                f"{out} has a {ledger.names.sheet} that no record here explains; add --overwrite to replace it, or "
+                "give another --out"
+            )
     with ledger, store:
         yield Results(out, ledger, store, settings)
         ledger.finish()

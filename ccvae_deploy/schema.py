@@ -110,6 +110,8 @@ class LabelSet(Frozen):
             twin = seen.setdefault(folded(label.name), label.name)
             if twin is not label.name:
                 raise ValueError(f"labels {twin} and {label.name} differ only in case, blanks, - or _")
+        if len({*self.column_names}) < self.width:
+            raise ValueError("two columns of the labels have the same name, label=class")
         if self.width > WIDTH_LIMIT:
             raise ValueError(f"the labels take {self.width} columns, expected at most {WIDTH_LIMIT}")
         return self

@@ -3,12 +3,17 @@
 import errno
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
 from .errors import ImageError, UsageError, WriteError
 from .images import read_file
+
+TEMPORARIES = ".ccvae-tmp"
+"""The folder of temporaries, and the names in it that are ours."""
+TEMPORARY = re.compile(r"[0-9a-f]{32}")
 
 UNNAMEABLE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
@@ -21,7 +26,7 @@ class Store:
 
     def __init__(self, root: Path, mark: str = "") -> None:
         self.root = root
-        self._temporaries = root / f".tmp{mark}"
+        self._temporaries = root / f"{TEMPORARIES}{mark}"
         self._inside: set[Path] = set()
 
     def __enter__(self) -> Self:
@@ -40,7 +45,7 @@ class Store:
             WriteError: the disk is full or refuses.
         """
         target = self.root / relative
-        beside = self._temporaries / hashlib.sha256(os.fsencode(relative)).hexdigest()[:32]
+        beside = self._temporaries / temporary(os.fsencode(relative))
         try:
             self._make_folder(target.parent)
             beside.parent.mkdir(exist_ok=True)
@@ -110,10 +115,17 @@ class Store:
                 self._temporaries.unlink()
             elif self._temporaries.is_dir():
                 for file in self._temporaries.iterdir():
-                    file.unlink()
-                self._temporaries.rmdir()
+                    if TEMPORARY.fullmatch(file.name):
+                        file.unlink()
+                if not any(self._temporaries.iterdir()):
+                    self._temporaries.rmdir()
         except OSError as error:
             raise WriteError(f"cannot empty {self._temporaries}: {error.strerror}; remove it by hand") from error
+
+
+def temporary(relative: bytes) -> str:
+    """What a file is called until it is whole."""
+    return hashlib.sha256(relative).hexdigest()[:32]
 
 
 def inside(path: Path, root: Path) -> bool:

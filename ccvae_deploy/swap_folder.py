@@ -104,7 +104,7 @@ def swap_folder(
         for row, source in enumerate(sources)
     )
     began = time.monotonic()
-    with open_results(target, settings, plan, overwrite=overwrite) as results:
+    with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet) as results:
         written, skipped = _run(swap, results, sources, stems, workers or os.cpu_count() or 1)
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began

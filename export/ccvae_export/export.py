@@ -15,12 +15,13 @@ import torch
 
 from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_manifest
 from ccvae_deploy.errors import BundleError, ParityError, UsageError
+from ccvae_deploy.inspection import PARITY
 from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import GraphFile, GraphName, Manifest, graph_signature
 from ccvae_train.checkpoint import TrainedRun, load_run
 
 from .choose import choose
-from .model_card import write_card
+from .model_card import CARD, SHEET, write_card
 from .onnx_graphs import OPSET
 from .parity import EAGER, Graphs, ParityReport, ParityRow, eager_graphs, measure_parity
 from .pt2_graphs import load_pt2
@@ -207,16 +208,26 @@ def _describe(folder: Path, exported: Exported, parity: ParityReport, judged_on:
         "quality": {**exported.quality.to_json(), "judged_on": judged_on},
         "forms": dict(exported.forms),
     }
-    (folder / "parity.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    (folder / PARITY).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
     write_card(folder, exported.manifest, parity, exported.quality, open_written(folder))
 
 
 def _refuse_foreign(target: Path) -> None:
+    """A bundle is replaced as a whole, so its folder may hold nothing else."""
     if not target.exists() and not target.is_symlink():
         return
-    if target.is_dir() and (not any(target.iterdir()) or (target / MANIFEST).is_file()):
+    if target.is_dir() and not any(target.iterdir()):
         return
-    raise UsageError(f"{target} holds something that is no bundle; give another --out")
+    try:
+        manifest, _ = read_manifest(target)
+    except BundleError as error:
+        raise UsageError(f"{target} holds something that is no bundle; give another --out") from error
+    ours = {MANIFEST, PARITY, CARD, SHEET, *(entry.file for entry in manifest.files.values())}
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in ours)
+    if foreign:
+        raise UsageError(
+            f"{target} holds {foreign[0]!r}, which is no part of its bundle; move it, or give another --out"
+        )
 
 
 @contextlib.contextmanager

@@ -230,7 +230,7 @@ def race(sides: list[tuple[Side, Fit]], accuracy: float, minutes: float, console
             _wait(fit.device.torch_device)
             clocks[number] += time.perf_counter() - began
             fit.model.eval()
-            figures, _ = validate(fit.model, fit.data.valid, fit.labels.names, fit.prior, fit.device)
+            figures, _ = validate(fit.model, fit.data.valid, fit.labels, fit.prior, fit.device)
             fit.model.train()
             best[number] = max(best[number], figures.accuracy)
             if best[number] >= accuracy:

@@ -18,6 +18,7 @@ from ccvae_deploy.folder import scan
 from ccvae_deploy.job import settle
 from ccvae_deploy.ledger import Ledger
 from ccvae_deploy.merge import merge_folders
+from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.store import Store
 
 ODD = [
@@ -116,7 +117,7 @@ def test_a_full_disk_at_any_moment(pictures, tiny_bundle, tmp_path, run, tree) -
         assert full.returncode == 1, full.stderr
         assert "File too large; make room and start" in full.stderr
         assert len(full.stderr.splitlines()) == 1
-        assert not list(out.glob(".tmp*"))
+        assert not list(out.glob(".ccvae-tmp*"))
         assert all(path.stat().st_size == (tmp_path / "expected" / path.relative_to(out)).stat().st_size
                    for path in out.rglob("*__*"))  # fmt: skip
     run(out, format="png")
@@ -239,3 +240,37 @@ def test_fifty_thousand_files_in_one_folder(many, tiny_bundle, tmp_path, run) ->
     with pytest.raises(UsageError, match="50,000 of these sources that no record here explains"):
         settle([many], **options)
     assert json.loads((out / "settings.json").read_text())
+
+
+@pytest.mark.parametrize(("name", "options"), [("sheet.png", {}), ("report.html", {"sheet": False, "report": True})])
+def test_a_sheet_or_report_that_is_not_ours_stays(pictures, tmp_path, run, tree, name, options) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_bytes(b"mine")
+    with pytest.raises(UsageError, match=f"has a {name} that no record here explains"):
+        run(out, **options)
+    assert tree(out) == {name: b"mine"}
+    run(out, **{"sheet": False, "report": False} if name == "sheet.png" else {"report": False})
+    assert (out / name).read_bytes() == b"mine"
+
+
+def test_a_source_called_as_the_sheet_stays(pictures, tmp_path, run) -> None:
+    out = tmp_path / "out"
+    run(out)
+    data = (pictures / "a.png").read_bytes()
+    (out / "sheet.png").write_bytes(data)
+    with pytest.raises(UsageError, match=r"has a sheet\.png that no record here explains"):
+        run(out, inputs=out / "sheet.png")
+    assert (out / "sheet.png").read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"engine": "spark"}, {"workers": 0}, {"report": True, "out": "memory://bucket/x"}, {"batch_size": 0}]
+)
+def test_a_dry_run_is_refused_as_the_run_is(pictures, tiny_bundle, tmp_path, wrong) -> None:
+    options = {"bundle": tiny_bundle, "set": ["smiling=1"], "out": tmp_path / "out", "provider": "cpu"} | wrong
+    with pytest.raises(UsageError) as refused:
+        edit_folder([pictures], **options)
+    with pytest.raises(UsageError) as forecast:
+        dry_run([pictures], **options)
+    assert str(forecast.value) == str(refused.value)

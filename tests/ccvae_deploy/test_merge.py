@@ -172,3 +172,13 @@ def test_records_that_are_not_ours_are_refused(one, text, tree) -> None:
     with pytest.raises(UsageError, match="damaged or not ours"):
         merge_folders([one])
     assert tree(one) == before
+
+
+def test_files_that_no_record_explains_stay(several, tmp_path, whole, tree) -> None:
+    target = tmp_path / "mine"
+    (target / "deep").mkdir(parents=True)
+    mine = next(name for name in whole if name.startswith("deep/"))
+    (target / mine).write_bytes(b"mine")
+    with pytest.raises(UsageError, match="that no record here explains"):
+        merge_folders(several, target)
+    assert tree(target) == {mine: b"mine"}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ccvae_deploy import batch
 from ccvae_deploy.editor import Editor
-from ccvae_deploy.errors import UsageError
+from ccvae_deploy.errors import ImageError, UsageError
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.receipts import Settings
 
@@ -116,3 +117,23 @@ def test_settings_without_redraws_keep_the_id_they_had() -> None:
     )
     assert settings.id == "9c4380ba4544e7b3"
     assert settings.model_copy(update={"until_reached": 2}).id != settings.id
+
+
+def test_a_redraw_that_cannot_be_written_fails_its_source_alone(
+    pictures: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls = batch.write_out, {}
+
+    def failing(picture, *arguments):
+        calls[picture.size] = calls.get(picture.size, 0) + 1
+        if picture.size[0] == 40 and calls[picture.size] > 4:
+            raise ImageError("no memory")
+        return original(picture, *arguments)
+
+    monkeypatch.setattr(batch, "write_out", failing)
+    rows = run(pictures, tiny_bundle, tmp_path / "out")
+    assert calls[40, 50] > 4
+    failures = [json.loads(line) for line in (tmp_path / "out/failures.jsonl").read_text().splitlines()]
+    assert [(row["source"], row["reason"]) for row in failures] == [("a.png", "no memory")]
+    sources = {path.relative_to(pictures).as_posix() for path in pictures.rglob("*.*")}
+    assert {row["source"] for row in rows} == sources - {"a.png"}

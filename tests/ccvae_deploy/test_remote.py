@@ -170,7 +170,7 @@ def test_a_server_that_stops_before_a_file_is_moved(disk, pictures, expected, go
         with pytest.raises(KeyboardInterrupt):
             go(pictures, f"{disk}/out")
     left = stored(f"{disk}/out").items()
-    assert all(expected[name] == data for name, data in left if not name.startswith(".tmp/"))
+    assert all(expected[name] == data for name, data in left if not name.startswith(".ccvae-tmp/"))
     go(pictures, f"{disk}/out")
     assert stored(f"{disk}/out") == expected
 

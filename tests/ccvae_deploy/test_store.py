@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from ccvae_deploy.errors import ImageError, UsageError, WriteError
-from ccvae_deploy.store import Store, replace_file
+from ccvae_deploy.store import Store, replace_file, temporary
+
+HALF = temporary(b"half")
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_links_that_lead_outside_are_refused(root: Path, tmp_path: Path) -> None
     other.mkdir()
     (other / "mine").write_bytes(b"mine")
     (root / "link").symlink_to(other, target_is_directory=True)
-    (root / ".tmp").symlink_to(other, target_is_directory=True)
+    (root / ".ccvae-tmp").symlink_to(other, target_is_directory=True)
     with Store(root) as store, pytest.raises(UsageError, match="leads outside"):
         store.write("link/b.png", b"x")
     store.remove("link/mine", hashlib.sha256(b"mine").hexdigest())
@@ -55,10 +57,21 @@ def test_only_a_file_of_the_recorded_bytes_is_removed(root: Path) -> None:
 
 def test_what_a_kill_left_is_cleaned_by_the_same_shard_only(root: Path) -> None:
     for mark in ("", "-0-of-2", "-1-of-2"):
-        (root / f".tmp{mark}").mkdir()
-        (root / f".tmp{mark}" / "half").write_bytes(b"x")
+        (root / f".ccvae-tmp{mark}").mkdir()
+        (root / f".ccvae-tmp{mark}" / HALF).write_bytes(b"x")
     with Store(root, "-0-of-2"):
-        assert names(root) == [".tmp", ".tmp-1-of-2", ".tmp-1-of-2/half", ".tmp/half"]
+        others = (".ccvae-tmp", ".ccvae-tmp-1-of-2")
+        assert names(root) == sorted([*others, *(f"{folder}/{HALF}" for folder in others)])
+
+
+def test_files_of_others_stay_where_temporaries_lie(root: Path) -> None:
+    for name in (".tmp/thesis.txt", f".ccvae-tmp/{HALF}", ".ccvae-tmp/deep/thesis.txt", ".ccvae-tmp/thesis.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"words")
+    with Store(root) as store:
+        store.write("a.png", b"x")
+    left = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    assert sorted(left) == [".ccvae-tmp/deep/thesis.txt", ".ccvae-tmp/thesis.txt", ".tmp/thesis.txt", "a.png"]
 
 
 def test_holds_looks_at_sizes(root: Path) -> None:

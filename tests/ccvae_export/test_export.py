@@ -160,6 +160,20 @@ def test_a_folder_that_is_no_bundle_is_left_alone(made_run: Path, tmp_path: Path
     with pytest.raises(UsageError, match="holds something that is no bundle"):
         export_run(made_run, "onnx", tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    # a web application has one too
+    (tmp_path / "mine" / "manifest.json").write_text('{"name": "mine"}')
+    with pytest.raises(UsageError, match="holds something that is no bundle"):
+        export_run(made_run, "onnx", tmp_path / "mine")
+
+
+def test_a_bundle_with_something_else_in_its_folder_is_left_alone(
+    made_run: Path, onnx_bundle: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(onnx_bundle, tmp_path / "mine")
+    (tmp_path / "mine" / "thesis.txt").write_text("words")
+    with pytest.raises(UsageError, match=r"holds 'thesis\.txt', which is no part of its bundle"):
+        export_run(made_run, "onnx", tmp_path / "mine")
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
 
 
 @pytest.mark.parametrize("graph", GRAPHS)

@@ -136,3 +136,23 @@ def test_the_loss_has_it_and_shares_add_up(labels, values) -> None:
     assert sum(parts).item() == pytest.approx(whole.agreement.sum().item(), rel=1e-5)
     without = model.terms(batch(model, values, config=CONFIG.model_copy(update={"agreement_weight": 0.0})))
     assert without.loss(0.0).item() == pytest.approx(-whole.bound.mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 9, 20, 64])
+def test_its_mean_has_the_asked_weight_whatever_the_batch(count: int) -> None:
+    model, values = sure_model(kept=WIDTH), values_of(count)
+    loc = typical(model, values)
+    with torch.no_grad():
+        given = batch(model, values, config=CONFIG, image=torch.zeros(count, 1, 32, 32))
+        _, target = _edits(model, loc, torch.arange(0, count, EVERY), given)
+    gap = torch.tensor(2.0).log() - (target[:, 2:] * torch.tensor([0.0, 0.0, 20.0]).log_softmax(0)).sum(1)
+    assert found_at(model, values, loc).mean().item() == pytest.approx(-3 * gap.mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("cuts", [(3, 6), (1, 2, 12), (7, 8, 9)])
+def test_a_share_may_have_no_image_that_is_edited(cuts: tuple[int, ...]) -> None:
+    model, values = make(CCVAE, MIXED), values_of(cuts[-1])
+    whole = model.terms(batch(model, values, config=CONFIG)).agreement
+    shares = [slice(first, last) for first, last in zip((0, *cuts), cuts, strict=False)]
+    parts = [model.terms(batch(model, values, config=CONFIG, share=share)).agreement for share in shares]
+    assert torch.cat(parts).tolist() == pytest.approx(whole.tolist(), rel=1e-4, abs=1e-5)

@@ -58,3 +58,24 @@ def test_latents_are_shared_out() -> None:
     assert (layout.blocks, layout.residual) == ((1, 3), 6)
     with pytest.raises(UsageError, match="2 labels need 12 latents, 10 given"):
         with_label_dims(labels, make_config({"latents": 10, "label_dims": {"b": 11}}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"estimator": "paper", "class_balance": 0.5}, "leave out --class-balance"),
+        ({"estimator": "paper", "unlabelled": "jensen"}, "leave out --class-balance and --unlabelled"),
+        ({"data": "mnist:x", "likelihood_scale": 0.1}, "bernoulli has none"),
+        ({"likelihood": "bernoulli", "likelihood_scale": 0.1}, "bernoulli has none"),
+        ({"model": "m2", "agreement_weight": 1.0}, "leave out --agreement-weight"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(settings, said) -> None:
+    with pytest.raises(UsageError, match=said):
+        settled(make_config(settings))
+
+
+def test_settled_settings_can_be_settled_again() -> None:
+    for settings in ({"data": "mnist:x"}, {"estimator": "paper"}, {"model": "diva"}):
+        once = settled(make_config(settings))
+        assert settled(make_config(once.model_dump())) == once

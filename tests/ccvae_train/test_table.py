@@ -56,6 +56,7 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         ("file,smiling\n", "a header and no rows"),
+        ("file,hair=red\na.png,1\nb.png,0\n", "'hair=red' has = or a comma"),
         ("file\na.png\n", "header of file and one or more label names"),
         ("file,split\na.png,train\n", "no label column"),
         ("file,a,A\na.png,1,0\n", "'a' and 'A' have one name"),

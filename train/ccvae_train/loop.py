@@ -256,6 +256,8 @@ def _validate(fit: Fit) -> tuple[Validation, NDArray[np.float32]]:
 
 
 def _save(fit: Fit, means: NDArray[np.float32]) -> None:
+    if not np.isfinite(means).all():
+        raise TrainingError(f"the latents at step {fit.step} are not finite; the checkpoint before stays in {fit.run}")
     low, high = np.percentile(means, [1, 99], axis=0)
     state = RunState(
         config=fit.config,

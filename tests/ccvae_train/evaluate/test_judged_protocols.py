@@ -104,3 +104,12 @@ def test_panels_draw_for_any_model(run) -> None:
 
 def test_class_sheets_are_of_categorical_labels() -> None:
     assert list(panels.run_classes(bench(Painter())).pictures) == ["classes-2"]
+
+
+def test_a_label_that_no_image_shows_has_no_say() -> None:
+    before = np.array([[-1.0, np.nan], [-1.0, np.nan]])
+    found = measure_effects(before, np.stack([before - 2, before - 1]))
+    assert found.matrix[:, 0].tolist() == [2, 1]
+    assert found.dominance[0] == 1
+    assert np.isnan(found.dominance[1])
+    assert found.condition == 1

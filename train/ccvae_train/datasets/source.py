@@ -37,6 +37,8 @@ def settled(config: TrainConfig) -> TrainConfig:
             "uncertain": _policy(kind, config.uncertain),
         }
     )
+    if chosen.likelihood == "bernoulli" and chosen.likelihood_scale not in (None, 1):
+        raise UsageError("--likelihood-scale is that of the laplace likelihood; bernoulli has none, leave it out")
     return chosen.explicit()
 
 

@@ -117,6 +117,8 @@ def _label(path: Path, name: str, cells: list[tuple[int, str]]) -> tuple[Label, 
         raise DataError(f"{path}, column {name}: every cell is blank; fill some or remove the column")
     if len(name) > 100 or not name.isprintable():
         raise DataError(f"{path}, row 1: {name[:40]!r} is no label name; expected up to 100 printable characters")
+    if "=" in name or "," in name:
+        raise DataError(f"{path}, row 1: {name!r} has = or a comma, which options could not tell; rename the column")
     classes = ("0", "1") if present <= {"0", "1"} else _classes(path, name, cells, present)
     label = Label(name=name, kind="binary" if len(classes) == 2 else "categorical", classes=classes)
     index = {folded(text): position for position, text in enumerate(classes)} | {"": MISSING}

@@ -3,6 +3,7 @@
 Writes one output folder, and the judge beside the runs where it is missing.
 """
 
+import contextlib
 import hashlib
 import json
 import time
@@ -78,8 +79,8 @@ def evaluate(
     selected = chosen(protocols)
     if images < FEWEST:
         raise UsageError(f"--images {images}: fewer than {FEWEST} say nothing")
-    if inception is not None and not inception.is_file():
-        raise UsageError(f"--inception {inception}: no such file")
+    if inception is not None and any(protocol.name == fid.NAME for protocol in selected):
+        _refuse_weights(inception)
     loaded = [load_run(path) for path in runs]
     if not loaded:
         raise UsageError("no run to evaluate; name one, such as runs/latest")
@@ -108,6 +109,14 @@ def write_evaluation(found: Evaluation, settings: Settings) -> None:
     replace_file(found.out / EVALUATION, [json.dumps(content, indent=1).encode()])
     write_csvs(found)
     write_page(found)
+
+
+def _refuse_weights(inception: Path) -> None:
+    """Hours of work must not end at a file that holds something else."""
+    if not inception.is_file():
+        raise UsageError(f"--inception {inception}: no such file")
+    with contextlib.suppress(Skipped):
+        fid.inception(inception)
 
 
 def _refuse_taken(folder: Path) -> None:

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bench import Bench
-from .finding import Finding
+from .finding import Finding, Skipped
 from .label_columns import prior_values
 from .subject import Array
 
 NAME = "frechet"
+FEWEST = 10
 
 
 def frechet_distance(real: NDArray[np.floating], made: NDArray[np.floating]) -> float:
@@ -32,6 +33,8 @@ def _normal(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArra
 
 def run(bench: Bench) -> Finding:
     """Images of y ~ p(y) against as many real ones, and real against real as the least that is to be expected."""
+    if len(bench.images) < FEWEST:
+        raise Skipped(f"{len(bench.images)} validation images; a distance takes {FEWEST} or more")
     real = bench.judge.features(bench.images)
     made = bench.judge.features(generated(bench, len(bench.images)))
     rebuilt = bench.judge.features(bench.subject.reconstruct(bench.images))

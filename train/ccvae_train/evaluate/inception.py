@@ -17,7 +17,7 @@ from ccvae_deploy.errors import UsageError, one_line
 
 from .bench import Bench
 from .finding import Finding, Skipped
-from .frechet import frechet_distance, generated
+from .frechet import FEWEST, frechet_distance, generated
 from .subject import Array
 
 NAME = "fid"
@@ -29,6 +29,8 @@ def run(bench: Bench) -> Finding:
     if bench.settings.inception is None:
         raise Skipped("needs Inception weights, --inception FILE, and the extra [fid]")
     network = inception(bench.settings.inception)
+    if len(bench.images) < FEWEST:
+        raise Skipped(f"{len(bench.images)} validation images; a distance takes {FEWEST} or more")
     made = generated(bench, len(bench.images))
     distance = frechet_distance(features(network, bench.images), features(network, made))
     few = f"; {len(made):,} images are too few for {FEATURES} features, so no published figure compares"

@@ -50,14 +50,14 @@ def run(bench: Bench) -> Finding:
     rng = bench.rng(NAME)
     made = bench.judge.features(bench.subject.generate(uniform_values(bench.settings.images, bench.labels, rng), rng))
     real, train = bench.judge.features(bench.images), bench.data.train
-    count = min(TRAINING, len(train))
-    features = bench.judge.features(network_input(train.images[:count]))
     rows = []
     for i in chosen:
-        values = np.asarray(train.labels[:count, i])
-        shown = values != MISSING
-        classes = len(bench.labels.labels[i].classes)
-        process = fit_process(features[shown], values[shown], classes, seed=bench.settings.seed)
+        shown = np.flatnonzero(np.asarray(train.labels[:, i]) != MISSING)[:TRAINING]
+        if not len(shown):
+            raise Skipped(f"no training image shows {bench.labels.names[i]}")
+        features = bench.judge.features(network_input(train.images[shown]))
+        values, classes = np.asarray(train.labels[shown, i]), len(bench.labels.labels[i].classes)
+        process = fit_process(features, values, classes, seed=bench.settings.seed)
         rows.append([float(mutual_information(process.draw(one, DRAWS)).mean()) for one in (made, real)])
     names = [bench.labels.names[i] for i in chosen]
     generated, held_out = (list(column) for column in zip(*rows, strict=True))

@@ -23,7 +23,8 @@ class Effects:
 
     Attributes:
         condition: the ratio of its largest to its smallest singular value, infinite when it is singular.
-        dominance: per row the diagonal's share of the row's sum, (L,); 1 is ideal.
+            Labels that no image shows are left out.
+        dominance: per row the diagonal's share of the row's sum, (L,); 1 is ideal, NaN where no image shows the label.
     """
 
     matrix: Floats
@@ -41,9 +42,9 @@ def measure_effects(before: Floats, after: Floats) -> Effects:
     shown = ~np.isnan(before)
     gaps = np.where(shown, np.abs(after - before), 0)
     matrix = gaps.sum(axis=1) / np.maximum(shown.sum(axis=0), 1)
-    sums = matrix.sum(axis=1)
-    dominance = np.divide(np.diag(matrix), sums, out=np.full(len(sums), np.nan), where=sums > 0)
-    singular = np.linalg.svd(matrix, compute_uv=False)
+    sums, known = matrix.sum(axis=1), shown.any(axis=0)
+    dominance = np.divide(np.diag(matrix), sums, out=np.full(len(sums), np.nan), where=known & (sums > 0))
+    singular = np.linalg.svd(matrix[np.ix_(known, known)], compute_uv=False)
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
     return Effects(matrix, condition, dominance)
 

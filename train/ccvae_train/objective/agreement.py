@@ -14,6 +14,8 @@ first term is the variational bound on the information between labels and images
 set of labels that stay being the "independency constraint" of Hu et al. (2017).
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -35,7 +37,7 @@ RISE = 0.5
 def agreement(model: CCVAE, posterior: Posterior, batch: Batch) -> Tensor:
     """A(x) of every `EVERY`-th image of the whole batch, 0 at others, scaled so that its mean is that of all; (N,)."""
     loc = posterior.loc.detach()
-    rows = torch.arange(-batch.noise.first % EVERY, len(loc), EVERY, device=loc.device)
+    rows = torch.arange(len(loc), device=loc.device)[-batch.noise.first % EVERY :: EVERY]
     code, target = _edits(model, loc, rows, batch)
     with torch.no_grad():
         unedited = batch.run(model.decoder, loc[rows])
@@ -45,7 +47,9 @@ def agreement(model: CCVAE, posterior: Posterior, batch: Batch) -> Tensor:
     log_q = model.states.log_probabilities(_held(model.classifier, read[:, : model.layout.z_c]))
     gap = torch.xlogy(target, target).sum(1) - (target * log_q).sum(1)
     moved = (edited - unedited).abs().flatten(1).sum(1)
-    weight = EVERY * batch.config.weight_of_agreement * min(batch.done / RISE, 1.0)
+    whole = batch.noise.batch or len(loc)
+    scale = whole / math.ceil(whole / EVERY)
+    weight = scale * batch.config.weight_of_agreement * min(batch.done / RISE, 1.0)
     return loc.new_zeros(len(loc)).index_copy(0, rows, -weight * (gap + MOVE * moved))
 
 
