@@ -239,7 +239,9 @@ def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
         for wanted in task.wanted:
             if job.ledger.made_with_others(task.source.relative, wanted.settings):
                 others.append(task.source.relative)
-            elif not job.ledger.resuming and job.ledger.group(task.source.relative, wanted.name) is None:
+            elif (
+                not job.ledger.cut_off(wanted.settings) and job.ledger.group(task.source.relative, wanted.name) is None
+            ):
                 possible = (name for kept in get_args(Format) for name in wanted.outputs(task.stem, kept))
                 unknown += [name for name in possible if _there(name, listing)][:1]
     if others:

@@ -93,8 +93,12 @@ class Ledger:
 
     @property
     def resuming(self) -> bool:
-        """Whether a run was cut off here, so that outputs may lie beside the ledger."""
+        """Whether a run was cut off here."""
         return self._whole > 0 or (self.out / self.names.journal).exists()
+
+    def cut_off(self, settings: RunSettings) -> bool:
+        """Whether a run of these settings was cut off here, so that outputs of it may lie beside the ledger."""
+        return self.resuming and settings.id in self.all_settings
 
     @property
     def begun(self) -> bool:

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
@@ -82,8 +82,9 @@ def edit_folder(
     """
     job = settle(inputs, workers=workers, engine=engine, sheet=sheet, report=report, **options)
     began = time.monotonic()
-    with job.ledger, job.store:
-        tally = _run_on_ray(job, workers) if engine == "ray" else _run(job, workers or os.cpu_count() or 1)
+    # a cluster is asked before records are opened, since it may refuse
+    with ray_engine.hired(job, workers) if engine == "ray" else nullcontext() as crew, job.ledger, job.store:
+        tally = _run_on_ray(job, crew) if crew else _run(job, workers or os.cpu_count() or 1)
         job.ledger.finish()
         sheet_path = _write_sheet(job) if sheet else None
     summary = summarise(
@@ -121,11 +122,11 @@ def _run(job: Job, threads: int) -> Tally:
     return tally
 
 
-def _run_on_ray(job: Job, actors: int | None) -> Tally:
+def _run_on_ray(job: Job, crew: ray_engine.Crew) -> Tally:
     """The same on a Ray cluster: its actors read and edit, this process writes and notes."""
     tally = Tally()
     # closed at once when this process is interrupted or cannot write, so that the actors end
-    with progress("edit", job.outputs, "images") as bar, closing(ray_engine.results(job, actors)) as outcomes:
+    with progress("edit", job.outputs, "images") as bar, closing(ray_engine.results(job, crew)) as outcomes:
         for result, outputs in outcomes:
             if result is not None:
                 _settle(job, result, tally)

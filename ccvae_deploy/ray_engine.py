@@ -133,44 +133,54 @@ def refuse_engine(engine: str, latents: object = None) -> None:
         raise UsageError("`--engine ray` needs Ray Data, which is not installed: pip install 'ccvae-deploy[ray]'")
 
 
-def results(job: "Job", actors: int | None = None) -> Generator[Outcome, None, None]:
-    """Everything that becomes of a job's tasks, in the order in which it is done.
+@contextlib.contextmanager
+def hired(job: "Job", actors: int | None = None) -> Iterator[Crew | None]:
+    """A cluster for as long as the block lasts, and who is to work there; None where there is nothing to do.
 
     Args:
         actors: how many; None takes one per GPU where the job runs on one, else one per processor of the cluster.
 
     Raises:
         UsageError: Ray cannot be reached, or the cluster has not what is asked for.
+    """
+    if not job.tasks:
+        yield None
+        return
+    import ray
+
+    with _cluster():
+        yield Crew.of(ray.cluster_resources(), _provider(job), actors)
+
+
+def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
+    """Everything that becomes of a job's tasks, in the order in which it is done.
+
+    Raises:
         CCVAEError: an actor cannot open the bundle, or Ray gave up.
     """
     import ray
     import ray.data
 
     chunks = list(_chunks(job))
-    if not chunks:
-        return
-    with _cluster():
-        provider = _provider(job)
-        crew = Crew.of(ray.cluster_resources(), provider, actors)
-        blocks = min(BLOCKS, max(crew.actors, -(-len(chunks) // CHUNKS)))
-        edited = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=blocks).map_batches(
-            EditActor,
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=crew.actors),
-            num_cpus=crew.processors,
-            num_gpus=crew.gpus,
-            fn_constructor_args=(
-                # as many threads as processors, and the driver's provider, since another may round otherwise
-                partial(job.open_editor, provider=provider, threads=1),
-                job.editor.bundle.digest,
-                crew.processors,
-            ),
-        )
-        try:
-            for row in edited.iter_rows():
-                yield row["outcome"]
-        except ray.exceptions.RayError as error:
-            raise CCVAEError(f"Ray gave up: {_reason(error)}; start the command again") from error
+    blocks = min(BLOCKS, max(crew.actors, -(-len(chunks) // CHUNKS)))
+    edited = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=blocks).map_batches(
+        EditActor,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=crew.actors),
+        num_cpus=crew.processors,
+        num_gpus=crew.gpus,
+        fn_constructor_args=(
+            # as many threads as processors, and the driver's provider, since another may round otherwise
+            partial(job.open_editor, provider=_provider(job), threads=1),
+            job.editor.bundle.digest,
+            crew.processors,
+        ),
+    )
+    try:
+        for row in edited.iter_rows():
+            yield row["outcome"]
+    except ray.exceptions.RayError as error:
+        raise CCVAEError(f"Ray gave up: {_reason(error)}; start the command again") from error
 
 
 def _chunks(job: "Job") -> Iterator[Chunk]:

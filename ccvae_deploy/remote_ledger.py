@@ -44,7 +44,7 @@ class RemoteLedger(Ledger):
 
     @property
     def resuming(self) -> bool:
-        """Whether a run was cut off here, so that outputs may lie beside the records."""
+        """Whether a run was cut off here."""
         return super().resuming or (self.out / BEGUN).exists()
 
     def __enter__(self) -> Self:

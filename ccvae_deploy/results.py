@@ -203,7 +203,7 @@ def _refuse_taken(out: Path, ledger: Ledger, settings: RunSettings, plan: Iterab
     for source, outputs in plan if out.exists() else ():
         if ledger.made_with_others(source, settings):
             taken = next(iter(outputs), None)
-        elif ledger.resuming or ledger.group(source, settings.edit) is not None:
+        elif ledger.cut_off(settings) or ledger.group(source, settings.edit) is not None:
             continue
         else:
             taken = next((name for name in outputs if (out / name).exists()), None)

@@ -274,3 +274,18 @@ def test_a_dry_run_is_refused_as_the_run_is(pictures, tiny_bundle, tmp_path, wro
     with pytest.raises(UsageError) as forecast:
         dry_run([pictures], **options)
     assert str(forecast.value) == str(refused.value)
+
+
+def test_a_run_that_was_cut_off_explains_outputs_of_its_own_edit_alone(pictures, tiny_bundle, tmp_path, run) -> None:
+    out = tmp_path / "out"
+    job = settle([pictures], bundle=tiny_bundle, set=["young=0"], samples=3, out=out, provider="cpu")
+    with job.ledger:
+        # as a kill leaves it between the first output and its record
+        (out / "a__young=0__00.png").write_bytes(b"ours")
+        (out / "a__smiling=1__00.png").write_bytes(b"mine")
+    assert (out / ".journal.jsonl").exists()
+    with pytest.raises(UsageError, match=r"such as a__smiling=1__00\.png"):
+        run(out)
+    assert (out / "a__smiling=1__00.png").read_bytes() == b"mine"
+    assert run(out, set=["young=0"]).written == 27
+    assert (out / "a__young=0__00.png").read_bytes() != b"ours"

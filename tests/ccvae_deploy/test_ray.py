@@ -194,6 +194,7 @@ def test_an_actor_with_another_bundle_is_refused_in_one_line(cluster, many, tmp_
 def test_refusals(cluster, many, tmp_path, run) -> None:
     with pytest.raises(UsageError, match="--workers 200: the Ray cluster has room for 2 actors"):
         run(tmp_path / "out", many, engine="ray", workers=200)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="--engine 'rya': did you mean ray"):
         run(tmp_path / "out", many, engine="rya")
     with pytest.raises(UsageError, match="--latents with --engine ray"):
