@@ -237,11 +237,10 @@ def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
     listing = lru_cache(maxsize=4)(lambda folder: frozenset(job.store.names(folder)))
     for task in job.tasks:
         for wanted in task.wanted:
-            if job.ledger.made_with_others(task.source.relative, wanted.settings):
-                others.append(task.source.relative)
-            elif (
-                not job.ledger.cut_off(wanted.settings) and job.ledger.group(task.source.relative, wanted.name) is None
-            ):
+            source, settings = task.source.relative, wanted.settings
+            if job.ledger.made_with_others(source, settings):
+                others.append(source)
+            elif not job.ledger.cut_off(settings) and job.ledger.group(source, wanted.name) is None:
                 possible = (name for kept in get_args(Format) for name in wanted.outputs(task.stem, kept))
                 unknown += [name for name in possible if _there(name, listing)][:1]
     if others:
