@@ -63,7 +63,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
     judge: Annotated[Path | None, typer.Option(help="A judge's folder. [beside the run; trained if missing]")] = None,
     inception: Annotated[
-        Path | None, typer.Option(help="Inception weights of torch-fidelity, for the FID.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Inception weights of torch-fidelity as safetensors, for the FID.", metavar="FILE"),
     ] = None,
     device: DeviceOption = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder. [RUN/evaluation, or evaluation for several]")] = None,

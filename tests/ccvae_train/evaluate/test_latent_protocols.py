@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout, ModelSpec
@@ -179,7 +180,8 @@ def test_a_process_is_unsure_away_from_its_data() -> None:
 
 @pytest.mark.skipif(find_spec("torch_fidelity") is None, reason="the extra [fid] is not installed")
 def test_a_file_that_holds_no_inception_is_refused(tmp_path) -> None:
-    path = tmp_path / "weights.pth"
-    torch.save({"a": torch.zeros(1)}, path)
-    with pytest.raises(UsageError, match="expected torch-fidelity's file"):
-        inception.inception(path)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "weights.pth")
+    save_file({"a": torch.zeros(1)}, tmp_path / "weights.safetensors")
+    for name in ("weights.pth", "weights.safetensors", "absent.safetensors"):
+        with pytest.raises(UsageError, match="expected torch-fidelity's Inception weights as safetensors"):
+            inception.inception(tmp_path / name)

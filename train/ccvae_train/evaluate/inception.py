@@ -1,10 +1,9 @@
 """The FID of Table 4: Frechet distance in Inception's pool3 features, where its weights are given.
 
-The network is torch-fidelity's (extra [fid]). That package unpickles the file it is given, so a stranger's file goes
-through torch's tensors-only reader first, and torch-fidelity reads what we have written of it.
+The network is torch-fidelity's (extra [fid]). That package unpickles the file it is given, so a stranger's file is
+safetensors, and torch-fidelity reads what we have written of it.
 """
 
-import pickle
 import tempfile
 import warnings
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from ccvae_deploy.errors import UsageError, one_line
 
@@ -41,7 +42,7 @@ def inception(weights: Path) -> Any:
     """The network, in eval mode.
 
     Args:
-        weights: torch-fidelity's file `weights-inception-2015-12-05-*.pth`.
+        weights: a safetensors file of what torch-fidelity's `weights-inception-2015-12-05-*.pth` holds.
 
     Raises:
         Skipped: the extra [fid] is not installed.
@@ -56,13 +57,14 @@ def inception(weights: Path) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder) / "weights.pth"
         try:
-            torch.save(torch.load(weights, map_location="cpu", weights_only=True), own)
+            torch.save(load_file(weights), own)
             return FeatureExtractorInceptionV3(
                 "inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=str(own)
             )
-        except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, TypeError) as error:
+        except (OSError, RuntimeError, SafetensorError) as error:
             raise UsageError(
-                f"--inception {weights}: {one_line(error)}; expected torch-fidelity's file of Inception weights"
+                f"--inception {weights}: {one_line(error)}; expected torch-fidelity's Inception weights as "
+                "safetensors, see docs/evaluation.md"
             ) from error
 
 

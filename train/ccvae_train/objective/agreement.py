@@ -27,7 +27,7 @@ from .batch import Batch
 from .terms import Posterior
 
 EVERY = 8
-"""One image of so many is edited: an eighth more work."""
+"""One image of so many is edited, which makes a step a fifth longer."""
 MOVE = 0.002
 """rho, nats per unit of a value's change; 0.3 % of what the likelihood charges for one at its default scale."""
 RISE = 0.5
