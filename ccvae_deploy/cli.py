@@ -8,8 +8,10 @@ Exit codes: 0 all done; 1 finished, but some inputs failed or a check did not ho
 import errno
 import os
 import sys
+import warnings
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from traceback import print_exception
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,6 +48,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a user's error becomes one line on stderr."""
+        # Pillow's, of damaged metadata; what cannot be done is told by other means
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             try:
                 return super().invoke(ctx)
@@ -131,6 +135,7 @@ def train(
         str | None, typer.Option(help="Uncertain labels of chexpert count as zeros, ones or ignore. [ignore]")
     ] = None,
     flip: Annotated[bool | None, typer.Option("--flip/--no-flip", help="Mirror half of the images. [no]")] = None,
+    shift: Annotated[int | None, typer.Option(help="Move images by up to so many pixels. [0]")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same run. [0]")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda. [auto]")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A TOML file of settings; options given here win.")] = None,
@@ -176,7 +181,10 @@ def export(
     console().print(report.table())
     for one in report.exported:
         print(f"{one.bundle} is written")
-    print("next: ccvae-deploy edit imgs/ --set LABEL=VALUE --samples 8")
+    usable = {one.manifest.format: one.bundle for one in report.exported if one.manifest.format != "pt2"}
+    if usable:
+        chosen = _bundle_options(*next(iter(usable.items())))
+        print(f"next: ccvae-deploy edit imgs/{chosen} --set LABEL=VALUE --samples 8")
 
 
 @app.command()
@@ -292,6 +300,9 @@ def _ended(error: BaseException, command: str | None) -> typer.Exit:
     if isinstance(error, OSError) and error.errno in FULL:
         _leave_stdout()
         return _failed(f"cannot write: {error.strerror}; make room and start again", 1)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+        return _failed(f"{name}: {error.strerror.lower()}; check the path and who may use it", 2)
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return _failed(f"unexpected {what}; report what it prints with --debug", 1)
 
@@ -319,6 +330,12 @@ def _failed(message: str, code: int) -> typer.Exit:
 
 def _out_option(out: Path | None) -> str:
     return f" --out {out}" if out else ""
+
+
+def _bundle_options(format: str, bundle: Path) -> str:
+    """What `edit` needs to be told to take this bundle."""
+    option = "" if bundle.resolve() == latest_bundle().resolve() else f" --bundle {quote(str(bundle))}"
+    return f"{option} --allow-torchscript" if format == "torchscript" else option
 
 
 def _run_argument(out: Path | None) -> str:

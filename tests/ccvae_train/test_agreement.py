@@ -7,7 +7,7 @@ from torch import nn
 from ccvae_train.config import TrainConfig
 from ccvae_train.networks import CCVAE
 from ccvae_train.objective import Posterior, agreement
-from ccvae_train.objective.agreement import EVERY, MOVE, _edits
+from ccvae_train.objective.agreement import EVERY, MOVE, STEPS, _edits
 
 from .baselines.toy import MIXED, SINGLE, batch, make
 
@@ -50,8 +50,8 @@ def sure_model(kept: int = 0) -> CCVAE:
     return model
 
 
-def found_at(model: CCVAE, values, loc: torch.Tensor, done: float = 0.5) -> torch.Tensor:
-    given = batch(model, values, config=CONFIG, done=done, image=torch.zeros(len(values), 1, 32, 32))
+def found_at(model: CCVAE, values, loc: torch.Tensor, done: float = 0.5, step: int = 0) -> torch.Tensor:
+    given = batch(model, values, config=CONFIG, done=done, step=step, image=torch.zeros(len(values), 1, 32, 32))
     return agreement(model, Posterior(loc, torch.ones_like(loc)), given)
 
 
@@ -73,7 +73,7 @@ def test_a_decoder_that_shows_its_code_pays_for_what_moves_only() -> None:
         given = batch(model, values, config=CONFIG, image=torch.zeros(COUNT, 1, 32, 32))
         code, _ = _edits(model, loc, torch.arange(0, COUNT, EVERY), given)
     moved = (code - loc[::EVERY]).abs().sum(1)
-    assert chosen.tolist() == pytest.approx((-EVERY * 3 * MOVE * moved).tolist(), rel=1e-4, abs=1e-3)
+    assert chosen.tolist() == pytest.approx((-STEPS * EVERY * 3 * MOVE * moved).tolist(), rel=1e-4, abs=1e-3)
     assert (moved == 0).any()
     assert (moved > 60).any()
     assert found.reshape(-1, EVERY)[:, 1:].abs().max() == 0
@@ -82,7 +82,7 @@ def test_a_decoder_that_shows_its_code_pays_for_what_moves_only() -> None:
 def test_a_decoder_that_shows_nothing_pays_a_divergence_per_label() -> None:
     """What is read does not depend on the edit: log 2, or what the classifier says of the classes at 0."""
     model, values = sure_model(kept=WIDTH), values_of(COUNT)
-    found = found_at(model, values, typical(model, values))[::EVERY] / (EVERY * 3)
+    found = found_at(model, values, typical(model, values))[::EVERY] / (STEPS * EVERY * 3)
     read = torch.tensor([0.0, 0.0, 20.0]).log_softmax(0)
     with torch.no_grad():
         given = batch(model, values, config=CONFIG, image=torch.zeros(COUNT, 1, 32, 32))
@@ -139,14 +139,16 @@ def test_the_loss_has_it_and_shares_add_up(labels, values) -> None:
 
 
 @pytest.mark.parametrize("count", [2, 9, 20, 64])
-def test_its_mean_has_the_asked_weight_whatever_the_batch(count: int) -> None:
+def test_its_mean_over_steps_has_the_asked_weight_whatever_the_batch(count: int) -> None:
     model, values = sure_model(kept=WIDTH), values_of(count)
     loc = typical(model, values)
     with torch.no_grad():
         given = batch(model, values, config=CONFIG, image=torch.zeros(count, 1, 32, 32))
         _, target = _edits(model, loc, torch.arange(0, count, EVERY), given)
     gap = torch.tensor(2.0).log() - (target[:, 2:] * torch.tensor([0.0, 0.0, 20.0]).log_softmax(0)).sum(1)
-    assert found_at(model, values, loc).mean().item() == pytest.approx(-3 * gap.mean().item(), rel=1e-4)
+    means = [found_at(model, values, loc, step=step).mean().item() for step in range(STEPS)]
+    assert sum(means) / STEPS == pytest.approx(-3 * gap.mean().item(), rel=1e-4)
+    assert not any(means[1:])
 
 
 @pytest.mark.parametrize("cuts", [(3, 6), (1, 2, 12), (7, 8, 9)])

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from .datasets.dataset import MISSING
 from .device import Device
@@ -23,6 +24,17 @@ def half_mirrored(image: Tensor, noise: Noise) -> Tensor:
     """Every image of (n, C, H, W) mirrored left to right with probability one half."""
     mirrored = noise.uniform((len(image),)) < 0.5
     return torch.where(mirrored[:, None, None, None], image.flip(3), image)
+
+
+def shifted(image: Tensor, most: int, noise: Noise) -> Tensor:
+    """Every image of (n, C, H, W) moved by up to `most` pixels along both axes; its edge repeats where it leaves."""
+    height, width = image.shape[2:]
+    offset = (noise.uniform((len(image), 2)) * (2 * most + 1)).long()
+    rows = offset[:, :1] + torch.arange(height, device=image.device)
+    columns = offset[:, 1:] + torch.arange(width, device=image.device)
+    padded = functional.pad(image, [most] * 4, mode="replicate").permute(0, 2, 3, 1)
+    at = torch.arange(len(image), device=image.device)
+    return padded[at[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def labels_of(labels: NDArray[np.int8], states: States, device: Device) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,7 @@ class TrainConfig(Frozen):
         weight_decay: of the matrices and kernels of encoder and decoder, decoupled from the gradient; None takes 0.5
             for `exact`, 0 for `paper`.
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
+        shift: move every training image by up to so many pixels along both axes, drawn anew at every step.
         latents: Z, characteristic and residual latents together.
         label_dims: latents of a label, by label name, where they are not 1 for a binary label and K for K classes.
         image_size: height and width that images are brought to; None takes the data set's own.
@@ -71,6 +72,7 @@ class TrainConfig(Frozen):
     likelihood: Literal["laplace", "bernoulli"] | None = None
     likelihood_scale: Annotated[float, Field(gt=0)] | None = None
     flip: bool = False
+    shift: Annotated[int, Field(ge=0, le=16)] = 0
     latents: Annotated[int, Field(ge=1, le=4096)] = 45
     label_dims: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
     image_size: Literal[32, 64, 128] | None = None

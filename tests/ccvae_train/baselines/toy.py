@@ -58,7 +58,7 @@ def prior_of(labels: LabelSet) -> Tensor:
 
 
 def batch(
-    model, values, *, seed: int = 1, config: TrainConfig = CONFIG, done: float = 0.5, image=None, share=None
+    model, values, *, seed: int = 1, config: TrainConfig = CONFIG, step=0, done=0.5, image=None, share=None
 ) -> Batch:
     """A step's images, random ones unless given, with these values, -1 where missing; or a share (slice) of them."""
     values = torch.as_tensor(values)
@@ -71,7 +71,7 @@ def batch(
         noise = Noise(noise.generator, share.start, count)
     observed = values >= 0
     labels = Labels(model.states.of_values(values), observed, log_prior, 1.0, bool(observed.all()))
-    return Batch(image, labels, noise, config, choose_device("cpu", "fp32"), done)
+    return Batch(image, labels, noise, config, choose_device("cpu", "fp32"), step, done)
 
 
 def log_likelihood(image: Tensor, mean: Tensor) -> Tensor:

@@ -26,8 +26,10 @@ from ccvae_train.networks import CCVAE
 from .batch import Batch
 from .terms import Posterior
 
-EVERY = 8
-"""One image of so many is edited, which makes a step a fifth longer."""
+EVERY = 2
+"""One image of so many is edited,"""
+STEPS = 4
+"""in one step of so many: few larger batches cost less than many small ones."""
 MOVE = 0.002
 """rho, nats per unit of a value's change; 0.3 % of what the likelihood charges for one at its default scale."""
 RISE = 0.5
@@ -35,8 +37,12 @@ RISE = 0.5
 
 
 def agreement(model: CCVAE, posterior: Posterior, batch: Batch) -> Tensor:
-    """A(x) of every `EVERY`-th image of the whole batch, 0 at others, scaled so that its mean is that of all; (N,)."""
+    """A(x) of every `EVERY`-th image of the whole batch in every `STEPS`-th step, 0 elsewhere, scaled so that its mean
+    over images and steps is that of all; (N,).
+    """
     loc = posterior.loc.detach()
+    if batch.step % STEPS:
+        return loc.new_zeros(len(loc))
     rows = torch.arange(len(loc), device=loc.device)[-batch.noise.first % EVERY :: EVERY]
     code, target = _edits(model, loc, rows, batch)
     with torch.no_grad():
@@ -48,7 +54,7 @@ def agreement(model: CCVAE, posterior: Posterior, batch: Batch) -> Tensor:
     gap = torch.xlogy(target, target).sum(1) - (target * log_q).sum(1)
     moved = (edited - unedited).abs().flatten(1).sum(1)
     whole = batch.noise.batch or len(loc)
-    scale = whole / math.ceil(whole / EVERY)
+    scale = STEPS * whole / math.ceil(whole / EVERY)
     weight = scale * batch.config.weight_of_agreement * min(batch.done / RISE, 1.0)
     return loc.new_zeros(len(loc)).index_copy(0, rows, -weight * (gap + MOVE * moved))
 

@@ -19,6 +19,7 @@ class Batch:
 
     Attributes:
         image: (N, C, S, S) in [0, 1].
+        step: the steps that lie behind.
         done: the share of the run's steps that lie behind, in [0, 1).
     """
 
@@ -27,6 +28,7 @@ class Batch:
     noise: Noise
     config: TrainConfig
     device: Device
+    step: int = 0
     done: float = 0.0
 
     def run(self, network: nn.Module, given: Tensor) -> Any:
