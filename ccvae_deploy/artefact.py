@@ -26,7 +26,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from .errors import BundleError, CCVAEError
 from .latent_store import FORMAT as LATENTS
-from .schema import SCHEMA_VERSION, GraphFile, GraphName, ImageSpec, LabelSet, LatentLayout, ModelSpec, graph_signature
+from .schema import (
+    GRAPH_LIMIT,
+    SCHEMA_VERSION,
+    GraphFile,
+    GraphName,
+    ImageSpec,
+    LabelSet,
+    LatentLayout,
+    ModelSpec,
+    graph_signature,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -200,8 +210,10 @@ def _checkpoint(path: Path, file: "_Bounded", size: int) -> Found:
         header = json.loads(file.read(length))
         said = header.pop("__metadata__", {})
         text = said.get(KEY)
-        shapes = {str(name): tuple(int(n) for n in entry["shape"][:8]) for name, entry in header.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
+        shapes = {str(name): tuple(map(int, entry["shape"][:8])) for name, entry in header.items()}
+        if any(not 0 <= side <= size for shape in shapes.values() for side in shape):
+            raise ValueError("a tensor larger than the file")
+    except (OverflowError, ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
         raise BundleError(f"{path} is no whole safetensors file: {error}; train again") from error
     if text is None and said.get("format") == LATENTS:
         raise BundleError(f"{path} holds latents that `encode` has made, no model; give it to `edit --latents`")
@@ -211,13 +223,12 @@ def _checkpoint(path: Path, file: "_Bounded", size: int) -> Found:
 
 
 def _onnx(path: Path, file: "_Bounded", size: int) -> Found:
-    import onnx
+    from .vet import is_whole, parse_graph
 
+    if size > GRAPH_LIMIT:
+        raise BundleError(f"{path} has {size:,} bytes, expected at most {GRAPH_LIMIT:,}; give another file")
     data = file.read(size)
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's DecodeError is not exported
-        raise BundleError(f"{path} is not an ONNX file or is truncated; export it again") from error
+    model = parse_graph(data, str(path))
     texts = [prop.value for prop in model.metadata_props if prop.key == KEY]
     metadata = _metadata(texts[0] if len(texts) == 1 else None, path)
     operators = Counter(f"{node.domain}.{node.op_type}".lstrip(".") for node in model.graph.node)
@@ -226,7 +237,7 @@ def _onnx(path: Path, file: "_Bounded", size: int) -> Found:
         "ir_version": model.ir_version,
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "operators": dict(sorted(operators.items())),
-        "parameters": sum(prod(tensor.dims) for tensor in model.graph.initializer),
+        "parameters": sum(prod(tensor.dims) for tensor in model.graph.initializer if is_whole(tensor)),
     }
     return metadata, details, _problem(path, data, metadata)
 

@@ -20,7 +20,6 @@ antialiased bilinear filter, its aspect ratio not kept. Training caches, edits a
 import io
 import os
 import stat
-import warnings
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
@@ -140,29 +139,27 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     if not data:
         raise ImageError("empty file")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
-                if image.width * image.height > max_pixels:
-                    raise ImageError(f"{image.width * image.height:,} pixels, the limit is {max_pixels:,}")
-                _refuse_several(image)
-                picture = from_pil(image)
-                return replace(picture, lossless=True) if _is_lossless_webp(data) else picture
-        except ImageError:
-            raise
-        except Image.DecompressionBombError as error:
-            raise ImageError(f"more pixels than the limit of {max_pixels:,}") from error
-        except UnidentifiedImageError as error:
-            if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS and "HEIF" not in _readable_formats():
-                raise ImageError("HEIC needs pip install 'ccvae-deploy[heif]'") from error
-            raise ImageError("not an image, or of an unknown kind") from error
-        except MemoryError as error:
-            raise ImageError("too large for the memory of this machine") from error
-        # the decoders of damaged files raise almost anything: OSError, SyntaxError, ValueError, struct.error, …
-        except Exception as error:
-            reason = " ".join(str(error).split())[:120] or type(error).__name__
-            raise ImageError(f"damaged or truncated image: {reason}") from error
+    try:
+        with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
+            if image.width * image.height > max_pixels:
+                raise ImageError(f"{image.width * image.height:,} pixels, the limit is {max_pixels:,}")
+            _refuse_several(image)
+            picture = from_pil(image)
+            return replace(picture, lossless=True) if _is_lossless_webp(data) else picture
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"more pixels than the limit of {max_pixels:,}") from error
+    except UnidentifiedImageError as error:
+        if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS and "HEIF" not in _readable_formats():
+            raise ImageError("HEIC needs pip install 'ccvae-deploy[heif]'") from error
+        raise ImageError("not an image, or of an unknown kind") from error
+    except MemoryError as error:
+        raise ImageError("too large for the memory of this machine") from error
+    # the decoders of damaged files raise almost anything: OSError, SyntaxError, ValueError, struct.error, …
+    except Exception as error:
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise ImageError(f"damaged or truncated image: {reason}") from error
 
 
 def from_pil(image: Image.Image) -> Picture:

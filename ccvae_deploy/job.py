@@ -1,7 +1,7 @@
 """One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from .folder import Scan, Source, check_out, default_out, in_shard, output_stems
 from .images import Format
 from .latent_store import LatentStore
 from .ledger import Ledger
+from .pages import refuse_foreign
 from .plan import read_plan
 from .receipts import Settings
 from .records import Group
@@ -240,20 +241,14 @@ def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
             source, settings = task.source.relative, wanted.settings
             if job.ledger.made_with_others(source, settings):
                 others.append(source)
-            elif not job.ledger.cut_off(settings) and job.ledger.group(source, wanted.name) is None:
-                possible = (name for kept in get_args(Format) for name in wanted.outputs(task.stem, kept))
-                unknown += [name for name in possible if _there(name, listing)][:1]
+            elif not job.ledger.cut_off(settings):
+                unknown += [name for name in _unrecorded(job, task, wanted) if _there(name, listing)][:1]
     if others:
         raise UsageError(
             f"{job.out} has results for {len(others):,} of these sources that were made with other settings, such as "
             f"{others[0]}; add --overwrite to replace them, or give another --out"
         )
-    taken = next((name for name in pages if _there(name, listing) and not (job.ledger.begun and _apart(job, name))), "")
-    if taken:
-        raise UsageError(
-            f"{job.out} has a {taken} that no record here explains; add --overwrite to replace it, or give another "
-            "--out"
-        )
+    refuse_foreign(job.out, job.store, pages, (task.source.path for task in job.tasks))
     if unknown:
         sharded = any(name.startswith("settings-") for name in listing(""))
         shards = "merge the shards first, " if sharded and not job.part else ""
@@ -263,12 +258,14 @@ def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
         )
 
 
-def _apart(job: Job, page: str) -> bool:
-    """Whether a page of the output folder is none of the sources."""
-    sources = (task.source.path for task in job.tasks if task.source.path.name == page)
-    return isinstance(job.out, Remote) or not any(
-        isinstance(path, Path) and path.resolve() == (job.out / page).resolve() for path in sources
-    )
+def _unrecorded(job: Job, task: Task, wanted: Wanted) -> Iterator[str]:
+    """The outputs that a source may have under an edit, without those that are recorded."""
+    group = job.ledger.group(task.source.relative, wanted.name)
+    if group is not None:
+        yield from wanted.names(task.stem, group.output.rpartition(".")[2])[group.samples :]
+        return
+    for kept in get_args(Format):
+        yield from wanted.outputs(task.stem, kept)
 
 
 def _there(name: str, listing: Callable[[str], frozenset[str]]) -> bool:

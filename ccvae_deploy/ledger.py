@@ -100,11 +100,6 @@ class Ledger:
         """Whether a run of these settings was cut off here, so that outputs of it may lie beside the ledger."""
         return self.resuming and settings.id in self.all_settings
 
-    @property
-    def begun(self) -> bool:
-        """Whether any run has written here, so that its sheet and its report may lie beside the ledger."""
-        return self.resuming or bool(self.all_settings)
-
     def group(self, source: str, edit: str) -> Group | None:
         """What is recorded of a source under an edit."""
         return self.groups.get((source, edit))

@@ -105,10 +105,12 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
         # all records are compared before anything is written
         sources, receipts, last = 0, 0, ""
         ours = any(part.folder.resolve() == target.resolve() for part in parts)
+        if not ours:
+            _refuse_foreign(target, (RECEIPTS, FAILURES))
         for (source, _), lines, _ in _joined(parts):
             sources, receipts, last = sources + (source != last), receipts + len(lines), source
             if not ours:
-                _refuse_foreign(target, lines)
+                _refuse_foreign(target, (json.loads(line)["output"] for line in lines))
         if not target.exists():
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
@@ -141,13 +143,21 @@ def _joined_settings(parts: Iterable[_Part]) -> AllSettings:
     return joined
 
 
-def _joined_failures(parts: Iterable[_Part]) -> list[Failure]:
-    """Each failure once, in the order of sources."""
-    found: dict[str, Failure] = {}
-    for part in parts:
-        with reading(part.folder):
-            found |= {failure.source: failure for failure in read_failures(part.folder, part.names.failures)}
+def _joined_failures(parts: Sequence[_Part]) -> list[Failure]:
+    """Each failure once, in the order of sources; without those of an earlier merge that a shard has done since."""
+    earlier, found = ({failure.source: failure for failure in _failures(parts, sharded)} for sharded in (False, True))
+    if earlier:
+        shards = (part for part in parts if part.names.mark)
+        done = {source for part in shards for (source, _), *_ in part.groups() if source in earlier}
+        found = {source: failure for source, failure in earlier.items() if source not in done} | found
     return [found[source] for source in sorted(found, key=lambda source: order((source, "")))]
+
+
+def _failures(parts: Iterable[_Part], sharded: bool) -> Iterator[Failure]:
+    for part in parts:
+        if bool(part.names.mark) == sharded:
+            with reading(part.folder):
+                yield from read_failures(part.folder, part.names.failures)
 
 
 def _joined(parts: Sequence[_Part]) -> Iterator[tuple[Key, list[bytes], Path]]:
@@ -208,14 +218,11 @@ def _copy(store: Store, lines: Iterable[bytes], folder: Path) -> None:
             store.write(row["output"], data)
 
 
-def _refuse_foreign(target: Path, lines: Iterable[bytes]) -> None:
-    """A folder without records has no outputs of ours."""
-    for row in map(json.loads, lines):
-        path = target / row["output"]
-        if inside(path, target) and os.path.lexists(path):
-            raise UsageError(
-                f"{target} has a {printable(row['output'])} that no record here explains; give another --out"
-            )
+def _refuse_foreign(target: Path, names: Iterable[str]) -> None:
+    """A folder without settings has no outputs and no records of ours."""
+    for name in names:
+        if inside(target / name, target) and os.path.lexists(target / name):
+            raise UsageError(f"{target} has a {printable(name)} that no record here explains; give another --out")
 
 
 def _absent(parts: Iterable[_Part]) -> tuple[str, ...]:

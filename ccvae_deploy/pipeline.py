@@ -26,7 +26,7 @@ from .progress import Reporter, progress
 from .receipts import Failure
 from .report import write_report
 from .results import take_back
-from .sheet import COLUMNS, ROWS, contact_sheet, small
+from .sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
 from .summary import Summary, summarise
 
 IN_FLIGHT = 3
@@ -223,7 +223,7 @@ def _write_sheet(job: Job) -> Path | str | None:
     if not rows:
         return None
     name = job.ledger.names.sheet
-    job.store.write(name, images.encode(images.from_pil(contact_sheet(rows, job.title)), "png"))
+    job.store.write(name, sheet_file(contact_sheet(rows, job.title)))
     return job.store.path(name)
 
 

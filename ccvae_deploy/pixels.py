@@ -4,6 +4,7 @@ strip where the picture is large.
 
 import io
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +45,24 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     mode = image.mode
     if mode == "CMYK" and (convert := _by_profile(image)):
         return convert
-    if mode == "P" or (mode in ("RGB", "L") and clear):
+    if mode.startswith("I") and isinstance(hidden := image.info.get("transparency"), int):
+        return partial(_with_hidden, hidden=hidden)
+    if mode in ("1", "L") and clear:
+        target = "LA"
+    elif mode == "P" or (mode == "RGB" and clear):
         target = "RGBA" if clear else "RGB"
     elif mode in ("L", "RGB", "LA", "RGBA") or mode.startswith("I"):
         return lambda strip: strip
     else:
         target = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}.get(mode, "RGB")
     return lambda strip: strip.convert(target)
+
+
+def _with_hidden(strip: Image.Image, hidden: int) -> Image.Image:
+    """16-bit grey of which one value is transparent, as mode LA."""
+    values = np.asarray(strip)
+    alpha = np.where(values == hidden, np.uint8(0), np.uint8(WHITE))
+    return Image.merge("LA", (Image.fromarray(_sixteen_to_eight(values)), Image.fromarray(alpha)))
 
 
 def _by_profile(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:

@@ -80,8 +80,11 @@ def group_of(
     """
     first = rows[0]
     edit = settings[first["settings"]]["edit"]
-    if not all(isinstance(value, str) for value in (first["source"], first["source_sha256"], first["output"], edit)):
+    outputs = [row["output"] for row in rows]
+    if not all(isinstance(value, str) for value in (first["source"], first["source_sha256"], edit, *outputs)):
         raise TypeError("a receipt without source or output")
+    if any("\0" in name for name in outputs):
+        raise ValueError("an output that no file can be called")
     sizes = array("Q", [row["output_bytes"] for row in rows])
     settings_id = sys.intern(first["settings"])
     return (first["source"], edit), Group(
@@ -170,7 +173,7 @@ def reading(folder: Path) -> Iterator[None]:
     """Turn what is wrong with records into one line."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UsageError(
             f"{folder} holds records that are damaged or not ours ({error}); give another --out"
         ) from error

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from . import images
 from .errors import ImageError
 from .film import thumbnail
+from .pages import MARK
 from .plots import bars, escaped, histogram
 from .remote import Place
 from .schema import folded
@@ -167,6 +168,7 @@ def page(title: str, parts: Iterable[str], style: str = "") -> bytes:
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
+        f'<meta name="generator" content="{MARK}">',
         f"<title>{escaped(title)}</title><style>{STYLE}{style}</style></head><body>",
         f"<h1>{escaped(title)}</h1>",
         *parts,

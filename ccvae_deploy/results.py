@@ -18,9 +18,11 @@ from .errors import UsageError
 from .images import Picture
 from .ledger import Ledger
 from .outcome import outcome as judged
+from .pages import refuse_foreign
 from .receipts import Failure, OutputRecord, RunSettings
 from .remote_store import RemoteStore
 from .screen import counted, facts
+from .sheet import sheet_file
 from .store import Store
 from .terminal import printable
 
@@ -73,6 +75,7 @@ class Results:
         """Write one output; `record` its source when all of its outputs are there.
 
         Raises:
+            ImageError: no file can be called so here.
             WriteError: the disk is full or refuses.
         """
         self.store.write(name, data)
@@ -81,8 +84,10 @@ class Results:
         """Note a source as done."""
         self.ledger.record(source, receipts)
 
-    def fail(self, failure: Failure) -> None:
-        """Note an input that could not be done; the next run tries it again."""
+    def fail(self, failure: Failure, written: Iterable[OutputRecord] = ()) -> None:
+        """Note an input that could not be done, and remove what was written of it; the next run tries it again."""
+        for receipt in written:
+            self.store.remove(receipt.output, receipt.output_sha256)
         self.ledger.fail(failure)
 
     def outcome(
@@ -118,7 +123,7 @@ class Results:
     def write_sheet(self, sheet: "Image.Image") -> Path:
         """Write a sheet beside the results."""
         name = self.ledger.names.sheet
-        self.store.write(name, images.encode(images.from_pil(sheet), "png"))
+        self.store.write(name, sheet_file(sheet))
         return self.out / name
 
     def picture(self, name: str) -> Picture:
@@ -148,11 +153,8 @@ def open_results(
     store = Store(out)
     if not overwrite:
         _refuse_taken(out, ledger, settings, plan)
-        if sheet and not ledger.begun and (out / ledger.names.sheet).exists():
-            raise UsageError(
-                f"{out} has a {ledger.names.sheet} that no record here explains; add --overwrite to replace it, or "
-                "give another --out"
-            )
+        if sheet:
+            refuse_foreign(out, store, [ledger.names.sheet])
     with ledger, store:
         yield Results(out, ledger, store, settings)
         ledger.finish()

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 
 from .canvas import one_at_a_time
-from .images import Picture, from_pil, to_pil
+from .images import Picture, encode, from_pil, to_pil
+from .pages import MARK
 
 CELL, GAP, HEAD = 128, 6, 26
 ROWS, COLUMNS = 12, 8
@@ -38,6 +39,12 @@ def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str)
         for column, sample in enumerate(samples):
             paste(sheet, sample, first + column * (CELL + GAP), top)
     return sheet
+
+
+def sheet_file(sheet: Image.Image) -> bytes:
+    """A sheet as PNG, with the mark of our pages."""
+    sheet.getexif()[ExifTags.Base.Software] = MARK
+    return encode(from_pil(sheet), "png")
 
 
 def small(picture: Picture, size: int = CELL) -> Picture:

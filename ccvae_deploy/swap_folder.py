@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from . import images
+from .batch import failure
 from .editor import Array, Editor, Encoded
 from .errors import ImageError
 from .film import Cell, film_grid, shrunk
@@ -116,8 +117,8 @@ def _run(
 ) -> tuple[int, int]:
     """Push every source through; gives outputs written, and outputs that were there."""
     references, rows = swap.references, {source.relative: row for row, source in enumerate(sources)}
-    for failure in references.failures:
-        results.fail(failure)
+    for one in references.failures:
+        results.fail(one)
     todo = [source for row, source in enumerate(sources) if references.of(row)]
     for row, source in enumerate(sources):
         if not references.of(row):
@@ -183,13 +184,17 @@ def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolEx
         for (unit, rendered), probabilities in zip(done, after, strict=True):
             source = batch[unit.at]
             name = swap.outputs(source.row, source.stem, source.picture.format)[unit.k]
-            results.write(name, rendered.data)
+            try:
+                results.write(name, rendered.data)
+            except ImageError as error:
+                failed[unit.at] = failure(source.source, error)
+                continue
             receipt = swap.receipt(source, encoded, unit.at, unit.reference, rendered, probabilities, name)
             receipts[unit.at].append(receipt)
         bar.advance(len(part))
     for at, source in enumerate(batch):
         if at in failed:
-            results.fail(failed[at])
+            results.fail(failed[at], receipts[at])
         else:
             results.record(source.source.relative, receipts[at])
     return sum(len(some) for at, some in enumerate(receipts) if at not in failed)
@@ -210,8 +215,7 @@ def _rendered(
         try:
             found.append((unit, future.result()))
         except ImageError as error:
-            source = batch[unit.at].source.relative
-            found.append((unit, Failure(source=source, error="ImageError", reason=str(error))))
+            found.append((unit, failure(batch[unit.at].source, error)))
     return found
 
 

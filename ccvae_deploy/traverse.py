@@ -232,6 +232,8 @@ def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, 
         raise UsageError(f"--labels {names}: a categorical label is walked on its own")
     if classes is not None and labels[0].kind == "binary":
         raise UsageError(f"--classes with {names}: only a categorical label has classes to choose")
+    if reach != REACH and labels[0].kind == "categorical":
+        raise UsageError(f"--reach with {names}: a categorical label is walked from class to class; leave it out")
     most = MAX_STRIP if len(labels) == 1 and labels[0].kind == "binary" else MAX_GRID
     if not 2 <= steps <= most:
         raise UsageError(f"--steps {steps}: expected 2 to {most} for {names}")

@@ -173,7 +173,7 @@ def _refuse_numbers(model: "ModelProto", name: str) -> None:
             where = one_line(attribute.name, 40)
             raise BundleError(f"{name} has an attribute {where} with a value out of range; refuse this bundle")
     for tensor in _tensors(model):
-        if not _is_whole(tensor):
+        if not is_whole(tensor):
             where = one_line(tensor.name, 40)
             raise BundleError(
                 f"{name} has a tensor {where} whose type, shape and bytes do not agree; export the bundle again"
@@ -200,7 +200,7 @@ def _tensors(model: "ModelProto") -> Iterator["TensorProto"]:
         yield from (attribute.t for attribute in node.attribute if attribute.HasField("t"))
 
 
-def _is_whole(tensor: "TensorProto") -> bool:
+def is_whole(tensor: "TensorProto") -> bool:
     """Whether a tensor has one kind of data, and as much of it as its type and shape say."""
     size: int = ELEMENTS.get(tensor.data_type, 0)
     if not size or len(tensor.dims) > RANK_LIMIT or any(dim < 1 for dim in tensor.dims):

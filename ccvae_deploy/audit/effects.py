@@ -129,8 +129,8 @@ def effects(labels: LabelSet, settings: AuditSettings, records: Iterable[Mapping
     return [
         effect
         for row, column, part, at in zip(rows, columns, found, tested, strict=True)
-        for effect in _effects(row, column, part, at, largest, settings.reading.names, spread)
         if column.where
+        for effect in _effects(row, column, part, at, largest, settings.reading.names, spread)
     ]
 
 

@@ -32,6 +32,7 @@ FORMATS: dict[str, Order] = {"Gray8": "grey", "Rgb8": "rgb", "Bgr8": "bgr"}
 RANGES = {"NominalRange_0_255": (255.0, 0.0, 1.0), "Normalized_0_1": (1.0, 0.0, 1.0), "Normalized_1_1": (1.0, 0.5, 0.5)}
 """Scale, mean and std that a pixel range means."""
 MAX_SIDE = 4096
+MAX_BATCH = 4096
 Dims = tuple[int | None, ...]
 
 
@@ -101,7 +102,10 @@ def read_feeding(
     dtype = DTYPES.get(given.type.tensor_type.elem_type)
     if dtype is None:
         raise UsageError(f"--model takes {one_line(given.name, 40)} of another type than float32, float16 or uint8")
-    dims = tuple(d.dim_value if d.HasField("dim_value") else None for d in given.type.tensor_type.shape.dim)
+    # some converters write -1 for a size that is free
+    dims = tuple(d.dim_value if d.dim_value > 0 else None for d in given.type.tensor_type.shape.dim)
+    if (dims[0] or 0) > MAX_BATCH:
+        raise UsageError(f"--model takes {dims[0]:,} images at once, expected at most {MAX_BATCH:,}")
     chosen = _layout(dims, layout)
     channels, height, width = (dims[1:4]) if chosen == "nchw" else (dims[3], dims[1], dims[2])
     said = {prop.key: prop.value for prop in model.metadata_props}

@@ -102,6 +102,8 @@ def _strengths(editor: Editor, asked: Sequence[float]) -> tuple[float, ...]:
     """Ascending, 1 among them, and without 0, which is the redraw and always there."""
     if not editor.latents.has_modes:
         # no two modes to lie between: only the asked state itself
+        if tuple(asked) != STRENGTHS:
+            raise UsageError("--strength needs a conditional prior, whose two modes it lies between; leave it out")
         return (1.0,)
     wrong = [value for value in asked if not 0 <= value <= 10]
     if wrong:

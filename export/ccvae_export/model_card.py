@@ -146,13 +146,15 @@ def _picture(terms: DataTerms) -> str:
 def _use(manifest: Manifest) -> str:
     if manifest.format == "pt2":
         return "    graph = torch.export.load('decoder.pt2').module()\n\n`ccvae-deploy edit` runs ONNX bundles."
-    label = _plain(manifest.labels.names[0])
+    first = manifest.labels.labels[0]
+    label, value = _plain(first.name), _plain(first.classes[1])
+    asked = value if value.isdigit() else f'"{value}"'
     trust = ("allow_torchscript=True", "--allow-torchscript") if manifest.format == "torchscript" else ("", "")
-    command = f"    ccvae-deploy edit imgs/ --bundle THIS_FOLDER --set '{label}=1' --samples 8 {trust[1]}"
+    command = f"    ccvae-deploy edit imgs/ --bundle THIS_FOLDER --set '{label}={value}' --samples 8 {trust[1]}"
     python = (
         "from ccvae_deploy import Editor",
         f'editor = Editor.open("THIS_FOLDER"{", " * bool(trust[0])}{trust[0]})',
-        f'edit = editor.edit("face.jpg", set={{"{label}": 1}}, samples=8)',
+        f'edit = editor.edit("face.jpg", set={{"{label}": {asked}}}, samples=8)',
         'edit.images[0].save("face-edited.png")',
         "print(edit.receipts[0].reached, edit.receipts[0].after)",
     )

@@ -116,7 +116,15 @@ def test_foreign_and_damaged_files_end_in_one_line(files, metadata, tmp_path: Pa
     text = json.dumps(metadata)
     bare = onnx.load(files["onnx"])
     del bare.metadata_props[:]
+    crowded, huge = onnx.ModelProto(), onnx.load(files["onnx"])
+    crowded.graph.node.extend(onnx.NodeProto() for _ in range(600_000))
+    huge.graph.initializer[0].dims.extend([1 << 62] * 500)
+    weights = {"model.a": {"dtype": "F32", "shape": [10**4000], "data_offsets": [0, 4]}}
+    heavy = json.dumps(weights).encode()
     cases = {
+        "crowded.onnx": (crowded.SerializeToString(), "not an ONNX file"),
+        "heavy.safetensors": (struct.pack("<Q", len(heavy)) + heavy, "no whole safetensors file"),
+        "endless.safetensors": (struct.pack("<Q", 34) + b'{"model.a": {"shape": [1e999]}}   ', "no whole safetensors"),
         "absent.onnx": (None, "cannot be read: No such file"),
         "model.h5": (b"x", "neither a bundle nor a file in .onnx, .pt, .pt2, .safetensors"),
         "empty.onnx": (b"", "no file of 1 to"),
@@ -147,6 +155,8 @@ def test_foreign_and_damaged_files_end_in_one_line(files, metadata, tmp_path: Pa
             read_artefact(tmp_path / name)
         assert message in str(caught.value), name
         assert len(str(caught.value).splitlines()) == 1, name
+    (tmp_path / "huge.onnx").write_bytes(huge.SerializeToString())
+    assert "has" in str(read_artefact(tmp_path / "huge.onnx").problem)
 
 
 def test_a_directory_beyond_the_limit_is_not_read(tmp_path: Path, monkeypatch) -> None:

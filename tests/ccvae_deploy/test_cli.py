@@ -190,6 +190,12 @@ def test_latest_may_be_a_text_file(pictures, tiny_bundle, tmp_path, monkeypatch)
     assert invoke("edit", "imgs", "--set", "smiling=1").exit_code == 0
 
 
+def test_a_path_that_cannot_be_used_is_one_line(pictures: Path, tiny_bundle: Path) -> None:
+    result = CliRunner().invoke(app, ["edit", "n" * 300, "--set", "smiling=1", "--bundle", str(tiny_bundle)])
+    assert result.exit_code == 2
+    assert result.stderr == f"error: {'n' * 300}: file name too long; check the path and who may use it\n"
+
+
 def test_unexpected_errors_are_one_line_unless_debugged(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
     def broken(*_, **__):
         raise ZeroDivisionError("division by zero")

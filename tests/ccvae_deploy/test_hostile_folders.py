@@ -254,6 +254,23 @@ def test_a_sheet_or_report_that_is_not_ours_stays(pictures, tmp_path, run, tree,
     assert (out / name).read_bytes() == b"mine"
 
 
+def test_files_that_came_after_the_first_run_stay(pictures, tmp_path, run, tree) -> None:
+    """A sheet, a report, and an output beyond the recorded samples."""
+    out = tmp_path / "out"
+    run(out, samples=1, sheet=False)
+    mine = {"sheet.png": {}, "report.html": {"sheet": False, "report": True}, "a__smiling=1__01.png": {"sheet": False}}
+    for name, options in mine.items():
+        (out / name).write_bytes(b"mine")
+        before = tree(out)
+        with pytest.raises(UsageError, match="that no record here explains"):
+            run(out, samples=2, **options)
+        assert tree(out) == before
+        (out / name).unlink()
+    run(out, samples=2, report=True)
+    run(out, samples=3, report=True)
+    assert "a__smiling=1__02.png" in tree(out)
+
+
 def test_a_source_called_as_the_sheet_stays(pictures, tmp_path, run) -> None:
     out = tmp_path / "out"
     run(out)

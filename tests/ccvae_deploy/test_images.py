@@ -6,7 +6,9 @@ import itertools
 import os
 import struct
 import time
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -94,6 +96,26 @@ def test_palette_with_and_without_transparency() -> None:
     clear = decode(saved(palette, "PNG", transparency=0))
     assert clear.alpha is not None
     assert (clear.alpha == 0).any()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "I;16"])
+def test_grey_with_one_transparent_value_stays_grey(mode: str) -> None:
+    levels = np.repeat(np.array([[0, 200]], np.uint8), 3, axis=0)
+    grey = Image.fromarray(levels.astype(np.uint16) * 257) if mode == "I;16" else Image.fromarray(levels).convert(mode)
+    white = 255 if mode == "1" else 200
+    found = decode(saved(grey, "PNG", transparency=0))
+    assert found.pixels.tolist() == [[0, white]] * 3
+    assert found.alpha is not None
+    assert found.alpha.tolist() == [[0, 255]] * 3
+    none = decode(saved(grey, "PNG", transparency=51400 if mode == "I;16" else 1 if mode == "1" else 100))
+    assert none.pixels.ndim == 2
+
+
+def test_decoding_in_threads_leaves_the_filters_of_warnings_alone() -> None:
+    before, data = list(warnings.filters), saved(Image.fromarray(RGB), "PNG")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [data] * 500))
+    assert warnings.filters == before
 
 
 def cmyk_profile() -> bytes:

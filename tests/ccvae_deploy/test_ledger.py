@@ -192,7 +192,7 @@ def test_two_runs_on_one_folder_are_refused(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("text", ["not json\n", '{"a": 1}\n', "[1, 2]\n", "null\n", "\xff\n"])
+@pytest.mark.parametrize("text", ["not json\n", '{"a": 1}\n', "[1, 2]\n", "null\n", "\xff\n", "[" * 200_000 + "\n"])
 @pytest.mark.parametrize("name", ["receipts.jsonl", "failures.jsonl", ".journal.jsonl"])
 def test_records_that_are_not_ours_are_refused_and_kept(tmp_path: Path, text: str, name: str) -> None:
     (tmp_path / name).write_text(text, "latin-1")

@@ -174,6 +174,37 @@ def test_records_that_are_not_ours_are_refused(one, text, tree) -> None:
     assert tree(one) == before
 
 
+@pytest.mark.parametrize("change", [{"output": None}, {"output": "a\0b"}])
+def test_every_receipt_of_a_group_is_looked_at(several, tmp_path, change) -> None:
+    path = next(file for folder in several for file in folder.glob("receipts-*") if file.stat().st_size)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[1] |= change
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UsageError, match="damaged or not ours"):
+        merge_folders(several, tmp_path / "merged")
+
+
+@pytest.mark.parametrize("name", ["receipts.jsonl", "failures.jsonl"])
+def test_records_of_others_stay(several, tmp_path, tree, name) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("mine")
+    with pytest.raises(UsageError, match=f"has a {name} that no record here explains"):
+        merge_folders(several, tmp_path / "mine")
+    assert tree(tmp_path / "mine") == {name: b"mine"}
+
+
+def test_a_failure_that_has_been_done_since_is_forgotten(several, pictures, tmp_path, run, tree) -> None:
+    merge_folders(several, tmp_path / "merged")
+    assert "broken.png" in (tmp_path / "merged/failures.jsonl").read_text()
+    shutil.copy(pictures / "a.png", pictures / "broken.png")
+    for index in range(COUNT):
+        run(tmp_path / f"part{index}", shard=f"{index}/{COUNT}")
+    run(tmp_path / "whole")
+    for folder in several:
+        merge_folders([folder], tmp_path / "merged")
+    assert tree(tmp_path / "merged") == tree(tmp_path / "whole")
+
+
 def test_files_that_no_record_explains_stay(several, tmp_path, whole, tree) -> None:
     target = tmp_path / "mine"
     (target / "deep").mkdir(parents=True)

@@ -15,6 +15,7 @@ from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.references import read_references
+from ccvae_deploy.store import Store
 from ccvae_deploy.swap import Swap, SwapSettings, chosen_labels
 from ccvae_deploy.swap_folder import swap_folder
 
@@ -152,6 +153,24 @@ def test_bad_sources_and_bad_references_are_recorded(pictures, references, tiny_
         assert sheet.size == (6 + 4 * 134, 26 + 10 * 134)
     with pytest.raises(ImageError, match="no reference can be read"):
         swap_folder([pictures], bundle=tiny_bundle, from_=references / "broken.png", labels=["smiling"], out=out)
+
+
+def test_a_source_whose_results_cannot_be_written_is_recorded_and_leaves_nothing(
+    pictures, references, tiny_bundle, tmp_path, monkeypatch
+) -> None:
+    out, original = tmp_path / "o", Store.write
+
+    def write(store: Store, relative: str, data: bytes) -> None:
+        if relative.startswith("a__") and "light" in relative:
+            raise ImageError("its results cannot be named: file name too long")
+        original(store, relative, data)
+
+    monkeypatch.setattr(Store, "write", write)
+    found = swap_folder([pictures], bundle=tiny_bundle, from_=references, pairs="all", labels=["smiling"], out=out)
+    assert (found.written, found.failed) == (8 * 3, 1)
+    assert "file name too long" in (out / "failures.jsonl").read_text()
+    assert not list(out.glob("a__*"))
+    assert {row["source"] for row in receipts_of(out)} == {row["source"] for row in receipts_of(out)} - {"a.png"}
 
 
 @pytest.mark.parametrize(

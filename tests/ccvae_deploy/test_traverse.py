@@ -106,6 +106,12 @@ def test_refusals(labels, options, error, message, editor: Editor) -> None:
         walk(editor, images.from_array(np.zeros((8, 8), np.uint8)), labels, **options)
 
 
+def test_reach_is_of_binary_labels(categorical_editor: Editor) -> None:
+    picture = images.from_array(np.full((32, 32, 3), 128, np.uint8))
+    with pytest.raises(UsageError, match="--reach with Hair: a categorical label"):
+        walk(categorical_editor, picture, ["hair"], steps=2, reach=50)
+
+
 def test_a_bundle_without_a_conditional_prior_is_refused(editor: Editor) -> None:
     manifest = editor.bundle.manifest
     files = {name: file for name, file in manifest.files.items() if name != "conditional_prior"}

@@ -220,6 +220,9 @@ def test_the_command_prints_the_table_and_no_warning(made_run: Path, tmp_path: P
     assert done.stderr == ""
     assert "composed edit" in done.stdout
     assert "Warning" not in done.stdout
+    trust = " --allow-torchscript" if format == "torchscript" else ""
+    following = f"next: ccvae-deploy edit imgs/ --bundle {tmp_path / 'b'}{trust} --set LABEL=VALUE --samples 8\n"
+    assert done.stdout.endswith(f"{tmp_path / 'b'} is written\n" + (following if format != "pt2" else ""))
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])

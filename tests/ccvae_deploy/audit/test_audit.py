@@ -156,6 +156,26 @@ def test_a_class_of_a_categorical_label(categorical_editor: Editor, made_classif
     assert [dose.strength for dose in found["Hair=a"].doses] == [1]
 
 
+def test_a_class_that_all_images_have_already_is_left_out(
+    categorical_editor: Editor, made_classifier, tmp_path
+) -> None:
+    (tmp_path / "m.onnx").write_bytes(made_classifier([(0, 32)], channel=0).SerializeToString())
+    model = open_model(tmp_path / "m.onnx", scale=1, provider="cpu")
+    settings = AuditSettings(
+        bundle="b", model="m", feeding=model.feeding, reading=model.reading, labels=("Hair",), samples=1, seed=0,
+        strengths=(1.0,), compose="decode",
+    )  # fmt: skip
+    changed = {f"Hair={name}": {"1": response(0.9)} for name in "bcde"}
+    one = {"control": [0.2], "state": {"Hair": 0}, "redrawn": {"Hair": response(0.2)}, "edited": changed}
+    found = effects(categorical_editor.labels, settings, [one] * 4)
+    assert [effect.label for effect in found] == [f"Hair={name}" for name in "bcde"]
+
+
+def test_strengths_need_a_prior(run, priorless_bundle, theirs, imgs, tmp_path) -> None:
+    with pytest.raises(UsageError, match="--strength needs a conditional prior"):
+        audit(priorless_bundle, model=theirs, images=[imgs], out=tmp_path / "o", scale=1, strength=(0.5, 1.0, 2.0))
+
+
 def response(output: float, flips: float = 0.0, reached: float = 1.0) -> dict:
     return {"outputs": [output], "flips": [flips], "reached": reached}
 

@@ -26,6 +26,13 @@ def test_shape_and_metadata_say_all() -> None:
     assert (grey.layout, grey.order, grey.batch, grey.scale, grey.mean) == ("nhwc", "grey", 4, 255, (0.0,))
 
 
+def test_a_size_below_1_is_free_and_a_huge_batch_is_refused() -> None:
+    found = read_feeding(taking(-1, 3, -1, 0), size=32, scale=1)
+    assert (found.batch, found.height, found.width) == (0, 32, 32)
+    with pytest.raises(UsageError, match="takes 1,099,511,627,776 images at once"):
+        read_feeding(taking(1 << 40, 3, 8, 8), scale=1)
+
+
 def test_pixels_become_what_the_model_was_trained_on() -> None:
     pixels = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
     options = {"scale": 1, "mean": (0.1, 0.2, 0.3), "std": (0.5, 1, 2)}
