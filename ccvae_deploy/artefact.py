@@ -36,6 +36,7 @@ from .schema import (
     LatentLayout,
     ModelSpec,
     graph_signature,
+    require_agreement,
 )
 
 if TYPE_CHECKING:
@@ -65,10 +66,7 @@ class Metadata(BaseModel):
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
-        if self.layout.blocks != tuple(label.dims for label in self.labels.labels):
-            raise ValueError("latent layout and labels disagree")
-        if len(self.label_prior) != self.labels.width:
-            raise ValueError(f"label prior has {len(self.label_prior)} values, expected {self.labels.width}")
+        require_agreement(self.labels, self.layout, self.label_prior)
         return self
 
 

@@ -37,7 +37,8 @@ GRAPH_LIMIT = 1 << 28
 DEPTH_LIMIT = 16
 
 
-def _shallow(provenance: dict[str, Any]) -> dict[str, Any]:
+def shallow(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a value that is nested so deeply that writing it would overflow the stack."""
     level: list[Any] = [provenance]
     for _ in range(DEPTH_LIMIT):
         level = [
@@ -287,17 +288,12 @@ class Manifest(Frozen):
     """Where real images lie."""
     files: dict[GraphName, GraphFile]
     """The graphs by name."""
-    provenance: Annotated[dict[str, Any], AfterValidator(_shallow)]
+    provenance: Annotated[dict[str, Any], AfterValidator(shallow)]
     """Where the training came from: data, settings, metrics, versions. For people; no code depends on it."""
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Manifest":
-        if self.layout.blocks != tuple(label.dims for label in self.labels.labels):
-            raise ValueError("latent layout and labels disagree")
-        if len(self.label_prior) != self.labels.width:
-            raise ValueError(f"label prior has {len(self.label_prior)} values, expected {self.labels.width}")
-        if {len(self.latent_range.low), len(self.latent_range.high)} != {self.layout.size}:
-            raise ValueError(f"latent range must have {self.layout.size} values")
+        require_agreement(self.labels, self.layout, self.label_prior, self.latent_range)
         expected = set(self.model.graphs)
         if set(self.files) != expected:
             raise ValueError(f"files are {sorted(self.files)}, expected {sorted(expected)}")
@@ -315,6 +311,22 @@ class Manifest(Frozen):
     def format(self) -> Format:
         """The format that all graphs of the bundle share."""
         return self.files["encoder"].format
+
+
+def require_agreement(
+    labels: LabelSet, layout: LatentLayout, label_prior: Sequence[float], latent_range: LatentRange | None = None
+) -> None:
+    """Refuse parts that are not of one model.
+
+    Raises:
+        ValueError: they disagree.
+    """
+    if layout.blocks != tuple(label.dims for label in labels.labels):
+        raise ValueError("latent layout and labels disagree")
+    if len(label_prior) != labels.width:
+        raise ValueError(f"label prior has {len(label_prior)} values, expected {labels.width}")
+    if latent_range is not None and {len(latent_range.low), len(latent_range.high)} != {layout.size}:
+        raise ValueError(f"latent range must have {layout.size} values")
 
 
 def graph_signature(

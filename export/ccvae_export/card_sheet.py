@@ -4,6 +4,9 @@ Made portraits are drawn anew and edited. Of other data no image is shown: what 
 itself, z_s ~ N(0, 1) and z_c ~ p(z_c|y), y ~ p(y), one label's block at the mean of p(z_i|y_i) for 0 and for 1.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -51,10 +54,17 @@ def generated_pairs(bundle: Bundle) -> Image.Image | None:
     return _grid(captions, [images[start : start + wide] for start in range(0, len(images), wide)])
 
 
+def within(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A mapping inside another; empty where it is something else, since provenance may hold anything."""
+    inner = found.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
 def shown_labels(manifest: Manifest) -> list[int]:
     """The few labels that validation told best, in the bundle's order."""
-    by_label = manifest.provenance.get("validation", {}).get("by_label", {})
-    told = [by_label.get(name, {}).get("balanced_accuracy", 0.0) for name in manifest.labels.names]
+    by_label = within(within(manifest.provenance, "validation"), "by_label")
+    figures = [within(by_label, name).get("balanced_accuracy") for name in manifest.labels.names]
+    told = [figure if isinstance(figure, float) else 0.0 for figure in figures]
     best = sorted(range(len(told)), key=lambda label: -told[label])[:GENERATED_LABELS]
     return sorted(best)
 

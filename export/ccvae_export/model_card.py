@@ -5,13 +5,12 @@ Writes two files into the bundle's folder. Nothing in them depends on when or wh
 
 import io
 from pathlib import Path
-from typing import Any
 
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.schema import Manifest
 from ccvae_deploy.terminal import printable
 
-from .card_sheet import edited_portraits, generated_pairs
+from .card_sheet import edited_portraits, generated_pairs, within
 from .data_terms import DataTerms, data_terms
 from .front_matter import Value, front_matter
 from .parity import BATCHES, ParityReport
@@ -101,7 +100,11 @@ def _front_matter(manifest: Manifest, terms: DataTerms) -> str:
     }
     if terms.dataset:
         content["datasets"] = [terms.dataset]
-    figures = {name: value for name, value in _validation(manifest).items() if isinstance(value, int | float)}
+    figures = {
+        name: value
+        for name, value in within(manifest.provenance, "validation").items()
+        if isinstance(value, int | float)
+    }
     metrics: list[Value] = [
         {"type": name, "name": title, "value": round(figures[name], 6)}
         for name, title in METRICS.items()
@@ -167,20 +170,20 @@ def _training(manifest: Manifest, terms: DataTerms) -> str:
     for name in ("training_images", "labelled_images", "validation_images", "epochs_done", "estimator", "device"):
         if name in provenance:
             lines.append(f"- {name.replace('_', ' ')}: {_plain(str(provenance[name]))}")
-    for name, value in _validation(manifest).items():
+    for name, value in within(manifest.provenance, "validation").items():
         if isinstance(value, float):
             lines.append(f"- validation {_plain(name.replace('_', ' '))}: {value:.4f}")
     return "\n".join(lines)
 
 
 def _labels(manifest: Manifest) -> str:
-    by_label = _validation(manifest).get("by_label", {})
+    by_label = within(within(manifest.provenance, "validation"), "by_label")
     rows = ["| label | frequency | accuracy | floor | balanced accuracy | latents |", "|---|---|---|---|---|---|"]
     for label, columns, block in zip(
         manifest.labels.labels, manifest.labels.columns, manifest.layout.slices, strict=True
     ):
-        figures = by_label.get(label.name, {})
-        shown = (f"{figures[k]:.3f}" if k in figures else "" for k in ("accuracy", "floor", "balanced_accuracy"))
+        told = [within(by_label, label.name).get(k) for k in ("accuracy", "floor", "balanced_accuracy")]
+        shown = (f"{figure:.3f}" if isinstance(figure, float) else "" for figure in told)
         frequency = ", ".join(f"{p:.3f}" for p in manifest.label_prior[columns])
         if label.kind == "categorical":
             frequency = ", ".join(f"{_plain(c)} {p}" for c, p in zip(label.classes, frequency.split(", "), strict=True))
@@ -223,11 +226,6 @@ def _limits(manifest: Manifest) -> str:
         "adds to a larger picture is as soft as that. An edit moves what the labels meant in the training data, their "
         "correlations included; receipts tell whether the label was reached and which others drifted."
     )
-
-
-def _validation(manifest: Manifest) -> dict[str, Any]:
-    found = manifest.provenance.get("validation")
-    return found if isinstance(found, dict) else {}
 
 
 def _plain(text: str) -> str:

@@ -1,5 +1,6 @@
 """The cache: built once, whole or absent, rebuilt when it does not fit."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,14 +78,25 @@ def test_images_are_cached_as_the_network_sees_them(tmp_path: Path, own_cache: P
     Image.fromarray(exact).save(tmp_path / "a.png")
     Image.fromarray(rng.integers(0, 256, (50, 70, 3), dtype=np.uint8)).save(tmp_path / "b.png")
     spec = ImageSpec(size=32)
-    images, fingerprint = decoded_images("made", [tmp_path / "a.png", tmp_path / "b.png"], spec)
+    images, fingerprint = decoded_images("made", tmp_path, [tmp_path / "a.png", tmp_path / "b.png"], spec)
     assert (images[0] == exact).all()
     seen = network_input(decode((tmp_path / "b.png").read_bytes()), spec)
     assert np.abs(images[1] / 255 - seen.transpose(1, 2, 0)).max() < 1e-6
     Image.fromarray(exact[::-1]).save(tmp_path / "a.png")
-    again, other = decoded_images("made", [tmp_path / "a.png", tmp_path / "b.png"], spec)
+    again, other = decoded_images("made", tmp_path, [tmp_path / "a.png", tmp_path / "b.png"], spec)
     assert other != fingerprint
     assert (again[0] == exact[::-1]).all()
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(tmp_path: Path, own_cache: Path) -> None:
+    paths = [tmp_path / folder / "0.bmp" for folder in ("dark", "light")]
+    for level, path in zip((10, 240), paths, strict=True):
+        path.parent.mkdir()
+        Image.new("RGB", (32, 32), (level,) * 3).save(path)
+        os.utime(path, (1, 1))
+    for order, levels in ((paths, [10, 240]), (paths[::-1], [240, 10])):
+        images, _ = decoded_images("made", tmp_path, order, ImageSpec(size=32))
+        assert images[:, 0, 0, 0].tolist() == levels
 
 
 def test_portraits_are_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:

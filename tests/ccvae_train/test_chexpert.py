@@ -136,6 +136,12 @@ def test_lists_that_cannot_be_meant(tmp_path: Path, change, message: str) -> Non
     assert "train.csv" in str(caught.value)
 
 
+def test_a_patient_in_both_lists_is_refused(tmp_path: Path) -> None:
+    layout(tmp_path, TRAIN, [*VALID, row("train/patient00002/study1/view1_frontal.jpg")])
+    with pytest.raises(DataError, match=r"both have views of patient00002; leave its rows out of one"):
+        open_dataset(f"chexpert:{tmp_path}")
+
+
 def test_a_link_that_leads_outside_is_refused(tmp_path: Path) -> None:
     root = layout(tmp_path / "data")
     secret = tmp_path / "secret.jpg"

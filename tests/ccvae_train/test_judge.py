@@ -103,7 +103,7 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["judge", "--epochs", "1", "--device", "cpu", "--onnx"])
     assert result.exit_code == 0, result.output
     assert "mean over labels" in result.output
-    assert sorted(p.name for p in Path("runs/judge-made-a1b2c3d4").iterdir()) == [
+    assert sorted(p.name for p in Path("runs/judge-made-32-rgb-a1b2c3d4").iterdir()) == [
         "judge.json",
         "judge.onnx",
         "judge.safetensors",

@@ -69,6 +69,8 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
         ("file,a\na.png,\nb.png,\n", "column a: every cell is blank"),
         ("file,a\na.png,yes\nb.png,yes\n", "'yes' is its only class"),
         ("file,a\na.png,1\na.png,0\n", "row 3: 'a.png' stands in row 2 already"),
+        ("file,a\na.png,1\n./a.png,0\n", "row 3: './a.png' stands in row 2 already"),
+        ("file,a\na.png,cat\nb.png,dog\nc.png,NA\n", "row 4, column a: 'NA'; leave the cell of a missing value blank"),
         ("file,a\n,1\n", "row 2: no file name"),
         ("file,a,split\na.png,1,later\n", "split 'later'; expected train, valid or test"),
         (b"file,a\n\xff.png,1\n", "is not UTF-8"),
@@ -148,9 +150,22 @@ def test_categorical_and_binary_columns_in_one_set(tmp_path: Path) -> None:
     data = open_dataset(f"table:{tmp_path}", size=32)
     assert [label.kind for label in data.labels.labels] == ["categorical", "binary"]
     assert data.labels.labels[0].classes == ("black", "blond", "red")
-    assert data.train.labels.tolist() == [[2, 1], [0, 0], [-1, 1]]
+    told = {int(picture[0, 0, 0]): label.tolist() for picture, label in zip(*vars(data.train).values(), strict=True)}
+    assert told == {0: [2, 1], 10: [0, 0], 30: [-1, 1]}
     assert data.valid.labels.tolist() == [[1, -1]]
     assert data.train.labels.dtype == np.int8
+
+
+def test_a_table_in_the_order_of_its_classes_is_mixed(tmp_path: Path) -> None:
+    names = [f"{i:02d}.png" for i in range(25)]
+    image(tmp_path, *names)
+    rows = "".join(f"{name},{'ab'[i > 12]},{'valid' if i % 2 else 'train'}\n" for i, name in enumerate(names))
+    table(tmp_path, "file,kind,split\n" + rows)
+    data = open_dataset(f"table:{tmp_path}", size=32)
+    for part in (data.train, data.valid):
+        kinds = part.labels[:, 0].tolist()
+        assert kinds != sorted(kinds)
+        assert [int(level > 120) for level in part.images[:, 0, 0, 0]] == kinds
 
 
 def test_portraits_are_written_and_read_back_bit_for_bit(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The loop on made data: it learns, it resumes to the same bits, it refuses what it cannot do."""
 
 import csv
+import json
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, TrainingError, UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
@@ -218,6 +220,42 @@ def test_a_damaged_checkpoint_is_one_line(damage) -> None:
     with pytest.raises(RunError, match="is damaged") as caught:
         load_run(run)
     assert "\n" not in str(caught.value)
+
+
+def rewritten(run: Path, state: dict, tensors: dict[str, torch.Tensor]) -> None:
+    save_file(tensors, run / "checkpoint.safetensors", metadata={"ccvae": json.dumps(state)})
+
+
+def test_a_checkpoint_whose_parts_disagree_is_one_line() -> None:
+    run = train(SMALL | {"epochs": 1}).run
+    state, tensors = read_checkpoint(run)
+    whole = json.loads(state.model_dump_json())
+    block = {**whole["labels"]["labels"][0], "kind": "categorical", "classes": [f"c{i}" for i in range(2048)]}
+    wide = {"labels": {"labels": [{**block, "dims": 2048}]}, "layout": {"blocks": [2048], "residual": 0}}
+    wide |= {"label_prior": [0.001] * 2048, "latent_range": {"low": [0.0] * 2048, "high": [1.0] * 2048}}
+    changes = {
+        "label prior has 1 values": {"label_prior": [0.5]},
+        "latent range must have 8 values": {"latent_range": {"low": [0.0], "high": [1.0]}},
+        "latent layout and labels disagree": {"layout": {"blocks": [2, 1, 1], "residual": 4}},
+        "too few weights for its 4,194,304": wide,
+    }
+    for message, change in changes.items():
+        rewritten(run, {**whole, **change}, tensors)
+        with pytest.raises(RunError, match=message) as caught:
+            load_run(run)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["none", "more", "odd", "shape"])
+def test_moments_that_are_not_those_of_the_networks_are_refused(change: str) -> None:
+    run = train(SMALL | {"epochs": 1}).run
+    state, tensors = read_checkpoint(run)
+    tensors = {name: tensor for name, tensor in tensors.items() if change != "none" or name.startswith("model.")}
+    added = {"more": "optimiser.999.exp_avg", "odd": "optimiser.x", "shape": "optimiser.0.exp_avg"}.get(change)
+    tensors |= {added: torch.zeros(1)} if added else {}
+    rewritten(run, json.loads(state.model_dump_json()), tensors)
+    with pytest.raises(RunError, match=r"the optimiser's moments in .* are not those of its networks"):
+        train({}, out=run, resume=True)
 
 
 def test_latest_may_be_a_text_file() -> None:

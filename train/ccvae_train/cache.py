@@ -65,13 +65,13 @@ def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Im
     return found
 
 
-def decoded_images(kind: str, paths: Sequence[Path], spec: ImageSpec) -> tuple[Images, str]:
-    """All images as the network sees them, (N, S, S, C) uint8, and the fingerprint of their files.
+def decoded_images(kind: str, root: Path, paths: Sequence[Path], spec: ImageSpec) -> tuple[Images, str]:
+    """All images below a root as the network sees them, (N, S, S, C) uint8, and the fingerprint of their files.
 
     Raises:
         DataError: an image is missing or cannot be decoded; a training set must be whole.
     """
-    fingerprint = files_fingerprint(paths)
+    fingerprint = files_fingerprint(root, paths)
     shape = (len(paths), spec.size, spec.size, spec.channels)
 
     def one(path: Path) -> Images:
@@ -105,8 +105,8 @@ def _named(one: Callable[[Path], Images]) -> Callable[[Path], Images | ImageErro
     return tried
 
 
-def files_fingerprint(paths: Sequence[Path]) -> str:
-    """sha256 over every file's name, size and time of change.
+def files_fingerprint(root: Path, paths: Sequence[Path]) -> str:
+    """sha256 over every file's path below a root, size and time of change.
 
     Raises:
         DataError: a file is missing.
@@ -117,7 +117,7 @@ def files_fingerprint(paths: Sequence[Path]) -> str:
             status = path.stat()
         except OSError as error:
             raise DataError(f"{path}: {(error.strerror or 'missing').lower()}") from error
-        digest.update(os.fsencode(path.name) + b"\0%d\0%d\0" % (status.st_size, status.st_mtime_ns))
+        digest.update(os.fsencode(path.relative_to(root)) + b"\0%d\0%d\0" % (status.st_size, status.st_mtime_ns))
     return digest.hexdigest()
 
 

@@ -9,17 +9,26 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ccvae_deploy.errors import RunError, WriteError
 from ccvae_deploy.latest import follow
-from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet, LatentLayout, LatentRange, ModelSpec
+from ccvae_deploy.schema import (
+    Frozen,
+    ImageSpec,
+    LabelSet,
+    LatentLayout,
+    LatentRange,
+    ModelSpec,
+    require_agreement,
+    shallow,
+)
 
 from .config import TrainConfig
 from .families import new_model
@@ -27,6 +36,9 @@ from .model import Model
 
 CHECKPOINT = "checkpoint.safetensors"
 HEADER_LIMIT = 8 << 20
+MOMENTS = ("exp_avg", "exp_avg_sq")
+PAIRS = 1 << 18
+"""Weights of a classifier that are taken on trust before the networks are built."""
 
 
 class BaselineSpec(ModelSpec):
@@ -53,7 +65,12 @@ class RunState(Frozen):
     latent_range: LatentRange
     step: int = Field(ge=0)
     precision: str
-    provenance: dict[str, Any]
+    provenance: Annotated[dict[str, Any], AfterValidator(shallow)]
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        require_agreement(self.labels, self.layout, self.label_prior, self.latent_range)
+        return self
 
 
 @dataclass(frozen=True)
@@ -176,10 +193,14 @@ def restore(run: Path, state: RunState, tensors: dict[str, Tensor]) -> Model:
     Raises:
         RunError: the tensors are not those of the networks that the state describes.
     """
-    model = new_model(state.model.family, state.labels, state.layout, state.image)
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     if "conditional_prior.loc_true" in weights:
         raise RunError(f"the checkpoint in {run} was written before version 0.3, which trains anew; train again")
+    # networks are built from the description, which may promise what the file cannot hold
+    pairs = sum(label.columns * label.dims for label in state.labels.labels)
+    if pairs > max(PAIRS, sum(tensor.numel() for tensor in weights.values())):
+        raise RunError(f"the checkpoint in {run} has too few weights for its {pairs:,} of the classifier; train again")
+    model = new_model(state.model.family, state.labels, state.layout, state.image)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -188,19 +209,28 @@ def restore(run: Path, state: RunState, tensors: dict[str, Tensor]) -> Model:
     return model
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimiser(run: Path, optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Give an optimiser over the same parameters its moments back, each in the memory layout of its parameter.
 
     The fused step walks parameter and moments side by side in memory, so their strides must agree.
+
+    Raises:
+        RunError: the moments are not those of the parameters, so that the run would go on otherwise than it was.
     """
     parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    shapes = {
+        f"optimiser.{index}.{moment}": parameter.shape if moment in MOMENTS else torch.Size()
+        for index, parameter in enumerate(parameters)
+        for moment in (*MOMENTS, "step")
+    }
+    found = {name: tensor for name, tensor in tensors.items() if name.startswith("optimiser.")}
+    if {name: tensor.shape for name, tensor in found.items()} != shapes:
+        raise RunError(f"the optimiser's moments in {run} are not those of its networks; train again")
     moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, moment = name.split(".")
-            like = parameters[int(index)]
-            laid_out = torch.empty_like(like).copy_(tensor) if tensor.shape == like.shape else tensor
-            moments.setdefault(int(index), {})[moment] = laid_out.detach()
+    for name, tensor in found.items():
+        _, index, moment = name.split(".")
+        laid_out = torch.empty_like(parameters[int(index)]).copy_(tensor) if moment in MOMENTS else tensor
+        moments.setdefault(int(index), {})[moment] = laid_out.detach()
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

@@ -123,7 +123,8 @@ def judge(
 
 def judge_folder(data: Dataset, beside: Path) -> Path:
     """Where the judge of a data set lies unless told otherwise."""
-    return beside / f"judge-{data.source.partition(':')[0]}-{data.fingerprint[:8]}"
+    seen = f"{data.image.size}-{data.image.mode.lower()}"
+    return beside / f"judge-{data.source.partition(':')[0]}-{seen}-{data.fingerprint[:8]}"
 
 
 def refuse_taken(out: Path | None) -> None:

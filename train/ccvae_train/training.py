@@ -87,7 +87,7 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     fit.run, fit.step = folder, state.step
     fit.provenance = {**state.provenance, **fit.provenance}
     fit.model.load_state_dict(restore(folder, state, tensors).state_dict())
-    restore_optimiser(fit.optimiser, tensors)
+    restore_optimiser(folder, fit.optimiser, tensors)
     if ranks.first:
         point_latest(folder)
     return fit

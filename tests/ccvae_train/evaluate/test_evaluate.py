@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from typer.testing import CliRunner
 
 from ccvae_deploy.cli import app
 from ccvae_deploy.errors import DataError, UsageError
-from ccvae_deploy.schema import Label, LabelSet
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
+from ccvae_train.checkpoint import load_run
+from ccvae_train.device import choose_device
 from ccvae_train.evaluate import evaluate as module
 from ccvae_train.evaluate import panels
 from ccvae_train.evaluate.evaluate import evaluate
@@ -53,7 +56,7 @@ def test_everything_on_one_run(trained: Path) -> None:
     assert result.exit_code == 0, result.output
     assert max(len(line) for line in result.stdout.splitlines() if not line.endswith("are written")) <= 80
     assert "fid" in result.stdout
-    assert (trained / "judge-made-a1b2c3d4" / "judge.safetensors").is_file()
+    assert (trained / "judge-made-32-rgb-a1b2c3d4" / "judge.safetensors").is_file()
     out = trained / "seed1" / "evaluation"
     content = json.loads((out / "evaluation.json").read_text())
     (run,) = content["runs"]
@@ -147,12 +150,38 @@ def test_models_and_rates_make_the_papers_tables(trained: Path, monkeypatch: pyt
         patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
         train(SMALL | {"epochs": 1, "supervision": 0.5}, out=Path("runs/half"))
         train(SMALL | {"epochs": 1, "estimator": "paper"}, out=Path("runs/paper"))
-    shutil.copytree(trained / "judge-made-a1b2c3d4", Path("judge"))
+    shutil.copytree(trained / "judge-made-32-rgb-a1b2c3d4", Path("judge"))
     result = command(trained / "seed0", "runs/half", "runs/paper", "--protocols", "accuracy", "--judge", "judge")
     assert result.exit_code == 0, result.output
-    assert not Path("runs/judge-made-a1b2c3d4").exists()
+    assert not Path("runs/judge-made-32-rgb-a1b2c3d4").exists()
     for text in ("f = 0.2", "f = 0.5", "f = 1", "ccvae paper", "accuracy (Tables 1 and 6)"):
         assert text in result.output
+
+
+def test_a_judge_that_lies_there_must_fit(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(trained / "seed0", "--protocols", "accuracy")
+    other = replace(DATA, image=ImageSpec(size=64), fingerprint="b" * 64)
+    shutil.copytree(trained / "judge-made-32-rgb-a1b2c3d4", trained / "judge-made-64-rgb-bbbbbbbb")
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: other)
+    result = command(trained / "seed0", "--protocols", "accuracy")
+    assert result.exit_code == 2
+    assert "tells other labels, or images of another size" in result.stderr
+
+
+@pytest.mark.parametrize(("source", "policy"), [("made:./elsewhere", "ones"), ("other:DIR", None)])
+def test_uncertain_labels_count_as_they_did_wherever_the_data_lie(trained, monkeypatch, source, policy) -> None:
+    asked = []
+
+    def opened(source: str, **options):
+        asked.append(options["uncertain"])
+        return DATA
+
+    monkeypatch.setattr(module, "open_dataset", opened)
+    run = load_run(trained / "seed0")
+    config = run.state.config.model_copy(update={"data": "made:DIR", "uncertain": "ones"})
+    changed = replace(run, state=run.state.model_copy(update={"config": config}))
+    module._jobs([changed], source, None, choose_device("cpu"))
+    assert asked == [policy]
 
 
 def test_runs_of_one_name_stay_apart(trained: Path) -> None:
@@ -162,7 +191,7 @@ def test_runs_of_one_name_stay_apart(trained: Path) -> None:
         protocols=["panel"],
         images=80,
         device="cpu",
-        judge=trained / "judge-made-a1b2c3d4",
+        judge=trained / "judge-made-32-rgb-a1b2c3d4",
     )
     first, second = (run.name for run in found.runs)
     assert first != second

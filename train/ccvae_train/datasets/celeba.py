@@ -68,7 +68,7 @@ def open_celeba(source: str, folder: Path, labels: Sequence[str] | None, spec: I
     """
     root, attributes, parts = read_celeba(folder, labels or PAPER_LABELS)
     paths = [root / IMAGES / attributes.files[row] for rows in parts for row in rows]
-    images, fingerprint = decoded_images("celeba", paths, spec)
+    images, fingerprint = decoded_images("celeba", root / IMAGES, paths, spec)
     split = len(parts[0])
     values = [attributes.values[rows] for rows in parts]
     return Dataset(
@@ -164,7 +164,7 @@ def read_partitions(path: Path, files: Sequence[str]) -> NDArray[np.int8]:
     place = dict(zip(_file_names(path, names, 1), numbers, strict=True))
     missing = [name for name in files if name not in place]
     if missing or len(place) != len(files):
-        what = missing[0] if missing else next(name for name in place if name not in set(files))
+        what = (missing or sorted(place.keys() - set(files)))[0]
         raise DataError(
             f"{path} and {ATTRIBUTES} name different images, such as {what}; take both from the same release"
         )

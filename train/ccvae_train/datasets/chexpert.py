@@ -87,7 +87,7 @@ def open_chexpert(
     names = tuple(FINDINGS[index] for index in select(FINDINGS, labels or PAPER_LABELS))
     root, train, valid = read_chexpert(folder, names, seed, uncertain)
     paths = [root / file for part in (train, valid) for file in part.files]
-    images, fingerprint = decoded_images("chexpert", paths, spec)
+    images, fingerprint = decoded_images("chexpert", root, paths, spec)
     split = len(train.files)
     return Dataset(
         source=source,
@@ -113,6 +113,8 @@ def read_chexpert(
     if (root / VALID).is_file():
         valid = read_views(root / VALID, names, uncertain)
         checked_paths(root / VALID, valid.files)
+        if both := set(train.patients) & set(valid.patients):
+            raise DataError(f"{TRAIN} and {VALID} of {root} both have views of {min(both)}; leave its rows out of one")
         return root, train, valid
     known, patient = np.unique(train.patients, return_inverse=True)
     if len(known) < 2:

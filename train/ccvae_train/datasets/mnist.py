@@ -150,7 +150,7 @@ def _all_files(which: IdxSet, folder: Path) -> dict[str, Path]:
 
 def _images(which: IdxSet, paths: Sequence[Path], labels: Sequence[NDArray[np.int8]]) -> tuple[NDArray[np.uint8], str]:
     """Training, then validation images, (N, 32, 32, 1), and a fingerprint of their files."""
-    fingerprint = files_fingerprint(paths)
+    fingerprint = files_fingerprint(paths[0].parent, paths)
     inside = slice(PADDING, PADDING + SIDE)
 
     def fill(array: NDArray[np.uint8]) -> None:

@@ -5,6 +5,7 @@ The first column, or the one called file, image, path or filename, names the ima
 without it a tenth of the images, drawn by seed, validates.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ TABLE = "labels.csv"
 FILE_COLUMNS = ("file", "image", "path", "filename")
 SPLIT_COLUMNS = ("split", "partition")
 SPLITS = {"train": 0, "training": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
+SHUFFLE = 0
+UNKNOWN = frozenset({"na", "n/a", "none", "null"})
 AFFIRMATIVE = ("no", "yes"), ("false", "true"), ("absent", "present"), ("off", "on"), ("n", "y"), ("f", "t")
 
 
@@ -56,11 +59,13 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
     label_set = LabelSet(labels=tuple(table.labels[index] for index in chosen))
     paths = checked_paths(folder / TABLE, table.files)
     splits = table.splits if table.splits is not None else random_splits(len(paths), seed)
-    parts = [np.flatnonzero(splits == number) for number in (0, 1)]
+    # a table is often written class by class, and evaluation takes the first images of a part
+    shuffle = np.random.default_rng(SHUFFLE).permutation
+    parts = [shuffle(np.flatnonzero(splits == number)) for number in (0, 1)]
     for rows, name in zip(parts, ("training", "validation"), strict=True):
         if not len(rows):
             raise DataError(f"{folder / TABLE} leaves no {name} image of {len(paths):,}; add rows or correct its split")
-    images, fingerprint = decoded_images("table", [paths[row] for rows in parts for row in rows], spec)
+    images, fingerprint = decoded_images("table", folder, [paths[row] for rows in parts for row in rows], spec)
     values = [table.values[rows][:, chosen] for rows in parts]
     split = len(parts[0])
     return Dataset(
@@ -137,6 +142,9 @@ def _classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[s
                 other = next((n, c) for n, c in cells if c and c not in ("0", "1"))
                 raise refuse(*other, "expected 0, 1 or blank, as in the column's other rows")
             raise refuse(number, cell, "expected 0, 1, a class name or blank")
+    for number, cell in cells:
+        if cell.lower() in UNKNOWN:
+            raise refuse(number, cell, "leave the cell of a missing value blank")
     spelled: dict[str, str] = {}
     for cell in sorted(present):
         spelled.setdefault(folded(cell), cell)
@@ -163,8 +171,9 @@ def _files(path: Path, cells: list[tuple[int, str]]) -> list[str]:
     for number, cell in cells:
         if not cell:
             raise DataError(f"{path}, row {number}: no file name")
-        if first.setdefault(cell, number) != number:
-            raise DataError(f"{path}, row {number}: {cell[:80]!r} stands in row {first[cell]} already; remove one")
+        known = first.setdefault(os.path.normpath(cell), number)
+        if known != number:
+            raise DataError(f"{path}, row {number}: {cell[:80]!r} stands in row {known} already; remove one")
     return [cell for _, cell in cells]
 
 

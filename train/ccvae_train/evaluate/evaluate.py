@@ -16,6 +16,7 @@ import numpy as np
 from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.latest import LATEST
 from ccvae_deploy.progress import Reporter, progress
+from ccvae_deploy.schema import ImageSpec
 from ccvae_deploy.store import replace_file
 
 from ..checkpoint import CHECKPOINT, TrainedRun, load_run
@@ -140,16 +141,17 @@ def _jobs(runs: Sequence[TrainedRun], source: str | None, judge: Path | None, de
                 size=run.image.size,
                 channels=run.image.channels,
                 seed=config.seed,
-                uncertain=config.uncertain if asked == config.data else None,
+                uncertain=config.uncertain if _kind(asked) == _kind(config.data) else None,
             )
         _refuse_other_labels(run, opened[key])
         datasets.append(opened[key])
-    judges: dict[str, Judge] = {}
+    judges: dict[tuple[str, ImageSpec], Judge] = {}
     jobs = []
     for name, run, digest, data in zip(names, runs, digests, datasets, strict=True):
-        if data.fingerprint not in judges:
-            judges[data.fingerprint] = _judge_of(data, run, judge, device)
-        jobs.append(_Job(name, run, digest, data, judges[data.fingerprint]))
+        seen = data.fingerprint, data.image
+        if seen not in judges:
+            judges[seen] = _judge_of(data, run, judge, device)
+        jobs.append(_Job(name, run, digest, data, judges[seen]))
     return jobs
 
 
@@ -161,15 +163,17 @@ def _refuse_other_labels(run: TrainedRun, data: Dataset) -> None:
         raise DataError(f"{data.source} has no validation images to evaluate on")
 
 
+def _kind(source: str) -> str:
+    return source.partition(":")[0]
+
+
 def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device) -> Judge:
-    if given is not None:
-        found = load_judge(given, device)
+    folder = given or judge_folder(data, run.path.resolve().parent)
+    if given or (folder / JUDGE).is_file():
+        found = load_judge(folder, device)
         if found.state.labels.column_names != data.labels.column_names or found.state.image != data.image:
-            raise UsageError(f"--judge {given} tells other labels, or images of another size, than {run.path} has")
+            raise UsageError(f"the judge {folder} tells other labels, or images of another size, than {run.path} has")
         return found
-    folder = judge_folder(data, run.path.resolve().parent)
-    if (folder / JUDGE).is_file():
-        return load_judge(folder, device)
     return train_judge(data, folder, epochs=EPOCHS, seed=0, device=device)
 
 
