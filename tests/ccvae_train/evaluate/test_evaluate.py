@@ -14,7 +14,6 @@ from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
 from ccvae_train.checkpoint import load_run
-from ccvae_train.device import choose_device
 from ccvae_train.evaluate import evaluate as module
 from ccvae_train.evaluate import panels
 from ccvae_train.evaluate.evaluate import evaluate
@@ -158,12 +157,20 @@ def test_models_and_rates_make_the_papers_tables(trained: Path, monkeypatch: pyt
         assert text in result.output
 
 
+def test_a_judge_is_trained_only_where_a_protocol_needs_one(trained: Path) -> None:
+    shutil.copytree(trained / "seed0", Path("alone/seed0"))
+    result = command("alone/seed0", *(part for p in PROTOCOLS if not p.judged for part in ("--protocols", p.name)))
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in Path("alone").iterdir()] == ["seed0"]
+    assert json.loads(Path("alone/seed0/evaluation/evaluation.json").read_text())["runs"][0]["judge"] == {}
+
+
 def test_a_judge_that_lies_there_must_fit(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(trained / "seed0", "--protocols", "accuracy")
+    command(trained / "seed0", "--protocols", "swap")
     other = replace(DATA, image=ImageSpec(size=64), fingerprint="b" * 64)
     shutil.copytree(trained / "judge-made-32-rgb-a1b2c3d4", trained / "judge-made-64-rgb-bbbbbbbb")
     monkeypatch.setattr(module, "open_dataset", lambda *_, **__: other)
-    result = command(trained / "seed0", "--protocols", "accuracy")
+    result = command(trained / "seed0", "--protocols", "swap")
     assert result.exit_code == 2
     assert "tells other labels, or images of another size" in result.stderr
 
@@ -180,7 +187,7 @@ def test_uncertain_labels_count_as_they_did_wherever_the_data_lie(trained, monke
     run = load_run(trained / "seed0")
     config = run.state.config.model_copy(update={"data": "made:DIR", "uncertain": "ones"})
     changed = replace(run, state=run.state.model_copy(update={"config": config}))
-    module._jobs([changed], source, None, choose_device("cpu"))
+    module._jobs([changed], source)
     assert asked == [policy]
 
 

@@ -42,7 +42,7 @@ class Bench:
     """
 
     subject: Subject
-    judge: Judge
+    given_judge: Judge | None
     data: Dataset
     images: Array
     values: NDArray[np.int8]
@@ -51,7 +51,7 @@ class Bench:
 
     @classmethod
     def of(
-        cls, subject: Subject, judge: Judge, data: Dataset, prior: NDArray[np.float64], settings: Settings
+        cls, subject: Subject, judge: Judge | None, data: Dataset, prior: NDArray[np.float64], settings: Settings
     ) -> "Bench":
         """Take the first `settings.images` of the validation partition."""
         count = min(settings.images, len(data.valid))
@@ -64,6 +64,13 @@ class Bench:
             prior,
             settings,
         )
+
+    @property
+    def judge(self) -> Judge:
+        """The judge, of a protocol that is `judged`."""
+        if self.given_judge is None:
+            raise RuntimeError("this protocol says that it needs no judge")
+        return self.given_judge
 
     @property
     def labels(self) -> LabelSet:

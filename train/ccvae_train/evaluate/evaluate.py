@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ class _Job:
     run: TrainedRun
     digest: str
     data: Dataset
-    judge: Judge
+    judge: Judge | None
 
 
 def evaluate(
@@ -87,10 +87,15 @@ def evaluate(
         raise UsageError("no run to evaluate; name one, such as runs/latest")
     folder = out or (loaded[0].path / "evaluation" if len(loaded) == 1 else Path("evaluation"))
     _refuse_taken(folder)
-    jobs = _jobs(loaded, data, judge, choose_device(device))
+    chosen_device = choose_device(device)
+    jobs = _jobs(loaded, data)
+    if judge is not None or any(protocol.judged for protocol in selected):
+        jobs = _judged(jobs, judge, chosen_device)
     settings = Settings(images, seed, inception)
     with progress("evaluate", len(jobs) * len(selected), "protocols") as bar:
-        results = tuple(_evaluate_run(job, selected, settings, folder / PARTS / job.name, bar) for job in jobs)
+        results = tuple(
+            _evaluate_run(job, chosen_device, selected, settings, folder / PARTS / job.name, bar) for job in jobs
+        )
     found = Evaluation(folder, results)
     write_evaluation(found, settings)
     return found
@@ -125,8 +130,8 @@ def _refuse_taken(folder: Path) -> None:
         raise UsageError(f"{folder} holds something that is no evaluation; give another --out")
 
 
-def _jobs(runs: Sequence[TrainedRun], source: str | None, judge: Path | None, device: Device) -> list[_Job]:
-    """Open data and judge of every run, one of each where runs share them; a missing judge is trained last."""
+def _jobs(runs: Sequence[TrainedRun], source: str | None) -> list[_Job]:
+    """Open the data of every run, once where runs share them."""
     digests = [hashlib.sha256((run.path / CHECKPOINT).read_bytes()).hexdigest() for run in runs]
     names = runs_folders([run.path.resolve().name for run in runs], digests)
     opened: dict[str, Dataset] = {}
@@ -145,14 +150,17 @@ def _jobs(runs: Sequence[TrainedRun], source: str | None, judge: Path | None, de
             )
         _refuse_other_labels(run, opened[key])
         datasets.append(opened[key])
+    return [_Job(*parts, None) for parts in zip(names, runs, digests, datasets, strict=True)]
+
+
+def _judged(jobs: Sequence[_Job], judge: Path | None, device: Device) -> list[_Job]:
+    """The jobs with their judges, one where runs share it; a missing one is trained."""
     judges: dict[tuple[str, ImageSpec], Judge] = {}
-    jobs = []
-    for name, run, digest, data in zip(names, runs, digests, datasets, strict=True):
-        seen = data.fingerprint, data.image
+    for job in jobs:
+        seen = job.data.fingerprint, job.data.image
         if seen not in judges:
-            judges[seen] = _judge_of(data, run, judge, device)
-        jobs.append(_Job(name, run, digest, data, judges[seen]))
-    return jobs
+            judges[seen] = _judge_of(job.data, job.run, judge, device)
+    return [replace(job, judge=judges[job.data.fingerprint, job.data.image]) for job in jobs]
 
 
 def _refuse_other_labels(run: TrainedRun, data: Dataset) -> None:
@@ -178,9 +186,9 @@ def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device
 
 
 def _evaluate_run(
-    job: _Job, protocols: Sequence[Protocol], settings: Settings, folder: Path, bar: Reporter
+    job: _Job, device: Device, protocols: Sequence[Protocol], settings: Settings, folder: Path, bar: Reporter
 ) -> RunResult:
-    subject = subject_of(job.run, job.judge.device)
+    subject = subject_of(job.run, device)
     prior = np.asarray(job.run.label_prior, np.float64)
     bench = Bench.of(subject, job.judge, job.data, prior, settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -189,7 +197,7 @@ def _evaluate_run(
         weights = settings.inception if protocol.name == fid.NAME else None
         key = part_key(
             *(protocol.name, settings.images, settings.seed, weights),
-            *(job.digest, job.judge.digest, job.data.fingerprint),
+            *(job.digest, job.judge.digest if job.judge and protocol.judged else "", job.data.fingerprint),
         )
         part = read_part(folder, protocol.name, key) or _run(protocol, bench, folder, key)
         parts.append(part)
@@ -206,7 +214,7 @@ def _evaluate_run(
         config.supervision,
         config.seed,
         job.data.source,
-        job.judge.state.figures,
+        job.judge.state.figures if job.judge else {},
         tuple(parts),
     )
 

@@ -32,6 +32,7 @@ class Protocol:
     Attributes:
         source: where the paper has it.
         main: figures that the summary shows.
+        judged: whether it needs the judge.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Protocol:
     source: str
     run: Callable[[Bench], Finding]
     main: tuple[str, ...] = ()
+    judged: bool = False
 
 
 PROTOCOLS = (
@@ -55,6 +57,7 @@ PROTOCOLS = (
         "Table 2",
         swap.run,
         ("swap distance", "not swapped", "third image", "swap, relative"),
+        judged=True,
     ),
     Protocol(
         generation.NAME,
@@ -62,6 +65,7 @@ PROTOCOLS = (
         "Tables 5 and 7",
         generation.run,
         ("generation, uniform labels", "generation, real labels", "generation, reconstructions"),
+        judged=True,
     ),
     Protocol(
         frechet.NAME,
@@ -69,6 +73,7 @@ PROTOCOLS = (
         "as Table 4",
         frechet.run,
         ("Frechet, judge features", "Frechet, reconstructions", "Frechet, real against real"),
+        judged=True,
     ),
     Protocol(inception.NAME, "FID", "Table 4", inception.run, ("FID",)),
     Protocol(
@@ -77,6 +82,7 @@ PROTOCOLS = (
         "D.1",
         interventions.run,
         ("diagonal dominance", "condition number", "reached"),
+        judged=True,
     ),
     Protocol(
         ground_truth.NAME,
@@ -84,6 +90,7 @@ PROTOCOLS = (
         "portraits",
         ground_truth.run,
         ("factor as asked", "change inside the mask", "others unchanged"),
+        judged=True,
     ),
     Protocol(
         variance_maps.NAME,
@@ -118,7 +125,7 @@ PROTOCOLS = (
         diagnostics.run,
         ("self-consistency", "E[w]", "ESS of w", "hidden label weight"),
     ),
-    Protocol(information.NAME, "Mutual information", "Table 7", information.run, ("mutual information",)),
+    Protocol(information.NAME, "Mutual information", "Table 7", information.run, ("mutual information",), judged=True),
 )
 
 
