@@ -38,6 +38,7 @@ from ccvae_train.config import TrainConfig, make_config
 from ccvae_train.datasets import celeba
 from ccvae_train.device import choose_device
 from ccvae_train.loop import Fit
+from ccvae_train.networks import Collapse, Expand
 from ccvae_train.noise import Noise
 from ccvae_train.ranks import Ranks
 from ccvae_train.validation import validate
@@ -142,6 +143,10 @@ def textbook(fit: Fit, paths: list[Path], workers: int) -> Side:
     from ccvae_train.objective import Labels, Posterior, laplace_log_likelihood, paper_terms
 
     model = fit.model.to(memory_format=torch.contiguous_format)
+    for layer in model.modules():
+        # torch's own layers, as anyone would take them
+        if isinstance(layer, Collapse | Expand):
+            layer.__class__ = type(layer).__base__
     optimiser = torch.optim.Adam(model.parameters(), lr=fit.config.learning_rate)
     files, batch, device = JpegFiles(paths, fit.data.image.size), fit.config.batch_size, fit.device.torch_device
     prior = model.states.of_columns(torch.as_tensor(fit.prior, dtype=torch.float32, device=device))

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
-from ccvae_train.networks import CCVAE
+from ccvae_train.networks import CCVAE, Collapse, Expand
 
 
 def made_model(size: int = 64, channels: int = 3, dims: tuple[int, ...] = (1,) * 18) -> CCVAE:
@@ -28,6 +29,26 @@ def test_shapes_and_ranges(size: int, channels: int) -> None:
     assert image.shape == (2, channels, size, size)
     assert scale.min() > 0
     assert 0 <= image.min() <= image.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("quick", "plain", "shape"), [(Collapse, nn.Conv2d, (5, 6, 4, 4)), (Expand, nn.ConvTranspose2d, (5, 6, 1, 1))]
+)
+def test_layers_that_are_products_of_matrices(quick: type, plain: type, shape: tuple[int, ...]) -> None:
+    """Values and gradients of torch's own layers, in the memory layout of their weights, and bf16 stays bf16."""
+    found, expected = (layer(6, 7, 4).to(memory_format=torch.channels_last) for layer in (quick, plain))
+    found.load_state_dict(expected.state_dict())
+    x = torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
+    given = torch.randn(expected(x).shape)
+    sides = []
+    for layer in (found, expected):
+        result = layer(x)
+        sides.append([result, *torch.autograd.grad(result, [x, layer.weight, layer.bias], given)])
+    for ours, theirs in zip(*sides, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert sides[0][2].stride() == found.weight.stride()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert found(x).dtype == torch.bfloat16
 
 
 def test_a_label_sees_its_own_block_only() -> None:

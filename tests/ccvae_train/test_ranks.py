@@ -63,6 +63,8 @@ SCRIPT = textwrap.dedent(
     """
 )
 SETTINGS = ["--epochs", "200", "--latents", "6", "--batch-size", "33", "--supervision", "0.5", "--flip", "--out", "run"]
+# at 2e-3 rounding alone has grown to 2e-4 of the loss by the 20th step
+SETTINGS += ["--learning-rate", "1e-3"]
 
 
 def run(folder: Path, processes: int, task: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -100,8 +102,8 @@ def test_two_processes_train_as_one_does_and_either_goes_on(tmp_path: Path) -> N
     alone, together = (json.loads((place / "losses-0.json").read_text()) for place in (one, two))
     assert (len(alone), len(begun), len(together)) == (26, 22, 4)
     assert begun[0] == pytest.approx(alone[0], rel=1e-6)
-    assert begun[:20] == pytest.approx(alone[:20], rel=1e-4)
-    assert together == pytest.approx(alone[22:], rel=1e-3)
+    assert begun[:20] == pytest.approx(alone[:20], rel=1e-5)
+    assert together == pytest.approx(alone[22:], rel=1e-4)
     assert [path.name for path in sorted((two / "run").iterdir())] == [
         path.name for path in sorted((one / "run").iterdir())
     ]
