@@ -1,9 +1,11 @@
 """The loop on made data: it learns, it resumes to the same bits, it refuses what it cannot do."""
 
 import csv
+import ctypes
 import json
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -381,3 +383,21 @@ def test_labelled_images_come_often_at_first_and_by_chance_at_last() -> None:
     assert passes == pytest.approx(100)
     passes = sum(labelled_share(0.02, 150, epoch, 100) / 0.02 for epoch in range(100))
     assert passes == pytest.approx(150, rel=0.01)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="not glibc")
+def test_freed_memory_is_kept() -> None:
+    """Blocks as large as a layer's output are had again without a page fault, in a process of its own."""
+    script = """
+    import resource, torch
+    from ccvae_train.device import choose_device, keep_freed_memory
+    keep_freed_memory(choose_device("cpu"))
+    def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    def touch(): [torch.ones(1 << 21) for _ in range(4)]
+    for _ in range(5):
+        before = faults()
+        touch()
+    print(faults() - before)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000 < 4 * (1 << 23) // resource.getpagesize()

@@ -31,7 +31,7 @@ from .checkpoint import HEADER_LIMIT
 from .config import Uncertain
 from .datasets.dataset import Dataset, Partition
 from .datasets.source import open_dataset
-from .device import Device, choose_device
+from .device import Device, choose_device, keep_freed_memory
 from .evaluate.accuracy import Accuracy, measure_accuracy
 from .evaluate.label_columns import majority
 from .judge_network import JudgeNetwork, label_loss
@@ -141,6 +141,7 @@ def refuse_taken(out: Path | None) -> None:
 def train_judge(data: Dataset, out: Path, *, epochs: int, seed: int, device: Device) -> Judge:
     """Train on a data set that is open already; see `judge`."""
     refuse_taken(out)
+    keep_freed_memory(device)
     torch.manual_seed(seed)
     network = JudgeNetwork(data.image, data.labels).to(device.torch_device).to(memory_format=torch.channels_last)
     _fit(network, data, epochs, seed, device)

@@ -13,7 +13,7 @@ from ccvae_deploy.latest import LATEST
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
 from .config import TrainConfig, make_config, with_label_dims
 from .datasets.source import open_dataset, settled
-from .device import Device, choose_device
+from .device import Device, choose_device, keep_freed_memory
 from .families import new_model
 from .loop import Fit, train_to_end
 from .model import Model
@@ -125,6 +125,7 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
     labels, layout = with_label_dims(data.labels, config)
     shown = supervised(data.train.labels, config.supervision, config.seed)
     prior = label_prior(shown, labels)
+    keep_freed_memory(device)
     torch.manual_seed(config.seed)
     model = new_model(config.model, labels, layout, data.image)
     model = model.to(device.torch_device).to(memory_format=torch.channels_last)
