@@ -21,12 +21,10 @@ from safetensors.torch import save_file
 from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, TrainingError, UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
-from ccvae_train.batches import half_mirrored, shifted
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.device import choose_device
 from ccvae_train.loop import labelled_share, learning_rate
-from ccvae_train.noise import Noise
 from ccvae_train.supervision import label_prior, supervised
 from ccvae_train.training import train
 
@@ -310,30 +308,6 @@ def test_noise_is_a_function_of_its_key() -> None:
     assert not torch.equal(first, other)
     assert device.precision == "fp32"
     assert device.note.startswith("cpu: ")
-
-
-def test_half_of_the_images_are_mirrored() -> None:
-    image = torch.rand(400, 1, 4, 6).to(memory_format=torch.channels_last)
-    found = half_mirrored(image, Noise(torch.Generator().manual_seed(0)))
-    same = (found == image).flatten(1).all(dim=1)
-    turned = (found == image.flip(3)).flatten(1).all(dim=1)
-    assert (same ^ turned).all()
-    assert 150 < same.sum() < 250
-
-
-def test_images_are_shifted_by_every_offset_alike() -> None:
-    """Of a picture that tells its own rows and columns, each pixel is the one `offset` away, or the edge's."""
-    row, column = torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")
-    image = torch.stack([row, column]).expand(2000, 2, 6, 8).contiguous(memory_format=torch.channels_last)
-    found = shifted(image, 2, Noise(torch.Generator().manual_seed(0)))
-    offset = found[:, :, 3, 3] - 3
-    rows = (row + offset[:, :1, None]).clamp(0, 5)
-    columns = (column + offset[:, 1:, None]).clamp(0, 7)
-    assert torch.equal(found, torch.stack([rows, columns], dim=1))
-    counts = torch.unique(offset, dim=0, return_counts=True)[1]
-    assert len(counts) == 25
-    assert 40 < counts.min() <= counts.max() < 125
-    assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 MIXED = LabelSet(
