@@ -60,7 +60,8 @@ def closest(z_i: Array, weight: Array, bias: float, scale: Array, value: float, 
     soft = value not in (0, 1)
     sign = np.float32(1 if soft else 2 * value - 1)
     sure = value if soft else confidence
-    gap = np.float32(np.log(sure / (1 - sure))) - sign * (z_i @ weight + np.float32(bias))
+    # not `@`: a product of matrices may round a row by what stands beside it
+    gap = np.float32(np.log(sure / (1 - sure))) - sign * ((z_i * weight).sum(axis=-1) + np.float32(bias))
     if not soft:
         gap = np.maximum(gap, np.float32(0))
     direction = np.square(scale) * weight
