@@ -235,7 +235,7 @@ def _finish_edit(
         try:
             first |= {(i, k): one for k, one in enumerate([future.result() for future in unit.rendered])}
         except ImageError as error:
-            yield failure(unit.read.task.source, error)
+            yield Failure.of(unit.read.task.source.relative, error)
     if not first:
         return
 
@@ -250,7 +250,7 @@ def _finish_edit(
         # of a redraw: which source it was is found by doing them one by one
         left = [units[i] for i in sorted({i for i, _ in first})]
         if len(left) == 1:
-            yield failure(left[0].read.task.source, error)
+            yield Failure.of(left[0].read.task.source.relative, error)
             return
         for unit in left:
             yield from _finish_edit(editor, encoded, [unit], pool)
@@ -269,11 +269,6 @@ def _finish_edit(
             data = one.result.data
             outputs.append(Output(name, data, receipt.placed(names[i], unit.read.digest, name, data)))
         yield Finished(names[i], unit.read.digest, wanted, tuple(outputs))
-
-
-def failure(source: Source, error: ImageError) -> Failure:
-    """The record of a source that could not be done."""
-    return Failure(source=source.relative, error="ImageError", reason=str(error))
 
 
 def only(task: Task, wanted: Sequence[Wanted]) -> Task:

@@ -16,18 +16,22 @@ HEAD = 1024
 
 
 def refuse_foreign(out: Place, store: Store | RemoteStore, names: Sequence[str], sources: Iterable[Place] = ()) -> None:
-    """Refuse when a page would replace a file that is none, or one of the sources.
+    """Refuse when a page would replace a file that is no page of ours, or one of the sources.
 
     Raises:
         UsageError: it would.
     """
     present = frozenset(store.names("")).intersection(names)
-    read = {path.resolve() for path in sources if path.name in present and isinstance(path, Path)}
+    read = {path.name for path in sources if path.name in present and _same(path, store.path(path.name))}
     for name in names:
-        if name in present and not (_marked(store, name) and Path(str(store.path(name))).resolve() not in read):
+        if name in present and (name in read or not _marked(store, name)):
             raise UsageError(
                 f"{out} has a {name} that no record here explains; add --overwrite to replace it, or give another --out"
             )
+
+
+def _same(source: Place, page: Path | str) -> bool:
+    return isinstance(source, Path) and isinstance(page, Path) and source.resolve() == page.resolve()
 
 
 def _marked(store: Store | RemoteStore, name: str) -> bool:

@@ -151,7 +151,7 @@ def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list
         try:
             read = future.result()
         except ImageError as error:
-            job.ledger.fail(batch.failure(task.source, error))
+            job.ledger.fail(Failure.of(task.source.relative, error))
             read = None
         bar.advance(task.outputs - (read.task.outputs if read else 0))
         if read is None:
@@ -196,7 +196,7 @@ def _settle(job: Job, result: Finished | Failure, tally: Tally) -> None:
         else:
             job.ledger.fail(result)
     except ImageError as error:
-        job.ledger.fail(Failure(source=result.source, error="ImageError", reason=str(error)))
+        job.ledger.fail(Failure.of(result.source, error))
 
 
 def _write(job: Job, done: Finished) -> None:

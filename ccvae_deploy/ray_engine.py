@@ -98,7 +98,7 @@ class EditActor:
             try:
                 read = batch.due(task, done, self.editor)
             except ImageError as error:
-                yield batch.failure(task.source, error), task.outputs
+                yield Failure.of(task.source.relative, error), task.outputs
                 continue
             passed = task.outputs - (read.task.outputs if read else 0)
             if passed:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator
 
+from .errors import ImageError
 from .schema import Frozen
 
 
@@ -130,3 +131,8 @@ class Failure(Record):
     source: str
     error: str
     reason: str
+
+    @classmethod
+    def of(cls, source: str, error: ImageError) -> Self:
+        """That of a source whose picture, or whose results, could not be read or written."""
+        return cls(source=source, error="ImageError", reason=str(error))

@@ -80,7 +80,7 @@ def read_ahead(
                 try:
                     result = future.result()
                 except ImageError as error:
-                    yield Failure(source=source.relative, error="ImageError", reason=str(error))
+                    yield Failure.of(source.relative, error)
                     continue
                 largest = max(largest, weigh(result))
                 room = max(2, min(ahead, PIXELS_AHEAD // largest))

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from . import images
-from .batch import failure
 from .editor import Array, Editor, Encoded
 from .errors import ImageError
 from .film import Cell, film_grid, shrunk
@@ -122,7 +121,7 @@ def _run(
     todo = [source for row, source in enumerate(sources) if references.of(row)]
     for row, source in enumerate(sources):
         if not references.of(row):
-            results.fail(Failure(source=source.relative, error="ImageError", reason="its reference cannot be read"))
+            results.fail(Failure.of(source.relative, ImageError("its reference cannot be read")))
     each = len(references.of(rows[todo[0].relative])) if todo else 0
     size = max(1, swap.editor.batch_size // max(each, 1))
     written = skipped = 0
@@ -187,7 +186,7 @@ def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolEx
             try:
                 results.write(name, rendered.data)
             except ImageError as error:
-                failed[unit.at] = failure(source.source, error)
+                failed[unit.at] = Failure.of(source.source.relative, error)
                 continue
             receipt = swap.receipt(source, encoded, unit.at, unit.reference, rendered, probabilities, name)
             receipts[unit.at].append(receipt)
@@ -215,7 +214,7 @@ def _rendered(
         try:
             found.append((unit, future.result()))
         except ImageError as error:
-            found.append((unit, failure(batch[unit.at].source, error)))
+            found.append((unit, Failure.of(batch[unit.at].source.relative, error)))
     return found
 
 

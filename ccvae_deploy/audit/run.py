@@ -164,7 +164,7 @@ def _records(auditor: Auditor, batch: Sequence[Original]) -> list[AuditRecord | 
     except ImageError as error:
         if len(batch) > 1:
             return [record for original in batch for record in _records(auditor, [original])]
-        return [Failure(source=batch[0].source.relative, error="ImageError", reason=str(error))]
+        return [Failure.of(batch[0].source.relative, error)]
 
 
 def _pixels(one: Original | str | Failure) -> int:
