@@ -156,11 +156,13 @@ def _jobs(runs: Sequence[TrainedRun], source: str | None) -> list[_Job]:
 def _judged(jobs: Sequence[_Job], judge: Path | None, device: Device) -> list[_Job]:
     """The jobs with their judges, one where runs share it; a missing one is trained."""
     judges: dict[tuple[str, ImageSpec], Judge] = {}
+    judged = []
     for job in jobs:
         seen = job.data.fingerprint, job.data.image
         if seen not in judges:
             judges[seen] = _judge_of(job.data, job.run, judge, device)
-    return [replace(job, judge=judges[job.data.fingerprint, job.data.image]) for job in jobs]
+        judged.append(replace(job, judge=judges[seen]))
+    return judged
 
 
 def _refuse_other_labels(run: TrainedRun, data: Dataset) -> None:
