@@ -35,10 +35,10 @@ from torchvision import transforms
 from ccvae_train import loop, training
 from ccvae_train.batches import epoch_order, images_of, labels_of
 from ccvae_train.config import TrainConfig, make_config
+from ccvae_train.convolutions import Collapse, Double, Expand
 from ccvae_train.datasets import celeba
 from ccvae_train.device import choose_device
 from ccvae_train.loop import Fit
-from ccvae_train.networks import Collapse, Expand
 from ccvae_train.noise import Noise
 from ccvae_train.ranks import Ranks
 from ccvae_train.validation import validate
@@ -145,7 +145,7 @@ def textbook(fit: Fit, paths: list[Path], workers: int) -> Side:
     model = fit.model.to(memory_format=torch.contiguous_format)
     for layer in model.modules():
         # torch's own layers, as anyone would take them
-        if isinstance(layer, Collapse | Expand):
+        if isinstance(layer, Collapse | Double | Expand):
             layer.__class__ = type(layer).__base__
     optimiser = torch.optim.Adam(model.parameters(), lr=fit.config.learning_rate)
     files, batch, device = JpegFiles(paths, fit.data.image.size), fit.config.batch_size, fit.device.torch_device

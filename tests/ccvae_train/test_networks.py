@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
-from ccvae_train.networks import CCVAE, Collapse, Expand
+from ccvae_train.convolutions import Collapse, Double, Expand
+from ccvae_train.networks import CCVAE
 
 
 def made_model(size: int = 64, channels: int = 3, dims: tuple[int, ...] = (1,) * 18) -> CCVAE:
@@ -31,14 +32,24 @@ def test_shapes_and_ranges(size: int, channels: int) -> None:
     assert 0 <= image.min() <= image.max() <= 1
 
 
-@pytest.mark.parametrize(
-    ("quick", "plain", "shape"), [(Collapse, nn.Conv2d, (5, 6, 4, 4)), (Expand, nn.ConvTranspose2d, (5, 6, 1, 1))]
-)
-def test_layers_that_are_products_of_matrices(quick: type, plain: type, shape: tuple[int, ...]) -> None:
-    """Values and gradients of torch's own layers, in the memory layout of their weights, and bf16 stays bf16."""
-    found, expected = (layer(6, 7, 4).to(memory_format=torch.channels_last) for layer in (quick, plain))
+QUICK = [
+    (Collapse(6, 7, 4), nn.Conv2d(6, 7, 4), (5, 6, 4, 4)),
+    (Expand(6, 7, 4), nn.ConvTranspose2d(6, 7, 4), (5, 6, 1, 1)),
+    (Double(6, 7), nn.ConvTranspose2d(6, 7, 4, stride=2, padding=1), (5, 6, 3, 8)),
+    (Double(6, 3), nn.ConvTranspose2d(6, 3, 4, stride=2, padding=1), (5, 6, 3, 8)),
+    (Double(6, 1), nn.ConvTranspose2d(6, 1, 4, stride=2, padding=1), (5, 6, 1, 1)),
+]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(("quick", "plain", "shape"), QUICK)
+def test_quick_layers_have_values_and_gradients_of_torchs_own(
+    quick: nn.Module, plain: nn.Module, shape: tuple[int, ...], layout: torch.memory_format, training: bool
+) -> None:
+    found, expected = (layer.to(memory_format=layout).train(training) for layer in (quick, plain))
     found.load_state_dict(expected.state_dict())
-    x = torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
+    x = torch.randn(shape).to(memory_format=layout).requires_grad_()
     given = torch.randn(expected(x).shape)
     sides = []
     for layer in (found, expected):
@@ -46,9 +57,19 @@ def test_layers_that_are_products_of_matrices(quick: type, plain: type, shape: t
         sides.append([result, *torch.autograd.grad(result, [x, layer.weight, layer.bias], given)])
     for ours, theirs in zip(*sides, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
-    assert sides[0][2].stride() == found.weight.stride()
     with torch.autocast("cpu", torch.bfloat16):
-        assert found(x).dtype == torch.bfloat16
+        half = found(x)
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half.float(), sides[1][0], atol=0.05)
+
+
+def test_a_quick_layer_of_held_weights_still_leads_to_its_input() -> None:
+    layer = Double(6, 3)
+    layer.requires_grad_(False)
+    x = torch.randn(5, 6, 3, 8, requires_grad=True)
+    layer(x).sum().backward()
+    assert x.grad is not None
+    assert layer.weight.grad is None
 
 
 def test_a_label_sees_its_own_block_only() -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from .datasets.dataset import MISSING
 from .device import Device
@@ -13,28 +12,34 @@ from .states import States
 
 
 def images_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device) -> Tensor:
-    """Rows of (N, H, W, C) uint8 as (n, C, H, W) float32 in [0, 1], channels last in memory.
-
-    The bytes travel and are converted on the device; gathering by row keeps the layout that convolutions like best.
-    """
-    return _sent(torch.from_numpy(images[rows]), device).permute(0, 3, 1, 2).float().div_(255)
+    """Rows of (N, H, W, C) uint8 as (n, C, H, W) float32 in [0, 1], channels last in memory."""
+    return as_image(pixels_of(images, rows, device))
 
 
-def half_mirrored(image: Tensor, noise: Noise) -> Tensor:
-    """Every image of (n, C, H, W) mirrored left to right with probability one half."""
-    mirrored = noise.uniform((len(image),)) < 0.5
-    return torch.where(mirrored[:, None, None, None], image.flip(3), image)
+def pixels_of(images: NDArray[np.uint8], rows: NDArray[np.intp], device: Device) -> Tensor:
+    """Rows of (N, H, W, C) uint8 on the device, (n, H, W, C): bytes travel, and are moved about as such."""
+    return _sent(torch.from_numpy(images[rows]), device)
 
 
-def shifted(image: Tensor, most: int, noise: Noise) -> Tensor:
-    """Every image of (n, C, H, W) moved by up to `most` pixels along both axes; its edge repeats where it leaves."""
-    height, width = image.shape[2:]
-    offset = (noise.uniform((len(image), 2)) * (2 * most + 1)).long()
-    rows = offset[:, :1] + torch.arange(height, device=image.device)
-    columns = offset[:, 1:] + torch.arange(width, device=image.device)
-    padded = functional.pad(image, [most] * 4, mode="replicate").permute(0, 2, 3, 1)
-    at = torch.arange(len(image), device=image.device)
-    return padded[at[:, None, None], rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+def as_image(pixels: Tensor) -> Tensor:
+    """Pixels (n, H, W, C) uint8 as (n, C, H, W) float32 in [0, 1], in the layout that convolutions like best."""
+    return pixels.permute(0, 3, 1, 2).float().div_(255)
+
+
+def half_mirrored(pixels: Tensor, noise: Noise) -> Tensor:
+    """Every image of (n, H, W, C) mirrored left to right with probability one half."""
+    mirrored = noise.uniform((len(pixels),)) < 0.5
+    either = torch.cat([pixels, pixels.flip(2)])
+    return either[torch.arange(len(pixels), device=pixels.device) + len(pixels) * mirrored]
+
+
+def shifted(pixels: Tensor, most: int, noise: Noise) -> Tensor:
+    """Every image of (n, H, W, C) moved by up to `most` pixels along both axes; its edge repeats where it leaves."""
+    height, width = pixels.shape[1:3]
+    offset = (noise.uniform((len(pixels), 2)) * (2 * most + 1)).long() - most
+    at, down, right = (torch.arange(size, device=pixels.device) for size in (len(pixels), height, width))
+    rows, columns = (offset[:, :1] + down).clamp(0, height - 1), (offset[:, 1:] + right).clamp(0, width - 1)
+    return pixels[at[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def labels_of(labels: NDArray[np.int8], states: States, device: Device) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from ccvae_deploy.errors import TrainingError, WriteError
 from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange
 
-from .batches import epoch_order, half_mirrored, images_of, labels_of, shifted
+from .batches import as_image, epoch_order, half_mirrored, labels_of, pixels_of, shifted
 from .checkpoint import RunState, save_checkpoint, spec_of
 from .config import TrainConfig
 from .datasets.dataset import MISSING, Dataset
@@ -174,16 +174,16 @@ def batch_of(fit: Fit, rows: NDArray[np.intp]) -> Batch:
     share = fit.ranks.share(len(rows))
     noise = Noise(fit.device.generator(fit.config.seed, fit.step), share.start, len(rows))
     rows = rows[share]
-    image = images_of(fit.data.train.images, rows, fit.device)
+    pixels = pixels_of(fit.data.train.images, rows, fit.device)
     if fit.config.flip:
-        image = half_mirrored(image, noise)
+        pixels = half_mirrored(pixels, noise)
     if fit.config.shift:
-        image = shifted(image, fit.config.shift, noise)
+        pixels = shifted(pixels, fit.config.shift, noise)
     states = fit.model.states
     state, observed = labels_of(fit.shown[rows], states, fit.device)
     complete = bool((fit.shown[rows] != MISSING).all())
     labels = Labels(state, observed, fit.log_prior, fit.value_weight, complete)
-    return Batch(image, labels, noise, fit.config, fit.device, fit.step, fit.step / fit.steps)
+    return Batch(as_image(pixels), labels, noise, fit.config, fit.device, fit.step, fit.step / fit.steps)
 
 
 def labelled_share(chance: float, passes: float, epoch: int, epochs: int) -> float:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, softplus
+from torch.nn.functional import softplus
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 
+from .convolutions import Collapse, Double, Expand
 from .model import Model
 from .states import States
 
@@ -56,30 +57,6 @@ def initialise(network: nn.Module, last: nn.Module) -> None:
         nn.init.zeros_(layer.bias)
 
 
-class Collapse(nn.Conv2d):
-    """A convolution whose kernel covers its input, as the product of matrices that it is: a fifth of the time.
-
-    Sums run in the order of channels-last memory, in which input and kernel are flat without a copy.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(N, Cin, k, k) to (N, Cout, 1, 1)."""
-        flat = input.permute(0, 2, 3, 1).flatten(1)
-        return linear(flat, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias)[:, :, None, None]
-
-
-class Expand(nn.ConvTranspose2d):
-    """The mirror of it: a transposed convolution of a single pixel."""
-
-    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(N, Cin, 1, 1) to (N, Cout, k, k)."""
-        assert self.bias is not None
-        rows, columns = self.kernel_size
-        kernel = self.weight.permute(0, 2, 3, 1).flatten(1)
-        flat = torch.addmm(self.bias.repeat(rows * columns), input.flatten(1), kernel)
-        return flat.view(len(flat), rows, columns, self.out_channels).permute(0, 3, 1, 2)
-
-
 def image_features(image: ImageSpec) -> nn.Sequential:
     """Strided convolutions from an image (N, C, S, S) to features (N, HIDDEN)."""
     widths = [image.channels, *stage_channels(image.size)]
@@ -113,7 +90,7 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = [nn.Linear(latents, HIDDEN), nn.ReLU(), nn.Unflatten(1, (HIDDEN, 1, 1))]
         layers += [Expand(HIDDEN, widths[0], 4), nn.ReLU()]
         for wide, narrow in pairwise(widths):
-            layers += [nn.ConvTranspose2d(wide, narrow, 4, stride=2, padding=1), nn.ReLU()]
+            layers += [Double(wide, narrow), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
         initialise(self, layers[-2])
 
