@@ -229,7 +229,9 @@ def edit(
     ] = "local",
     max_pixels: commands.PixelsOption = 100_000_000,
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results of other settings.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace other settings' results and unexplained files.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, write nothing.")] = False,
     no_sheet: commands.NoSheetOption = False,
     report: Annotated[bool, typer.Option("--report", help="Write report.html: plots, best and worst edits.")] = False,

@@ -22,7 +22,7 @@ BatchOption = Annotated[int, typer.Option(metavar="N", help="Images per graph ru
 WorkersOption = Annotated[int | None, typer.Option(metavar="N", help="Threads that read and write. [cores]")]
 PixelsOption = Annotated[int, typer.Option(metavar="N", help="Larger images are passed over as failures.")]
 PictureOption = Annotated[int, typer.Option("--max-pixels", metavar="N", help="A larger image is refused.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace what this command did not make so.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]
 ComposeOption = Annotated[
     str, typer.Option(metavar="WORD", help="residual keeps the original's detail; decode is the model's image.")

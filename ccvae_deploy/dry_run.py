@@ -27,7 +27,7 @@ MEANING: dict[State, str] = {
     "new": "of a source of which nothing is recorded",
     "done": "to be passed over",
     "changed": "to be done again: the source has changed",
-    "incomplete": "to be done again: files are missing, or not as long as they were",
+    "incomplete": "to be done again: files are missing or cut short, or more samples are asked",
     "replaced": "made with other settings, to be replaced",
     "unreadable": "done before, whose source cannot be read now",
 }

@@ -11,6 +11,7 @@
     ├── ParityError       an exported graph that does not compute what the model computes
     ├── TrainingError     training that cannot go on
     ├── FetchError        a file that the network does not give
+    ├── EngineError       another program that the work was given to, and that gave up
     └── WriteError        a disk that is full or refuses in the middle of work
 
 A message is one line: what was seen, what was expected, what to do next.
@@ -68,6 +69,12 @@ class TrainingError(CCVAEError):
 
 class FetchError(CCVAEError):
     """A file that the network does not give."""
+
+    exit_code = 1
+
+
+class EngineError(CCVAEError):
+    """Another program that the work was given to, and that gave up in the middle of it."""
 
     exit_code = 1
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from . import batch
 from .batch import Finished, Read, Task
-from .errors import CCVAEError, ImageError, UsageError, nearest, one_line
+from .errors import EngineError, ImageError, UsageError, nearest, one_line
 from .folder import Source
 from .receipts import Failure
 
@@ -156,7 +156,7 @@ def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
     """Everything that becomes of a job's tasks, in the order in which it is done.
 
     Raises:
-        CCVAEError: an actor cannot open the bundle, or Ray gave up.
+        EngineError: an actor cannot open the bundle, or Ray gave up.
     """
     import ray
     import ray.data
@@ -180,7 +180,7 @@ def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
         for row in edited.iter_rows():
             yield row["outcome"]
     except ray.exceptions.RayError as error:
-        raise CCVAEError(f"Ray gave up: {_reason(error)}; start the command again") from error
+        raise EngineError(f"Ray gave up: {_reason(error)}; start the command again") from error
 
 
 def _chunks(job: "Job") -> Iterator[Chunk]:

@@ -4,12 +4,13 @@ import errno
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 from .errors import ImageError, UsageError, WriteError
 from .images import read_file
+from .remote import refuse_url
 
 TEMPORARIES = ".ccvae-tmp"
 """The folder of temporaries, and the names in it that are ours."""
@@ -153,6 +154,22 @@ def replace_file(path: Path, lines: Iterable[bytes]) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise _full(path, error) from error
+
+
+def refuse_output(out: Path, source: Path, endings: Sequence[str], overwrite: bool) -> None:
+    """Refuse a file to write beside one that is read, before any work.
+
+    Raises:
+        UsageError: a URL, another ending, a file that is there without `overwrite`, or the source itself.
+    """
+    refuse_url(out)
+    refuse_url(source)
+    if out.suffix.lower() not in endings:
+        raise UsageError(f"--out {out}: expected a name that ends in {', '.join(endings)}")
+    if out.exists() and (not overwrite or not out.is_file()):
+        raise UsageError(f"{out} is there already; add --overwrite to replace a file, or give another --out")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise UsageError(f"--out {out} is the image itself; give another --out")
 
 
 def _full(path: Path, error: OSError) -> WriteError:

@@ -17,15 +17,15 @@ from .film import Cell, film_gif, film_grid, shrunk
 from .images import Picture
 from .interventions import Block, intervene
 from .outcome import decided
-from .remote import refuse_url
 from .rendering import render
 from .request import checked_compose
 from .schema import Label, folded
-from .store import replace_file
+from .store import refuse_output, replace_file
 
 REACH = 2.0
 MAX_STRIP, MAX_GRID = 64, 16
 STRIP_SIZE, GIF_SIZE = 128, 256
+ENDINGS = (".png", ".gif")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def walk(
     reach: float = REACH,
     compose: str = "residual",
 ) -> Walk:
-    """Walk along one binary label (a strip), two (a grid), or between three or four classes of a categorical one.
+    """Walk along one binary label (a strip), two (a grid), or between the classes of a categorical one: two make a
+    strip, three or four a square.
 
     Args:
         picture: the source; results have its size.
@@ -127,8 +128,8 @@ def traverse(
     Raises:
         CCVAEError: refused, and nothing was written.
     """
-    animated = _refuse_out(out, overwrite)
-    refuse_url(image)
+    refuse_output(out, image, ENDINGS, overwrite)
+    animated = out.suffix.lower() == ".gif"
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
     source, _ = images.open_picture(image, max_pixels=max_pixels)
     size = GIF_SIZE if animated else STRIP_SIZE
@@ -188,7 +189,9 @@ def _blocks(
     at = [_modes(editor, before, i, _corners(editor.labels.labels[i], classes)) for i in chosen]
     if len(at[0].loc) > 2:
         return [polytope(at[0].loc, steps)]
-    lines = [_axis(editor, modes, i, steps, reach) for modes, i in zip(at, chosen, strict=True)]
+    # from class to class, not beyond
+    beyond = reach if editor.labels.labels[chosen[0]].kind == "binary" else 0.0
+    lines = [_axis(editor, modes, i, steps, beyond) for modes, i in zip(at, chosen, strict=True)]
     if len(lines) == 1:
         return [lines[0][None]]
     down, across = lines
@@ -234,21 +237,11 @@ def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, 
         raise UsageError(f"--classes with {names}: only a categorical label has classes to choose")
     if reach != REACH and labels[0].kind == "categorical":
         raise UsageError(f"--reach with {names}: a categorical label is walked from class to class; leave it out")
-    most = MAX_STRIP if len(labels) == 1 and labels[0].kind == "binary" else MAX_GRID
+    most = MAX_STRIP if len(labels) == 1 and len(_corners(labels[0], classes)) == 2 else MAX_GRID
     if not 2 <= steps <= most:
         raise UsageError(f"--steps {steps}: expected 2 to {most} for {names}")
     if not 0 <= reach <= 100:
         raise UsageError(f"--reach {reach:g}: expected 0 to 100 scales of the conditional prior")
-
-
-def _refuse_out(out: Path, overwrite: bool) -> bool:
-    """Whether the picture is an animation."""
-    refuse_url(out)
-    if out.suffix.lower() not in (".png", ".gif"):
-        raise UsageError(f"--out {out}: expected a name that ends in .png or .gif")
-    if out.is_dir() or (out.exists() and not overwrite):
-        raise UsageError(f"{out} exists; add --overwrite to replace it, or give another --out")
-    return out.suffix.lower() == ".gif"
 
 
 def _title(labels: Sequence[Label]) -> str:

@@ -21,8 +21,7 @@ from .errors import UsageError
 from .film import Cell, film_grid
 from .images import Picture
 from .outcome import decided
-from .remote import refuse_url
-from .store import replace_file
+from .store import refuse_output, replace_file
 from .stream import chunks
 
 if TYPE_CHECKING:
@@ -132,14 +131,7 @@ def variance(
     """
     from .editor import Editor
 
-    refuse_url(out)
-    refuse_url(image)
-    if out.suffix.lower() not in ENDINGS:
-        raise UsageError(f"--out {out}: expected a name that ends in {', '.join(ENDINGS)}")
-    if out.exists() and (not overwrite or not out.is_file()):
-        raise UsageError(f"{out} is there already; add --overwrite to replace a file, or give another --out")
-    if out.exists() and image.exists() and out.samefile(image):
-        raise UsageError(f"--out {out} is the image itself; give another --out")
+    refuse_output(out, image, ENDINGS, overwrite)
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
     found = editor.variance(image, labels=labels, samples=samples, seed=seed)
     replace_file(out, [encoded_file(found, out.suffix.lower())])

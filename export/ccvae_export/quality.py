@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.editor import Editor, Encoded
-from ccvae_deploy.outcome import outcomes
+from ccvae_deploy.outcome import decided, outcomes
 from ccvae_deploy.request import EditRequest, make_request
+from ccvae_deploy.schema import LabelSet
 
 from .parity import Graphs
 
@@ -100,7 +101,8 @@ class QualityGate:
             reference = Editor(replace(candidate, graphs=dict(self._graphs)))
             self._requests = _requests(reference, reference.encode(self._images).before)
             self._reference = self._edits(reference)
-        found, expected = self._edits(Editor(candidate)), self._reference
+        editor, expected = Editor(candidate), self._reference
+        found = self._edits(editor)
         difference = np.abs(found.levels - expected.levels)
         return Quality(
             images=len(self._images),
@@ -108,7 +110,7 @@ class QualityGate:
             p999=float(np.percentile(difference, 99.9)),
             worst=float(difference.max()),
             equal=float((difference == 0).mean()),
-            disagreement=float(((found.before > 0.5) != (expected.before > 0.5)).mean()),
+            disagreement=disagreement(editor.labels, found.before, expected.before),
             flips=float((found.reached != expected.reached).mean()),
         )
 
@@ -123,6 +125,12 @@ class QualityGate:
             after = editor.classify(levels[rows] / np.float32(255))
             reached[rows] = _reached(editor, request, part.before, after)
         return _Edits(levels, encoded.before, reached)
+
+
+def disagreement(labels: LabelSet, found: Array, expected: Array) -> float:
+    """The share of label decisions (N images, L labels) in which two tables of label probabilities (N, Y) differ."""
+    differs = decided(labels, found) != decided(labels, expected)
+    return float(np.mean([differs[:, columns].any(axis=1) for columns in labels.columns]))
 
 
 def _requests(editor: Editor, before: Array) -> list[tuple[EditRequest, list[int]]]:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ccvae_deploy import ledger, pipeline, ray_engine
 from ccvae_deploy.editor import Editor
-from ccvae_deploy.errors import CCVAEError, UsageError, WriteError
+from ccvae_deploy.errors import EngineError, UsageError, WriteError
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")
@@ -186,9 +186,10 @@ def test_an_actor_with_another_bundle_is_refused_in_one_line(cluster, many, tmp_
 
     settled = pipeline.settle
     monkeypatch.setattr(pipeline, "settle", settle)
-    with pytest.raises(CCVAEError, match=r"^Ray gave up: .*has another bundle under this path") as caught:
+    with pytest.raises(EngineError, match=r"^Ray gave up: .*has another bundle under this path") as caught:
         run(tmp_path / "out", many, engine="ray")
     assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
 
 
 def test_refusals(cluster, many, tmp_path, run) -> None:

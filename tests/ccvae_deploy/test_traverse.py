@@ -1,5 +1,6 @@
 """`traverse`: ranges, grids, polytopes and the pictures they become."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def test_classes_span_a_square(categorical_editor: Editor) -> None:
     strip = walk(categorical_editor, picture, ["hair"], steps=4, classes=["a", "c"])
     assert strip.probabilities.shape[:2] == (1, 4)
     assert strip.probabilities[0, :, :5].argmax(axis=1)[[0, -1]].tolist() == [0, 2]
+    means = categorical_editor.latents.block(
+        np.eye(6, dtype=np.float32)[[0, 2]], categorical_editor.labels.index("hair")
+    )
+    real, columns = categorical_editor.bundle.manifest.latent_range, categorical_editor.bundle.manifest.layout.slices[0]
+    ends = np.clip(means.loc, real.low[columns], real.high[columns])
+    np.testing.assert_allclose(strip.z[0, [0, -1]][:, columns], ends, atol=1e-6)
+    assert walk(categorical_editor, picture, ["hair"], steps=64, classes=["a", "c"]).z.shape[1] == 64
+    with pytest.raises(UsageError, match="2 to 16"):
+        walk(categorical_editor, picture, ["hair"], steps=17)
 
 
 @pytest.mark.parametrize(
@@ -156,10 +166,15 @@ def test_nothing_is_overwritten_and_bad_files_are_refused(pictures, tiny_bundle,
         attempt("walk.png")
     assert (tmp_path / "walk.png").read_text() == "mine"
     attempt("walk.png", overwrite=True)
-    with pytest.raises(UsageError, match=r"\.png or \.gif"):
+    with pytest.raises(UsageError, match=r"\.png, \.gif"):
         attempt("walk.jpg")
     with pytest.raises(UsageError, match="a grid does not move"):
         attempt("walk.gif", labels=["smiling", "young"])
     with pytest.raises(ImageError, match="unreadable: no such file"):
         attempt("other.png", image=tmp_path / "absent.png")
+    shutil.copy(pictures / "a.png", tmp_path / "mine.png")
+    with pytest.raises(UsageError, match="is the image itself"):
+        attempt("mine.png", image=tmp_path / "mine.png", overwrite=True)
+    assert (tmp_path / "mine.png").read_bytes() == (pictures / "a.png").read_bytes()
+    (tmp_path / "mine.png").unlink()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["imgs", "walk.png"]

@@ -11,12 +11,12 @@ from onnx import TensorProto
 
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.errors import DataError, ParityError
-from ccvae_deploy.schema import GRAPHS
+from ccvae_deploy.schema import GRAPHS, Label, LabelSet
 from ccvae_export import run_images, variants
 from ccvae_export.choose import choose
 from ccvae_export.export import export_run, open_written
 from ccvae_export.parity import eager_graphs
-from ccvae_export.quality import Quality, QualityGate
+from ccvae_export.quality import Quality, QualityGate, disagreement
 from ccvae_export.serialised import Serialised
 from ccvae_train.checkpoint import load_run
 
@@ -114,6 +114,15 @@ def test_the_gate_measures_what_people_see(made_run: Path, onnx_bundle: Path, im
     swapped = changed(classifier=lambda z_c: (-classify(z_c)[0],))
     assert swapped.disagreement == 1
     assert swapped.strain["share of labels that differ"] == pytest.approx(100)
+
+
+def test_decisions_are_counted_by_label_not_by_class() -> None:
+    hair = Label(name="hair", kind="categorical", classes=("black", "blond", "brown"), dims=3)
+    labels = LabelSet(labels=(hair, Label(name="smiling")))
+    expected = np.array([[0.4, 0.35, 0.25, 0.9], [0.1, 0.2, 0.7, 0.1]], np.float32)
+    found = np.array([[0.35, 0.4, 0.25, 0.9], [0.2, 0.1, 0.7, 0.1]], np.float32)
+    assert disagreement(labels, found, expected) == 0.25  # one of two images by two labels
+    assert disagreement(labels, expected, expected) == 0
 
 
 def test_limits_are_those_that_are_stated() -> None:

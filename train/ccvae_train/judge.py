@@ -106,7 +106,7 @@ def judge(
         data: SOURCE, as `train` takes it.
         labels: the labels to tell; None takes the data set's own choice, as for image size, channels, and what
             uncertain labels count as.
-        out: a new or empty folder; None takes `runs/judge-<kind of data>-<fingerprint>`.
+        out: a new or empty folder; None takes `runs/judge-<data>-<size>-<rgb or l>-<fingerprint>`.
 
     Raises:
         CCVAEError: the folder is taken, the data do not agree, or the loss is not finite; nothing was written.

@@ -144,6 +144,18 @@ def test_several_runs_give_mean_and_spread(trained: Path) -> None:
     assert "2 runs" in table.title
 
 
+def test_runs_that_differ_in_more_than_seed_are_told_apart(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
+        train(SMALL | {"epochs": 1, "latents": 8, "supervision": 0.2}, out=Path("runs/other"))
+    runs = [trained / "seed0", trained / "seed1", Path("runs/other")]
+    found = evaluate(runs, protocols=["accuracy"], images=80, device="cpu", out=Path("differing"))
+    assert [len(alike) for alike in found.groups().values()] == [2, 1]
+    *same, other = (run.model for run in found.runs)
+    assert same == ["ccvae epochs=2 latents=6"] * 2
+    assert other == "ccvae epochs=1 latents=8"
+
+
 def test_models_and_rates_make_the_papers_tables(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(training, "open_dataset", lambda *_, **__: DATA)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,7 +95,8 @@ def evaluate(
     settings = Settings(images, seed, inception)
     with progress("evaluate", len(jobs) * len(selected), "protocols") as bar:
         results = tuple(
-            _evaluate_run(job, chosen_device, selected, settings, folder / PARTS / job.name, bar) for job in jobs
+            _evaluate_run(job, model, chosen_device, selected, settings, folder / PARTS / job.name, bar)
+            for job, model in zip(jobs, _models(jobs), strict=True)
         )
     found = Evaluation(folder, results)
     write_evaluation(found, settings)
@@ -153,6 +155,33 @@ def _jobs(runs: Sequence[TrainedRun], source: str | None) -> list[_Job]:
     return [_Job(*parts, None) for parts in zip(names, runs, digests, datasets, strict=True)]
 
 
+def _models(jobs: Sequence[_Job]) -> list[str]:
+    """What the model of each run is called, so that runs of one name, rate and data differ in seed only: the family,
+    the estimator where it is not the default, and every setting in which such runs do not agree.
+    """
+    alike: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
+    named = []
+    for job in jobs:
+        config = job.run.state.config
+        family = job.run.state.model.family
+        name = family if config.estimator == "exact" else f"{family} {config.estimator}"
+        named.append((name, config.supervision, job.data.source))
+        alike.setdefault(named[-1], []).append(_settings(job))
+    return [
+        " ".join([key[0], *(f"{name}={value}" for name, value in _settings(job).items() if _varies(name, alike[key]))])
+        for key, job in zip(named, jobs, strict=True)
+    ]
+
+
+def _settings(job: _Job) -> dict[str, Any]:
+    """What a run was trained with, but for what makes it one of several alike."""
+    return job.run.state.config.model_dump(mode="json", exclude={"seed", "device"})
+
+
+def _varies(name: str, settings: Sequence[dict[str, Any]]) -> bool:
+    return any(one[name] != settings[0][name] for one in settings)
+
+
 def _judged(jobs: Sequence[_Job], judge: Path | None, device: Device) -> list[_Job]:
     """The jobs with their judges, one where runs share it; a missing one is trained."""
     judges: dict[tuple[str, ImageSpec], Judge] = {}
@@ -188,7 +217,13 @@ def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device
 
 
 def _evaluate_run(
-    job: _Job, device: Device, protocols: Sequence[Protocol], settings: Settings, folder: Path, bar: Reporter
+    job: _Job,
+    model: str,
+    device: Device,
+    protocols: Sequence[Protocol],
+    settings: Settings,
+    folder: Path,
+    bar: Reporter,
 ) -> RunResult:
     subject = subject_of(job.run, device)
     prior = np.asarray(job.run.label_prior, np.float64)
@@ -207,7 +242,6 @@ def _evaluate_run(
         bar.line(f"{job.name}: {protocol.name}, {done}")
         bar.advance()
     state, config = job.run.state, job.run.state.config
-    model = state.model.family if config.estimator == "exact" else f"{state.model.family} {config.estimator}"
     return RunResult(
         job.name,
         job.run.path,

@@ -35,7 +35,7 @@ class RunResult:
 
     Attributes:
         name: unique among the runs of an evaluation.
-        model: the family, and the estimator where it is not the default.
+        model: the family, the estimator where it is not the default, and settings that runs of one rate differ in.
         judge: figures of the judge itself.
     """
 
