@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from ccvae_train.batches import epoch_order, half_mirrored, shifted
 from ccvae_train.noise import Noise
+from ccvae_train.supervision import supervised
 
 
 @given(
@@ -29,9 +30,10 @@ def test_every_batch_has_its_share_of_labelled_images(
     assert order.shape == (count // size, size)
     assert 0 <= order.min() <= order.max() < count
     by_chance = labelled / count
-    wanted = round(share * size)
-    if labelled and wanted > size * by_chance:
-        assert (np.isin(order, rows).sum(axis=1) == wanted).all()
+    if labelled and share > by_chance:
+        found = np.isin(order, rows).sum(axis=1)
+        assert found.sum() == round(share * order.size)
+        assert found.max() - found.min() <= 1
         unlabelled = order[~np.isin(order, rows)]
         assert len(set(unlabelled.tolist())) == len(unlabelled)
     else:
@@ -43,6 +45,20 @@ def test_labelled_images_take_turns() -> None:
     order = epoch_order(1000, 50, 0, 0, np.arange(100), 0.5)
     times = np.bincount(order[order < 100], minlength=100)
     assert times.min() == times.max() == 5
+
+
+def test_less_than_one_labelled_image_per_batch_is_no_whole_one() -> None:
+    order = epoch_order(10_000, 16, 0, 0, np.arange(40), 0.02)
+    assert (order < 40).sum() == 200
+    assert set((order < 40).sum(axis=1).tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_images_whose_labels_are_shown_come_all_the_time(epoch: int) -> None:
+    shown = supervised(np.zeros((10_000, 1), np.int8), 0.2, seed=5)
+    order = epoch_order(10_000, 100, 5, epoch, np.flatnonzero(shown[:, 0] == 0), 0.0)
+    fifths = (shown[order, 0] == 0).reshape(5, -1).mean(axis=1)
+    assert fifths == pytest.approx(np.full(5, 0.2), abs=0.04)
 
 
 def test_epochs_differ() -> None:

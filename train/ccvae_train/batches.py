@@ -65,16 +65,21 @@ def epoch_order(
 
     Args:
         labelled: the rows with labels.
-        share: the least share of them in a batch; where chance alone would give fewer, each batch takes that many,
-            again and again through the labelled rows, and the rest from the others.
+        share: the least share of them in the epoch; where chance alone would give fewer, that many are taken, again
+            and again through the labelled rows, as many in one batch as in the next or one more, and the rest from
+            the others.
     """
-    rng = np.random.default_rng((seed, epoch))
+    # a stream of its own: that of (seed, 0) is the stream of seed, by which labels are shown
+    rng = np.random.default_rng((seed, epoch, 1))
     size = min(batch_size, count)
     steps = count // size
-    wanted = round(share * size)
-    if labelled is None or not len(labelled) or wanted <= size * len(labelled) / count:
+    if labelled is None or not len(labelled) or share <= len(labelled) / count:
         return rng.permutation(count)[: steps * size].reshape(steps, size)
-    passes = -(-steps * wanted // len(labelled))
-    chosen = np.concatenate([rng.permutation(labelled) for _ in range(passes)])[: steps * wanted]
-    others = rng.permutation(np.setdiff1d(np.arange(count), labelled))[: steps * (size - wanted)]
-    return np.concatenate([chosen.reshape(steps, wanted), others.reshape(steps, size - wanted)], axis=1)
+    wanted = round(share * size * steps)
+    chosen = np.concatenate([rng.permutation(labelled) for _ in range(-(-wanted // len(labelled)))])[:wanted]
+    others = rng.permutation(np.setdiff1d(np.arange(count), labelled))[: steps * size - wanted]
+    by_step = np.diff(np.arange(steps + 1) * wanted // steps)
+    order = np.empty((steps, size), np.intp)
+    first = np.arange(size) < by_step[:, None]
+    order[first], order[~first] = chosen, others
+    return order
