@@ -4,6 +4,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from . import images, interventions
 from .editor import Array, Editor
-from .errors import UsageError
+from .errors import ImageError, UsageError
 from .film import Cell, film_grid
 from .folder import check_out, output_name
 from .images import Picture
@@ -227,8 +228,12 @@ def to_picture(image: Array) -> Picture:
 
 def _write_sheet(results: Results, plan: Sequence[tuple[str, Sequence[str]]], title: str) -> Path | None:
     """The first images as they lie on disk."""
-    cells = [Cell(results.picture(outputs[0])) for _, outputs in plan[: SHEET_ROWS * SHEET_COLUMNS]]
-    return results.write_sheet(film_grid(list(chunks(cells, SHEET_COLUMNS)), title))
+    cells = []
+    for _, outputs in plan[: SHEET_ROWS * SHEET_COLUMNS]:
+        # one that was damaged since is left out
+        with suppress(ImageError):
+            cells.append(Cell(results.picture(outputs[0])))
+    return None if not cells else results.write_sheet(film_grid(list(chunks(cells, SHEET_COLUMNS)), title))
 
 
 def _name(number: int) -> str:

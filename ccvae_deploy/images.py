@@ -144,6 +144,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
             if image.width * image.height > max_pixels:
                 raise ImageError(f"{image.width * image.height:,} pixels, the limit is {max_pixels:,}")
             _refuse_several(image)
+            _match_transparency(image)
             picture = from_pil(image)
             return replace(picture, lossless=True) if _is_lossless_webp(data) else picture
     except ImageError:
@@ -162,6 +163,16 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         raise ImageError(f"damaged or truncated image: {reason}") from error
 
 
+def _match_transparency(image: Image.Image) -> None:
+    """Bring the transparent value of a PNG to the 8 bits that Pillow brings its pixels to, but not this value."""
+    hidden, tiles = image.info.get("transparency"), getattr(image, "tile", ())
+    raw = tiles[0].args if tiles else ""
+    if isinstance(hidden, int) and raw in ("L;2", "L;4"):
+        image.info["transparency"] = hidden * (85 if raw == "L;2" else 17)
+    elif isinstance(hidden, tuple) and raw == "RGB;16B":
+        image.info["transparency"] = tuple(value >> 8 for value in hidden)
+
+
 def from_pil(image: Image.Image) -> Picture:
     """A picture from a Pillow image of any mode, by the rules above.
 
@@ -174,10 +185,10 @@ def from_pil(image: Image.Image) -> Picture:
         raise ImageError("an image without pixels")
     if max(image.size) > MAX_SIDE:
         raise ImageError(f"{image.width:,} x {image.height:,} pixels, the limit of a side is {MAX_SIDE:,}")
-    turned = orientation(image)
     with one_at_a_time(image.size):
-        # the profile of a PNG may stand behind its pixels
+        # the profile of a PNG may stand behind its pixels, and Pillow turns a TIFF upright as it loads
         image.load()
+        turned = orientation(image)
         pixels, alpha = upright_pixels(image, turned)
     kept = metadata(image, 1 if pixels.ndim == 2 else 3, turned)
     if image.mode in ("CMYK", "LAB"):

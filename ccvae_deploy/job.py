@@ -67,6 +67,7 @@ class Job:
         tasks: what this run or shard has to see to, in the order of the sources' paths.
         title: what the contact sheet says of it.
         latents: what `encode` has stored of the sources, in place of the encoder.
+        overwrite: replace outputs of other settings, and files that no record explains.
     """
 
     editor: Editor
@@ -79,6 +80,7 @@ class Job:
     ignored: int
     title: str
     latents: LatentStore | None = None
+    overwrite: bool = False
 
     @property
     def outputs(self) -> int:
@@ -183,7 +185,8 @@ def settle(
     tasks = _tasks(found, asked, wanted, part)
     ledger, store = _records(target, [one.settings for one in wanted.values()], part)
     again = partial(open_editor, bundle.resolve())
-    job = Job(editor, again, target, ledger, store, tasks, part, found.ignored, title, stored)
+    job = Job(editor, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
+    ledger.refuse_audit()
     if not overwrite:
         names = ledger.names
         _refuse_conflicts(job, [name for name, made in ((names.sheet, sheet), (names.report, report)) if made])
@@ -253,17 +256,23 @@ def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
         sharded = any(name.startswith("settings-") for name in listing(""))
         shards = "merge the shards first, " if sharded and not job.part else ""
         raise UsageError(
-            f"{job.out} has files for {len(unknown):,} of these sources that no record here explains, such as "
-            f"{unknown[0]}; {shards}add --overwrite to replace them, or give another --out"
+            f"{job.out} has files in the place of outputs of {len(unknown):,} of these sources that no record here "
+            f"explains as theirs, such as {unknown[0]}; {shards}add --overwrite to replace them, or give another --out"
         )
 
 
 def _unrecorded(job: Job, task: Task, wanted: Wanted) -> Iterator[str]:
-    """The outputs that a source may have under an edit, without those that are recorded."""
+    """The outputs that a source may have under an edit, without those that are recorded.
+
+    What a source is recorded with under another name, as when its twin of another ending came or went, explains none
+    of these. Should its format have changed, `take_back` looks again.
+    """
     group = job.ledger.group(task.source.relative, wanted.name)
     if group is not None:
-        yield from wanted.names(task.stem, group.output.rpartition(".")[2])[group.samples :]
-        return
+        names = wanted.names(task.stem, group.output.rpartition(".")[2])
+        if names[0] == group.output:
+            yield from names[group.samples :]
+            return
     for kept in get_args(Format):
         yield from wanted.outputs(task.stem, kept)
 

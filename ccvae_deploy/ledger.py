@@ -3,7 +3,8 @@
 `receipts.jsonl` and `failures.jsonl` are in the order of the sources' paths, then edit, then sample, whatever the
 order of work was. While a run lasts, each finished source is one entry of `.journal.jsonl`; a run that was killed
 leaves the journal, and the next run goes on from it. At its end the journal is merged in. `settings.json` holds the
-settings that receipts refer to. Memory is one small index entry per source and edit, not the records themselves.
+settings that receipts refer to, `.unfinished.json` names those of runs that have begun and not ended. Memory is one
+small index entry per source and edit, not the records themselves.
 
 What a power cut takes from the journal is done again; what it takes from an output is seen by the output's size.
 """
@@ -16,10 +17,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Self
 
-from .errors import WriteError
+from .errors import UsageError, WriteError
 from .lock import FolderLock, busy, lock_journal
 from .receipts import Failure, OutputRecord, RunSettings
 from .records import (
+    AUDIT,
     AllSettings,
     Group,
     Key,
@@ -29,6 +31,7 @@ from .records import (
     read_groups,
     read_journal,
     read_settings,
+    read_unfinished,
     reading,
     settings_text,
 )
@@ -57,6 +60,7 @@ class Ledger:
         self._journal: IO[bytes] | None = None
         self._lock: FolderLock | None = None
         self._whole = 0
+        self._unfinished: frozenset[str] = frozenset()
         self._read()
 
     def __enter__(self) -> Self:
@@ -94,11 +98,11 @@ class Ledger:
     @property
     def resuming(self) -> bool:
         """Whether a run was cut off here."""
-        return self._whole > 0 or (self.out / self.names.journal).exists()
+        return bool(self._unfinished)
 
     def cut_off(self, settings: RunSettings) -> bool:
         """Whether a run of these settings was cut off here, so that outputs of it may lie beside the ledger."""
-        return self.resuming and settings.id in self.all_settings
+        return settings.id in self._unfinished
 
     def group(self, source: str, edit: str) -> Group | None:
         """What is recorded of a source under an edit."""
@@ -108,6 +112,15 @@ class Ledger:
         """Whether this edit of the source is recorded with other settings."""
         group = self.groups.get((source, settings.edit))
         return group is not None and group.settings != settings.id
+
+    def refuse_audit(self) -> None:
+        """Refuse a folder that holds an audit, which goes on beside results of its own only.
+
+        Raises:
+            UsageError: it does.
+        """
+        if any(entry["edit"] == AUDIT for entry in self.all_settings.values()):
+            raise UsageError(f"{self.place} holds an audit; give another --out")
 
     def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
         """Note a source as done; call it after its outputs are written.
@@ -161,6 +174,7 @@ class Ledger:
         replace_file(self.out / self.names.failures, (failure.line().encode("ascii") for failure in failures))
         (self.out / self.names.journal).unlink(missing_ok=True)
         self._whole = 0
+        self._note_unfinished(self._unfinished - self.settings.keys())
 
     def _open_journal(self) -> None:
         path = self.out / self.names.journal
@@ -183,6 +197,14 @@ class Ledger:
         if not new.keys() <= self.all_settings.keys():
             self.all_settings |= new
             replace_file(self.out / self.names.settings, [settings_text(self.all_settings)])
+        self._note_unfinished(self._unfinished | self.settings.keys())
+
+    def _note_unfinished(self, ids: frozenset[str]) -> None:
+        if ids:
+            replace_file(self.out / self.names.unfinished, [json.dumps(sorted(ids)).encode("ascii")])
+        else:
+            (self.out / self.names.unfinished).unlink(missing_ok=True)
+        self._unfinished = ids
 
     def _append(self, entry: bytes) -> None:
         if self._journal is None:
@@ -222,6 +244,7 @@ class Ledger:
                 self.groups[key] = group
             # failures of earlier runs are tried again, so they are not kept; but only our own file is replaced
             read_failures(self.out, self.names.failures)
+            self._unfinished = read_unfinished(self.out, self.names, self.all_settings)
             for key, entry, end in read_journal(self.out, self.names.journal, self.all_settings):
                 self._whole = end
                 if entry is None:

@@ -9,11 +9,11 @@ import heapq
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import images
 from .errors import ImageError, UsageError
@@ -107,10 +107,13 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
         ours = any(part.folder.resolve() == target.resolve() for part in parts)
         if not ours:
             _refuse_foreign(target, (RECEIPTS, FAILURES))
-        for (source, _), lines, _ in _joined(parts):
+        twins = _Twins()
+        for (source, _), lines, file in _joined(parts):
             sources, receipts, last = sources + (source != last), receipts + len(lines), source
-            if not ours:
-                _refuse_foreign(target, (json.loads(line)["output"] for line in lines))
+            rows = [json.loads(line) for line in lines]
+            twins.refuse(source, rows)
+            if file.parent.resolve() != target.resolve():
+                _refuse_others(target, rows, file.parent)
         if not target.exists():
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
@@ -223,6 +226,50 @@ def _refuse_foreign(target: Path, names: Iterable[str]) -> None:
     for name in names:
         if inside(target / name, target) and os.path.lexists(target / name):
             raise UsageError(f"{target} has a {printable(name)} that no record here explains; give another --out")
+
+
+def _refuse_others(target: Path, rows: Iterable[Mapping[str, Any]], folder: Path) -> None:
+    """A file that lies where an output goes must be that output."""
+    for row in rows:
+        there = target / row["output"]
+        if not inside(there, target) or not os.path.lexists(there):
+            continue
+        try:
+            same = hashlib.sha256(images.read_file(there)).hexdigest() == row["output_sha256"]
+        except ImageError:
+            same = False
+        if not same:
+            name = printable(row["output"])
+            raise UsageError(f"{target} has a {name} that is not the one of {folder}; move it, or give another --out")
+
+
+class _Twins:
+    """Tells sources whose outputs have one name, such as a.png and a.bmp that were edited apart.
+
+    Sources come in order, so those with one name before the first dot stand together, and only theirs are kept.
+    """
+
+    def __init__(self) -> None:
+        self._head = ""
+        self._sources: dict[str, str] = {}
+
+    def refuse(self, source: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Refuse an output that another source has too.
+
+        Raises:
+            UsageError: there is one.
+        """
+        folder, slash, name = source.rpartition("/")
+        head = f"{folder}{slash}{name.partition('.')[0]}"
+        if head != self._head:
+            self._head, self._sources = head, {}
+        for row in rows:
+            other = self._sources.setdefault(row["output"], source)
+            if other != source:
+                raise UsageError(
+                    f"{printable(other)} and {printable(source)} both became {printable(row['output'])}; "
+                    "edit them in one run, or merge them into different folders"
+                )
 
 
 def _absent(parts: Iterable[_Part]) -> tuple[str, ...]:

@@ -202,7 +202,15 @@ def _settle(job: Job, result: Finished | Failure, tally: Tally) -> None:
 def _write(job: Job, done: Finished) -> None:
     """The files of a source under an edit, then their records."""
     names = [output.name for output in done.outputs]
-    take_back(job.ledger, job.store, done.source, done.wanted.settings, done.source_sha256, names)
+    take_back(
+        job.ledger,
+        job.store,
+        done.source,
+        done.wanted.settings,
+        done.source_sha256,
+        names,
+        overwrite=job.overwrite,
+    )
     job.store.write_all({output.name: output.data for output in done.outputs})
     job.ledger.record(done.source, [output.receipt for output in done.outputs])
 

@@ -19,6 +19,9 @@ from .errors import UsageError
 from .receipts import Failure
 
 RECEIPTS, FAILURES, SETTINGS, JOURNAL = "receipts.jsonl", "failures.jsonl", "settings.json", ".journal.jsonl"
+UNFINISHED = ".unfinished.json"
+AUDIT = "audit"
+"""What settings of an audit say in place of an edit."""
 
 Key = tuple[str, str]
 """Source and edit."""
@@ -35,6 +38,7 @@ class Names:
     failures: str
     settings: str
     journal: str
+    unfinished: str
     sheet: str
     report: str
     mark: str
@@ -44,8 +48,8 @@ class Names:
         """Plain names, or names with `-i-of-n`."""
         mark = f"-{shard[0]}-of-{shard[1]}" if shard else ""
         receipts, failures, settings = (name.replace(".", f"{mark}.") for name in (RECEIPTS, FAILURES, SETTINGS))
-        journal = JOURNAL.replace(".jsonl", f"{mark}.jsonl")
-        return cls(receipts, failures, settings, journal, f"sheet{mark}.png", f"report{mark}.html", mark)
+        journal, unfinished = JOURNAL.replace(".jsonl", f"{mark}.jsonl"), UNFINISHED.replace(".json", f"{mark}.json")
+        return cls(receipts, failures, settings, journal, unfinished, f"sheet{mark}.png", f"report{mark}.html", mark)
 
 
 class Group(NamedTuple):
@@ -129,6 +133,21 @@ def read_journal(folder: Path, name: str, settings: AllSettings) -> Iterator[tup
                 yield *group_of([*map(json.loads, lines)], settings, name, at, end - at), end
             else:
                 yield (entry["source"], entry["edit"]), None, at
+
+
+def read_unfinished(folder: Path, names: Names, settings: AllSettings) -> frozenset[str]:
+    """The ids of settings whose runs have not ended; of an earlier version's journal, which of them is not known.
+
+    Raises:
+        ValueError, TypeError: the file holds something else.
+    """
+    path = folder / names.unfinished
+    if not path.exists():
+        return frozenset(settings) if (folder / names.journal).exists() else frozenset()
+    found = json.loads(path.read_bytes())
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"{names.unfinished} is no list of settings")
+    return frozenset(found)
 
 
 def _whole(line: bytes) -> bool:

@@ -42,11 +42,6 @@ class RemoteLedger(Ledger):
         super().__init__(folder, settings, shard)
         self.place = place
 
-    @property
-    def resuming(self) -> bool:
-        """Whether a run was cut off here."""
-        return super().resuming or (self.out / BEGUN).exists()
-
     def __enter__(self) -> Self:
         super().__enter__()
         try:

@@ -191,10 +191,11 @@ def _split(item: str) -> tuple[str, str]:
 
 def _value(label: Label, value: Value) -> float:
     """A number in [0, 1] or a class index."""
-    classes = [folded(name) for name in label.classes]
     text = str(value).strip()
-    if folded(text) in classes:
-        return float(classes.index(folded(text)))
+    for position, name in enumerate(label.classes):
+        # -1 is no other way to write 1
+        if text == name or (folded(text) == folded(name) and not folded(name).isdecimal()):
+            return float(position)
     if label.kind == "categorical":
         raise LabelError(f"{label.name}={text}: {nearest(text, label.classes)}")
     try:

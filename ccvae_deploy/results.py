@@ -14,12 +14,13 @@ import numpy as np
 
 from . import images
 from .editor import Editor
-from .errors import UsageError
+from .errors import ImageError, UsageError
 from .images import Picture
 from .ledger import Ledger
 from .outcome import outcome as judged
 from .pages import refuse_foreign
 from .receipts import Failure, OutputRecord, RunSettings
+from .records import Group
 from .remote_store import RemoteStore
 from .screen import counted, facts
 from .sheet import sheet_file
@@ -56,8 +57,9 @@ class Outcome:
 class Results:
     """One open output folder; made by `open_results`."""
 
-    def __init__(self, out: Path, ledger: Ledger, store: Store, settings: RunSettings) -> None:
+    def __init__(self, out: Path, ledger: Ledger, store: Store, settings: RunSettings, overwrite: bool) -> None:
         self.out, self.ledger, self.store, self.settings = out, ledger, store, settings
+        self.overwrite = overwrite
 
     def done(self, source: str, outputs: Sequence[str]) -> str | None:
         """The sha256 of the source when all these outputs are recorded with these settings and lie there as written."""
@@ -68,8 +70,8 @@ class Results:
         return group.source_sha256 if whole else None
 
     def begin(self, source: str, source_sha256: str, outputs: Sequence[str]) -> None:
-        """Make room for the outputs of a source; call it before the first is written."""
-        take_back(self.ledger, self.store, source, self.settings, source_sha256, outputs)
+        """Make room for the outputs of a source; call it before the first is written. Raises as `take_back`."""
+        take_back(self.ledger, self.store, source, self.settings, source_sha256, outputs, overwrite=self.overwrite)
 
     def write(self, name: str, data: bytes) -> None:
         """Write one output; `record` its source when all of its outputs are there.
@@ -151,12 +153,13 @@ def open_results(
     """
     ledger = Ledger(out, [settings])
     store = Store(out)
+    ledger.refuse_audit()
     if not overwrite:
         _refuse_taken(out, ledger, settings, plan)
         if sheet:
             refuse_foreign(out, store, [ledger.names.sheet])
     with ledger, store:
-        yield Results(out, ledger, store, settings)
+        yield Results(out, ledger, store, settings, overwrite)
         ledger.finish()
 
 
@@ -167,19 +170,39 @@ def take_back(
     settings: RunSettings,
     source_sha256: str,
     outputs: Sequence[str],
+    *,
+    overwrite: bool,
 ) -> None:
     """Take other results of a source out of the records before they are replaced, and remove those of other names.
 
     They are there because the source or the settings have changed. A kill in between leaves nothing that is recorded
     and not true.
+
+    Raises:
+        ImageError: a file lies where a result would go that had another name before, and `overwrite` is not given.
     """
     old = ledger.group(source, settings.edit)
     if old is None or (old.settings, old.source_sha256, old.output) == (settings.id, source_sha256, outputs[0]):
         return
-    for row in map(json.loads, ledger.lines(old)):
-        if row["output"] not in outputs:
-            store.remove(row["output"], row["output_sha256"])
+    recorded = {row["output"]: row["output_sha256"] for row in map(json.loads, ledger.lines(old))}
+    if not overwrite and not ledger.cut_off(settings):
+        for name in outputs:
+            folder, _, file = name.rpartition("/")
+            if name not in recorded and file in store.names(folder):
+                raise ImageError(f"its result would replace {name}, which is not its own; add --overwrite, or move it")
+    for name, digest in recorded.items():
+        if name not in outputs:
+            store.remove(name, digest)
     ledger.forget(source, settings.edit)
+
+
+def _unexplained(out: Path, ledger: Ledger, group: Group | None, outputs: Iterable[str]) -> str | None:
+    """The first of these outputs that is there and is not what the records say of this source."""
+    there = [name for name in outputs if (out / name).exists()]
+    if group is None or not there:
+        return next(iter(there), None)
+    recorded = {json.loads(line)["output"] for line in ledger.lines(group)}
+    return next((name for name in there if name not in recorded), None)
 
 
 def outcome_table(outcome: Outcome) -> "Table":
@@ -205,10 +228,10 @@ def _refuse_taken(out: Path, ledger: Ledger, settings: RunSettings, plan: Iterab
     for source, outputs in plan if out.exists() else ():
         if ledger.made_with_others(source, settings):
             taken = next(iter(outputs), None)
-        elif ledger.cut_off(settings) or ledger.group(source, settings.edit) is not None:
+        elif ledger.cut_off(settings):
             continue
         else:
-            taken = next((name for name in outputs if (out / name).exists()), None)
+            taken = _unexplained(out, ledger, ledger.group(source, settings.edit), outputs)
         if taken is not None:
             first, count = first or taken, count + 1
     if count:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import AfterValidator
 
 from ..receipts import OutputRecord, RunSettings
+from ..records import AUDIT
 from ..schema import Frozen, LabelSet
 from .input import Feeding
 from .output import Reading
@@ -18,8 +19,6 @@ def _eight_digits(value: float) -> float:
 
 
 Score = Annotated[float, AfterValidator(_eight_digits)]
-
-EDIT = "audit"
 
 
 class AuditSettings(RunSettings):
@@ -32,7 +31,7 @@ class AuditSettings(RunSettings):
         strengths: ascending; 1 is always among them.
     """
 
-    edit: str = EDIT
+    edit: str = AUDIT
     model: str
     feeding: Feeding
     reading: Reading

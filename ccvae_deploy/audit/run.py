@@ -18,12 +18,13 @@ from ..images import read_file
 from ..ledger import Ledger
 from ..progress import progress
 from ..receipts import Failure
+from ..records import AUDIT
 from ..store import Store
 from ..stream import chunks, read_ahead, refuse_speed
 from ..terminal import printable
 from .auditor import Auditor, Original
 from .model import ModelOptions, open_model
-from .record import EDIT, AuditRecord, AuditSettings
+from .record import AuditRecord, AuditSettings
 from .results import CSV, HTML, JSON, PICTURES, Audit, write_results
 
 STRENGTHS = (0.5, 1.0)
@@ -113,7 +114,7 @@ def _strengths(editor: Editor, asked: Sequence[float]) -> tuple[float, ...]:
 
 def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSettings, overwrite: bool) -> None:
     """Records of other settings or commands, and files that no record explains, are not ours to replace."""
-    if any(edit != EDIT for _, edit in ledger.groups):
+    if any(edit != AUDIT for _, edit in ledger.groups):
         raise UsageError(f"{out} holds results of another command; give another --out")
     if overwrite:
         return
@@ -134,7 +135,7 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
     """Audit every source that is not done; gives how many were."""
 
     def read(source: Source) -> Original | str:
-        group = ledger.group(source.relative, EDIT)
+        group = ledger.group(source.relative, AUDIT)
         if group is None or group.settings != auditor.settings.id:
             return auditor.read(source)
         same = hashlib.sha256(read_file(source.path)).hexdigest() == group.source_sha256
