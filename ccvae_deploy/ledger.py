@@ -101,7 +101,7 @@ class Ledger:
         return bool(self._unfinished)
 
     def cut_off(self, settings: RunSettings) -> bool:
-        """Whether a run of these settings was cut off here, so that outputs of it may lie beside the ledger."""
+        """Whether a run of these settings was cut off here before, so that outputs of it may lie beside the ledger."""
         return settings.id in self._unfinished
 
     def group(self, source: str, edit: str) -> Group | None:
@@ -174,7 +174,8 @@ class Ledger:
         replace_file(self.out / self.names.failures, (failure.line().encode("ascii") for failure in failures))
         (self.out / self.names.journal).unlink(missing_ok=True)
         self._whole = 0
-        self._note_unfinished(self._unfinished - self.settings.keys())
+        self._unfinished -= self.settings.keys()
+        self._note_unfinished(self._unfinished)
 
     def _open_journal(self) -> None:
         path = self.out / self.names.journal
@@ -204,7 +205,6 @@ class Ledger:
             replace_file(self.out / self.names.unfinished, [json.dumps(sorted(ids)).encode("ascii")])
         else:
             (self.out / self.names.unfinished).unlink(missing_ok=True)
-        self._unfinished = ids
 
     def _append(self, entry: bytes) -> None:
         if self._journal is None:

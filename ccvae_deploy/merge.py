@@ -240,7 +240,9 @@ def _refuse_others(target: Path, rows: Iterable[Mapping[str, Any]], folder: Path
             same = False
         if not same:
             name = printable(row["output"])
-            raise UsageError(f"{target} has a {name} that is not the one of {folder}; move it, or give another --out")
+            raise UsageError(
+                f"{target} has a file {name} that is not the one of {folder}; move it, or give another --out"
+            )
 
 
 class _Twins:

@@ -122,6 +122,15 @@ def test_others_files_are_not_replaced(tiny_bundle, tmp_path) -> None:
     assert content(stranger) == {"000001__generated__00.png": b"mine"}
 
 
+def test_an_output_that_was_damaged_since_is_left_out_of_the_sheet(tiny_bundle, tmp_path) -> None:
+    generate_folder(bundle=tiny_bundle, count=3, out=tmp_path)
+    size = (tmp_path / "000001__generated__00.png").stat().st_size
+    for name in ("000000", "000001", "000002"):
+        (tmp_path / f"{name}__generated__00.png").write_bytes(bytes(size))
+        found = generate_folder(bundle=tiny_bundle, count=3, out=tmp_path)
+    assert found.sheet is None
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -111,6 +111,39 @@ def test_grey_with_one_transparent_value_stays_grey(mode: str) -> None:
     assert none.pixels.ndim == 2
 
 
+@pytest.mark.parametrize(
+    ("depth", "colour", "row", "hidden", "pixels"),
+    [
+        (2, 0, b"\x60", ">H 1", [[85, 170]]),
+        (4, 0, b"\x5a", ">H 5", [[85, 170]]),
+        (
+            16,
+            2,
+            struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 1, 2, 3),
+            ">3H 4660 22136 39612",
+            [[[18, 86, 154], [0, 0, 0]]],
+        ),
+    ],
+)
+def test_a_transparent_value_has_the_depth_of_its_png(depth, colour, row, hidden, pixels) -> None:
+    """Two pixels, the first of them transparent; Pillow writes no such files."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    form, *values = hidden.split()
+    found = decode(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">2I5B", 2, 1, depth, colour, 0, 0, 0))
+        + chunk(b"tRNS", struct.pack(form, *map(int, values)))
+        + chunk(b"IDAT", zlib.compress(b"\0" + row))
+        + chunk(b"IEND", b"")
+    )
+    assert found.pixels.tolist() == pixels
+    assert found.alpha is not None
+    assert found.alpha.tolist() == [[0, 255]]
+
+
 def test_decoding_in_threads_leaves_the_filters_of_warnings_alone() -> None:
     before, data = list(warnings.filters), saved(Image.fromarray(RGB), "PNG")
     with ThreadPoolExecutor(8) as pool:
@@ -163,6 +196,15 @@ def test_exif_orientation_is_applied_and_not_written_again(turned: int, monkeypa
     monkeypatch.setattr(canvas, "LARGE", 1)
     monkeypatch.setattr(canvas, "STRIP", 70)
     assert (decode(data).pixels == expected).all()
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_a_tiff_is_turned_once(turned: int, compression: str) -> None:
+    data = saved(Image.fromarray(RGB), "TIFF", tiffinfo={0x0112: turned}, compression=compression)
+    with Image.open(io.BytesIO(data)) as opened:
+        expected = np.asarray(ImageOps.exif_transpose(opened))
+    assert np.array_equal(decode(data).pixels, expected)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "YCbCr"])

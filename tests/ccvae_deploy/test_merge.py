@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ccvae_deploy import merge as merging
 from ccvae_deploy.errors import UsageError
@@ -18,7 +19,7 @@ COUNT = 3
 @pytest.fixture
 def run(run):
     """With two samples."""
-    return lambda out, **options: run(out, **{"samples": 2, "sheet": False, **options})
+    return lambda out, *inputs, **options: run(out, *inputs, **{"samples": 2, "sheet": False, **options})
 
 
 @pytest.fixture
@@ -203,6 +204,25 @@ def test_a_failure_that_has_been_done_since_is_forgotten(several, pictures, tmp_
     for folder in several:
         merge_folders([folder], tmp_path / "merged")
     assert tree(tmp_path / "merged") == tree(tmp_path / "whole")
+
+
+def test_outputs_of_one_name_are_refused(pictures, tmp_path, run, tree) -> None:
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.bmp")
+    run(tmp_path / "one", pictures / "a.png")
+    run(tmp_path / "two", tmp_path / "a.bmp")
+    with pytest.raises(UsageError, match=r"a\.bmp and a\.png both became a__smiling=1__00\.png"):
+        merge_folders([tmp_path / "one", tmp_path / "two"], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_a_users_file_beside_records_stays_too(pictures, tmp_path, run, tree) -> None:
+    run(tmp_path / "one", pictures / "a.png")
+    run(tmp_path / "two", pictures / "b.jpg")
+    (tmp_path / "two" / "a__smiling=1__01.png").write_bytes(b"mine")
+    before = tree(tmp_path / "two")
+    with pytest.raises(UsageError, match=r"has a file a__smiling=1__01\.png that is not the one of"):
+        merge_folders([tmp_path / "one", tmp_path / "two"], tmp_path / "two")
+    assert tree(tmp_path / "two") == before
 
 
 def test_files_that_no_record_explains_stay(several, tmp_path, whole, tree) -> None:

@@ -56,6 +56,8 @@ def test_one_value_has_one_name_and_one_number(given, name) -> None:
         (["smilling=1"], LabelError, "did you mean Smiling"),
         (["smiling=2"], LabelError, "expected 0, 1 or a number from 0 to 1"),
         (["smiling=-0.1"], LabelError, "number from 0 to 1"),
+        (["smiling=-1"], LabelError, "number from 0 to 1"),
+        (["smiling=1-"], LabelError, "number from 0 to 1"),
         (["smiling=nan"], LabelError, "number from 0 to 1"),
         (["smiling=inf"], LabelError, "number from 0 to 1"),
         (["hair=blonde"], LabelError, "did you mean blond"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ccvae_deploy import pipeline
 from ccvae_deploy.errors import UsageError, WriteError
+from ccvae_deploy.job import settle
 
 
 @pytest.mark.parametrize("stage", ["_read", "_write", "_finish", "_start"])
@@ -117,6 +118,49 @@ def test_a_changed_source_leaves_no_stale_output(pictures, tmp_path, expected, r
         "a__smiling=1__01.jpg",
         "b__smiling=1__00.jpg",
     ]
+
+
+def test_a_twin_that_goes_leaves_no_name_to_take(pictures, tmp_path, run, tree) -> None:
+    """a.png keeps its ending beside a.bmp; alone, either would be called like what the other has become."""
+    out, inputs = tmp_path / "out", tmp_path / "twins"
+    inputs.mkdir()
+    Image.new("RGB", (40, 40), "red").save(inputs / "a.png")
+    Image.new("RGB", (40, 40), "blue").save(inputs / "a.bmp")
+    run(out, inputs)
+    run(out, inputs / "a.bmp")
+    before = tree(out)
+    with pytest.raises(UsageError, match=r"explains as theirs, such as a__smiling=1__00\.png"):
+        run(out, inputs / "a.png")
+    assert tree(out) == before
+
+
+def test_a_users_file_stays_where_a_sources_new_format_would_go(
+    pictures, tmp_path, expected, run, tree, failures
+) -> None:
+    out = tmp_path / "expected"
+    (out / "a__smiling=1__00.jpg").write_bytes(b"mine")
+    Image.new("RGB", (40, 40), "red").save(pictures / "a.png", "JPEG")
+    summary = run(out)
+    assert (summary.written, summary.failed) == (0, 1)
+    assert failures(out)[0]["reason"].startswith("its result would replace a__smiling=1__00.jpg")
+    assert (out / "a__smiling=1__00.jpg").read_bytes() == b"mine"
+    assert tree(out)["a__smiling=1__00.png"] == expected["a__smiling=1__00.png"]
+    assert run(out, overwrite=True).written == 3
+    assert (out / "a__smiling=1__00.jpg").read_bytes() != b"mine"
+
+
+def test_killed_then_another_edit_then_the_first_again(pictures, tiny_bundle, tmp_path, expected, run, tree) -> None:
+    out = tmp_path / "out"
+    job = settle([pictures], bundle=tiny_bundle, set=["smiling=1"], samples=3, out=out, provider="cpu")
+    with job.ledger:
+        # as a kill leaves it between the first output and its record
+        (out / "a__smiling=1__00.png").write_bytes(b"half of the first run")
+    run(out, pictures / "a.png", set=["young=0"])
+    run(out, pictures / "b.jpg", set=["young=1"])
+    run(out, set=["smiling=1"])
+    found = tree(out)
+    assert all(found[name] == data for name, data in expected.items() if "__smiling=1__" in name)
+    assert ".unfinished.json" not in found
 
 
 def test_a_stale_output_that_its_owner_has_changed_stays(pictures, tmp_path, expected, run, tree) -> None:
