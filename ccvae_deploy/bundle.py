@@ -47,8 +47,17 @@ class Bundle:
     graphs: dict[GraphName, Graph]
 
     def encode(self, image: Array) -> tuple[Array, Array]:
-        """q(z|x): image (N, C, S, S) in [0, 1] to z_loc and z_scale, both (N, Z)."""
+        """q(z|x): image (N, C, S, S) in [0, 1] to z_loc and z_scale, both (N, Z).
+
+        Raises:
+            BundleError: the graph gives a scale that is none.
+        """
         loc, scale = self._run("encoder", image)
+        if scale.min() <= 0:
+            raise BundleError(
+                f"{self.manifest.files['encoder'].file} gives a z_scale of {scale.min():.3g}, expected one above 0; "
+                "export the bundle again"
+            )
         return loc, scale
 
     def decode(self, z: Array) -> Array:

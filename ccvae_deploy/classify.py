@@ -18,6 +18,7 @@ from .label_table import LabelTable, Row, refuse_table
 from .noise import latent_noise
 from .progress import progress
 from .receipts import Failure
+from .request import refuse_seed
 from .stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
 MAX_DRAWS = 1000
@@ -167,5 +168,4 @@ def _averaged(editor: Editor, seen: Sequence[Seen], samples: int, seed: int) -> 
 def _refuse_draws(samples: int | None, seed: int) -> None:
     if samples is not None and not 1 <= samples <= MAX_DRAWS:
         raise UsageError(f"--samples {samples}: expected 1 to {MAX_DRAWS}")
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
+    refuse_seed(seed)

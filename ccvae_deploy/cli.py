@@ -23,7 +23,7 @@ from .data_commands import data_app
 from .errors import CCVAEError
 from .extras import needs_train_extra as _needs_train_extra
 from .latest import LATEST, latest_bundle
-from .screen import console
+from .screen import console, usable_streams
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -41,10 +41,17 @@ class Commands(TyperGroup):
         """Let `--debug` stand anywhere on the line."""
         if "--debug" in args:
             args = ["--debug", *(arg for arg in args if arg != "--debug")]
+        usable_streams()
         try:
-            return super().parse_args(ctx, args)
+            try:
+                return super().parse_args(ctx, args)
+            finally:
+                # what --help and --version print
+                sys.stdout.flush()
         except typer.TyperException as error:
             raise _misused(error) from None
+        except OSError as error:
+            raise _ended(error, None) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a user's error becomes one line on stderr."""

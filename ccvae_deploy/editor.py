@@ -26,6 +26,7 @@ from .redraw import Place, keep_drawing
 from .rendering import render
 from .request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
 from .schema import LabelSet
+from .stream import refuse_speed
 from .variance import Variance, variance_maps
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Editor:
     def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = images.MAX_PIXELS) -> None:
         if not 1 <= max_pixels <= images.MOST_PIXELS:
             raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
+        refuse_speed(batch_size)
         self.bundle = bundle
         self.batch_size = batch_size
         self.max_pixels = max_pixels
@@ -343,9 +345,12 @@ def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:
         picture, data = images.open_picture(path, max_pixels=max_pixels)
         return picture, path.name, hashlib.sha256(data).hexdigest()
     if isinstance(image, Image.Image):
-        picture = images.from_pil(image)
+        with images.told(max_pixels):
+            images.refuse_large(*image.size, max_pixels)
+            picture = images.from_pil(image)
     elif isinstance(image, np.ndarray):
         picture = images.from_array(image)
+        images.refuse_large(*picture.size, max_pixels)
     else:
         raise ImageError(f"a {type(image).__name__} is no image; give a path, a Pillow image or a uint8 array")
     return picture, "", hashlib.sha256(picture.pixels.tobytes()).hexdigest()

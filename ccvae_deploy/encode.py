@@ -1,5 +1,6 @@
 """Encode files and folders of images once, for many edits. Writes the latents and a list of failures beside them."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ import numpy as np
 
 from .editor import Editor
 from .errors import UsageError
-from .folder import Source, scan
+from .folder import NAME_LIMIT, Source, scan
 from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
 from .progress import progress
 from .receipts import Failure
 from .remote import refuse_url
-from .store import replace_file
+from .store import refuse_unwritable, replace_file
 from .stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
 
@@ -135,3 +136,6 @@ def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
     taken = [path for path in (out, failures) if path.exists()]
     if taken and not overwrite:
         raise UsageError(f"{taken[0]} is there; add --overwrite to replace it, or give another --out")
+    if len(os.fsencode(failures.name)) > NAME_LIMIT:
+        raise UsageError(f"--out {out}: {failures.name} would be too long a name; give a shorter one")
+    refuse_unwritable(out.parent)

@@ -11,6 +11,7 @@ from pathlib import Path
 from .errors import UsageError
 from .images import ENDINGS
 from .remote import Place, Remote, refuse_url
+from .store import refuse_unwritable
 
 NAME_LIMIT = 255
 """Bytes of a file name on ordinary file systems."""
@@ -156,9 +157,7 @@ def check_out(out: Place, inputs: Sequence[Place]) -> None:
             )
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder with --out")
-    existing = next(folder for folder in (resolved, *resolved.parents) if folder.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"{existing} cannot be written; give another --out")
+    refuse_unwritable(resolved)
 
 
 def output_stems(sources: Sequence[Source]) -> list[str]:
@@ -197,12 +196,12 @@ def parse_shard(text: str) -> tuple[int, int]:
     """`i/n` as (i, n), with i from 0 to n - 1.
 
     Raises:
-        UsageError: anything else.
+        UsageError: anything else, or n has more than 9 digits.
     """
     index, slash, count = text.partition("/")
     if slash and index.isascii() and count.isascii() and index.isdigit() and count.isdigit() and len(text) < 20:
         i, n = int(index), int(count)
-        if i < n:
+        if i < n < 10**9:
             return i, n
     raise UsageError(f"--shard {text!r}: expected I/N with I from 0 to N-1, such as 0/4")
 

@@ -20,7 +20,7 @@ from .noise import latent_noise
 from .outcome import outcome
 from .progress import progress
 from .receipts import Figure, OutputRecord, RunSettings
-from .request import Value
+from .request import Value, refuse_seed
 from .results import Outcome, Results, open_results
 from .schema import LabelSet
 from .stream import chunks, refuse_speed
@@ -82,8 +82,12 @@ def generate(
 
     Raises:
         LabelError: an unknown label or a value outside its range.
-        UsageError: the bundle has no conditional prior, and a value lies between 0 and 1.
+        UsageError: no number, a seed outside its range, or the bundle has no conditional prior and a value lies
+            between 0 and 1.
     """
+    if not numbers or min(numbers) < 0:
+        raise UsageError("no image to generate; give a count of at least 1")
+    refuse_seed(seed)
     request = editor.request(set, seed=seed) if set else None
     layout, labels = editor.bundle.manifest.layout, editor.labels
     names = [f"generate/{_name(number)}" for number in numbers]
@@ -147,8 +151,7 @@ def generate_folder(
     refuse_speed(batch_size)
     if not 1 <= count <= MAX_COUNT:
         raise UsageError(f"--count {count}: expected 1 to {MAX_COUNT:,}")
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
+    refuse_seed(seed)
     check_out(out, [])
     editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
     request = editor.request(set, seed=seed) if set else None

@@ -20,6 +20,8 @@ antialiased bilinear filter, its aspect ratio not kept. Training caches, edits a
 import io
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
@@ -139,14 +141,23 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """
     if not data:
         raise ImageError("empty file")
+    with told(max_pixels, data), Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
+        refuse_large(*image.size, max_pixels)
+        _refuse_several(image)
+        _match_transparency(image)
+        picture = from_pil(image)
+        return replace(picture, lossless=True) if _is_lossless_webp(data) else picture
+
+
+@contextmanager
+def told(max_pixels: int, data: bytes = b"") -> Iterator[None]:
+    """Tell in one line what a decoder raises.
+
+    Raises:
+        ImageError: in place of anything else.
+    """
     try:
-        with Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
-            if image.width * image.height > max_pixels:
-                raise ImageError(f"{image.width * image.height:,} pixels, the limit is {max_pixels:,}")
-            _refuse_several(image)
-            _match_transparency(image)
-            picture = from_pil(image)
-            return replace(picture, lossless=True) if _is_lossless_webp(data) else picture
+        yield
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -161,6 +172,18 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise ImageError(f"damaged or truncated image: {reason}") from error
+
+
+def refuse_large(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture of more pixels, or of a longer side, than can be.
+
+    Raises:
+        ImageError: it is too large.
+    """
+    if width * height > max_pixels:
+        raise ImageError(f"{width * height:,} pixels, the limit is {max_pixels:,}")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{width:,} x {height:,} pixels, the limit of a side is {MAX_SIDE:,}")
 
 
 def _match_transparency(image: Image.Image) -> None:
@@ -183,8 +206,7 @@ def from_pil(image: Image.Image) -> Picture:
         raise ImageError("floating-point pixels; convert to 8 or 16 bits first")
     if 0 in image.size:
         raise ImageError("an image without pixels")
-    if max(image.size) > MAX_SIDE:
-        raise ImageError(f"{image.width:,} x {image.height:,} pixels, the limit of a side is {MAX_SIDE:,}")
+    refuse_large(*image.size, MOST_PIXELS)
     with one_at_a_time(image.size):
         # the profile of a PNG may stand behind its pixels, and Pillow turns a TIFF upright as it loads
         image.load()

@@ -146,7 +146,7 @@ def settle(
     _refuse_options(format, set, options.get("vary", ()), plan)
     refuse_speed(batch_size, workers)
     ray_engine.refuse_engine(engine, latents)
-    part = parse_shard(shard) if shard else None
+    part = parse_shard(shard) if shard is not None else None
     places = [location(given) for given in inputs]
     target = location(out) if out else default_out(places)
     if report and isinstance(target, Remote):

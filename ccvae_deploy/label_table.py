@@ -16,6 +16,7 @@ from typing import BinaryIO, Literal, Self
 from .errors import UsageError
 from .new_file import new_file
 from .remote import refuse_url
+from .store import refuse_unwritable
 
 TableFormat = Literal["csv", "jsonl"]
 KEYS = ("source", "source_sha256", "error")
@@ -96,6 +97,7 @@ def refuse_table(path: Path, overwrite: bool) -> None:
         raise UsageError(f"{path} is a folder; give a file with --out")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} is there; add --overwrite to replace it, or give another --out")
+    refuse_unwritable(path.parent)
 
 
 def _as_json(row: Row) -> dict[str, object]:

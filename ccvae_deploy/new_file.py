@@ -1,6 +1,6 @@
 """One file that appears whole or not at all. Writes that file and nothing else."""
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,8 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         WriteError: the disk is full or refuses.
     """
-    beside = path.with_name(f".{path.name[:200]}.{os.getpid()}")
+    # of no other run, whatever its name and its process
+    beside = path.with_name(f".{secrets.token_hex(16)}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with beside.open("xb") as stream:

@@ -111,8 +111,7 @@ def make_request(
     parsed = _parse(labels, asked, [vary] if isinstance(vary, str) else vary)
     if not 1 <= samples <= MAX_SAMPLES:
         raise UsageError(f"--samples {samples}: expected 1 to {MAX_SAMPLES}")
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
+    refuse_seed(seed)
     if mode not in get_args(Mode):
         raise UsageError(f"--mode {mode!r}: {nearest(mode, get_args(Mode))}")
     if not 0 <= strength <= 10:
@@ -152,6 +151,16 @@ def _refuse_combinations(request: EditRequest, labels: LabelSet) -> None:
     for one in request.asked:
         if one.value is not None and labels.labels[one.label].kind == "categorical" and strength != 1:
             raise UsageError(f"--strength {strength:g} with {one.spelled}: a categorical label has no opposite")
+
+
+def refuse_seed(seed: int) -> None:
+    """Refuse a seed that the noise cannot be keyed by.
+
+    Raises:
+        UsageError: it is outside its range.
+    """
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
 
 
 def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str], vary: Sequence[str]) -> tuple[Asked, ...]:

@@ -22,9 +22,10 @@ Format = Literal["onnx", "torchscript", "pt2"]
 ENDINGS: dict[Format, str] = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
 
 # no control characters and nothing that turns the direction of a line
-PlainName = Annotated[
-    str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+$")
-]
+NOT_PLAIN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+PlainName = Annotated[str, Field(min_length=1, max_length=100, pattern=f"^[^{NOT_PLAIN}]+$")]
+LabelName = Annotated[str, Field(min_length=1, max_length=100, pattern=f"^[^={NOT_PLAIN}]+$")]
+"""Without `=`, which stands between a label and its class."""
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[int, Field(ge=1, le=4096)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -75,7 +76,7 @@ class Label(Frozen):
     A binary label takes one column of y (0 or 1), a categorical one a one-hot column per class.
     """
 
-    name: PlainName
+    name: LabelName
     """As spelled in the data."""
     kind: Literal["binary", "categorical"] = "binary"
     """Bernoulli, or one of several classes."""

@@ -1,7 +1,10 @@
 """The console, and the tables of facts that are printed on it. Writes to stdout when it is told to."""
 
+import io
+import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +17,16 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 80, highlight=False)
+
+
+def usable_streams() -> None:
+    """Let a closed stdout or stderr swallow what is printed, and one that is not UTF-8 escape what it lacks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (as long as the process)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def counted(count: int, noun: str) -> str:

@@ -141,7 +141,7 @@ def replace_file(path: Path, lines: Iterable[bytes]) -> None:
     Raises:
         WriteError: the disk is full or refuses.
     """
-    beside = path.with_name(f".{path.name}.new")
+    beside = path.with_name(f".{temporary(os.fsencode(path.name))}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.unlink(missing_ok=True)
@@ -170,6 +170,19 @@ def refuse_output(out: Path, source: Path, endings: Sequence[str], overwrite: bo
         raise UsageError(f"{out} is there already; add --overwrite to replace a file, or give another --out")
     if out.exists() and source.exists() and out.samefile(source):
         raise UsageError(f"--out {out} is the image itself; give another --out")
+    refuse_unwritable(out.parent)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written into; one that is not there is looked for above.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    resolved = folder.resolve()
+    existing = next(one for one in (resolved, *resolved.parents) if one.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"{existing} cannot be written; give another --out")
 
 
 def _full(path: Path, error: OSError) -> WriteError:

@@ -13,6 +13,7 @@ from .editor import Editor
 from .ledger import Ledger
 from .outcome import outcomes
 from .receipts import Failure
+from .records import reading
 from .remote import Place
 from .request import VARY, Asked
 from .schema import LabelSet
@@ -79,8 +80,9 @@ def summarise(
 ) -> Summary:
     """Go through the receipts once."""
     figures = _Figures(editor.labels)
-    for row in ledger.receipts():
-        figures.add(row)
+    with reading(ledger.out):
+        for row in ledger.receipts():
+            figures.add(row)
     some = max(figures.count, 1)
     return Summary(
         out=ledger.place,

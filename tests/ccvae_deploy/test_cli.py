@@ -16,6 +16,10 @@ def invoke(*arguments: object):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+SCRIPT = "from ccvae_deploy.cli import app; app()"
+COMMAND = f"{sys.executable} -c '{SCRIPT}'"
+
+
 def test_edit_prints_a_summary_and_ends_with_0(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "o"
     result = invoke("edit", pictures, "--set", "smiling=1", "--samples", 2, "--bundle", tiny_bundle, "--out", out)
@@ -222,14 +226,42 @@ def test_debug_keeps_the_exit_code(tmp_path, monkeypatch) -> None:
 @pytest.mark.parametrize("command", ["classify", "inspect"])
 def test_a_full_stdout_is_one_line(command: str, pictures: Path, tiny_bundle: Path) -> None:
     given = [pictures, "--bundle", tiny_bundle] if command == "classify" else [tiny_bundle]
-    script = "from ccvae_deploy.cli import app; app()"
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [sys.executable, "-c", script, command, *map(str, given)], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", SCRIPT, command, *map(str, given)], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: cannot write: No space left on device")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_into_a_full_stdout_is_one_line(option: str) -> None:
+    done = subprocess.run(f"{COMMAND} {option} >/dev/full", shell=True, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write: No space left on device; make room and start again\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("streams", [">&-", "2>&-", ">&- 2>&-", "</dev/null | cat"])
+def test_closed_streams_end_no_run(streams: str, pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    given = f"edit {pictures} --set smiling=1 --bundle {tiny_bundle} --out {tmp_path / 'out'}"
+    done = subprocess.run(f"{COMMAND} {given} {streams}", shell=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").rglob("*__smiling=1__00.*"))) == 9
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_stdout_of_another_encoding_ends_no_run(encoding: str, pictures: Path, tiny_bundle: Path, tmp_path: Path):
+    out = tmp_path / "\u6587"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "edit", pictures, "--set", "smiling=1", "--bundle", tiny_bundle, "--out", out],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"\\u6587" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["train", "export", "judge", "evaluate"])

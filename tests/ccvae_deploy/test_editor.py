@@ -1,5 +1,6 @@
 """The Editor on single images: what changes, what may not, and what its receipts say."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,31 @@ def test_what_is_no_image(editor: Editor, tmp_path: Path) -> None:
         editor.edit(tmp_path / "absent.png", smiling=1)
     with pytest.raises(ImageError, match="expected uint8"):
         editor.edit(np.zeros((4, 4, 3)), smiling=1)
+
+
+def test_limits_hold_for_pictures_in_memory(editor: Editor, picture: Image.Image) -> None:
+    small = Editor(editor.bundle, max_pixels=100)
+    for given in (picture, np.asarray(picture)):
+        with pytest.raises(ImageError, match="3,500 pixels, the limit is 100"):
+            small.edit(given, smiling=1)
+    with pytest.raises(ImageError, match="the limit of a side is"):
+        editor.edit(np.zeros((1, 70_000), np.uint8), smiling=1)
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    with (
+        Image.open(io.BytesIO(buffer.getvalue()[:300])) as cut,
+        pytest.raises(ImageError, match="damaged or truncated"),
+    ):
+        editor.edit(cut, smiling=1)
+
+
+def test_numbers_that_cannot_be(editor: Editor) -> None:
+    with pytest.raises(UsageError, match="--batch-size 0"):
+        Editor(editor.bundle, batch_size=0)
+    with pytest.raises(UsageError, match="count of at least 1"):
+        editor.generate(0)
+    with pytest.raises(UsageError, match="--seed -1"):
+        editor.generate(1, seed=-1)
 
 
 def test_one_image_is_labelled_as_in_a_folder(pictures, editor: Editor) -> None:

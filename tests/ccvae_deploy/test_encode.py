@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from ccvae_deploy import images
+from ccvae_deploy.classify import classify_folder
 from ccvae_deploy.cli import app
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.editor import Editor
@@ -125,6 +126,26 @@ def test_a_file_that_is_there_is_replaced_when_asked(pictures, tiny_bundle, late
         encode_folder([pictures], bundle=tiny_bundle, out=latents.with_suffix(".npz"))
     encode_folder([pictures], bundle=tiny_bundle, out=latents, overwrite=True)
     assert latents.read_bytes() == before
+
+
+def test_a_scale_that_is_none_is_refused_before_it_is_stored(pictures, editor: Editor, monkeypatch, tmp_path) -> None:
+    encoder = editor.bundle.graphs["encoder"]
+    graphs = editor.bundle.graphs | {"encoder": lambda image: (encoder(image)[0], 0 * encoder(image)[1])}
+    strange = Editor(replace(editor.bundle, graphs=graphs))
+    monkeypatch.setattr(Editor, "open", lambda *_, **__: strange)
+    with pytest.raises(BundleError, match="gives a z_scale of 0, expected one above 0"):
+        encode_folder([pictures], bundle=tmp_path, out=tmp_path / "l.safetensors")
+    assert not (tmp_path / "l.safetensors").exists()
+
+
+def test_names_as_long_as_the_file_system_takes(pictures, tiny_bundle, tmp_path) -> None:
+    given = {"bundle": tiny_bundle, "out": tmp_path / ("x" * 241 + ".safetensors")}
+    with pytest.raises(UsageError, match="would be too long a name"):
+        encode_folder([pictures], **given)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["imgs"]
+    out = tmp_path / ("\u6587" * 83 + ".csv")
+    classify_folder([pictures], bundle=tiny_bundle, out=out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["imgs", out.name])
 
 
 def test_latents_of_another_bundle_are_refused(latents, editor: Editor) -> None:

@@ -22,6 +22,8 @@ from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import CCVAEError, UsageError
 from ccvae_deploy.folder import scan
+from ccvae_deploy.generate import generate_folder
+from ccvae_deploy.pipeline import edit_folder
 
 HAT = (4, 8)
 """The rows in which the made bundle sees and draws `Wearing_Hat`."""
@@ -318,6 +320,17 @@ def test_other_settings_and_foreign_files_are_refused(run, tree, imgs: Path, tmp
     assert (mine / "audit.json").read_text() == "mine"
     with pytest.raises(UsageError, match="inside the input folder"):
         run(out=imgs / "out")
+
+
+def test_an_audit_has_its_folder_for_itself(run, tree, imgs: Path, tmp_path: Path, tiny_bundle) -> None:
+    out = tmp_path / "out"
+    run()
+    before = tree(out)
+    with pytest.raises(UsageError, match="holds an audit; give another --out"):
+        edit_folder([imgs], bundle=tiny_bundle, set=["smiling=1"], out=out, overwrite=True)
+    with pytest.raises(UsageError, match="holds an audit; give another --out"):
+        generate_folder(bundle=tiny_bundle, count=1, out=out)
+    assert tree(out) == before
 
 
 def test_options_are_refused_before_anything_is_written(run, tmp_path: Path) -> None:

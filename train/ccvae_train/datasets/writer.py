@@ -8,6 +8,7 @@ from PIL import Image
 
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.progress import progress
+from ccvae_deploy.request import refuse_seed
 
 from .portraits import CHUNK, LABELS, portraits
 from .table import TABLE
@@ -23,8 +24,7 @@ def write_portraits(folder: Path, count: int, *, seed: int = 0, size: int = 64) 
         raise UsageError(f"--count {count}: expected 1 to 10,000,000")
     if not 16 <= size <= 2048:
         raise UsageError(f"--size {size}: expected 16 to 2048")
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
+    refuse_seed(seed)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} is not empty; give a new or an empty folder")
