@@ -131,11 +131,11 @@ def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
     refuse_url(out)
     if out.suffix.lower() != ".safetensors":
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
+    if len(os.fsencode(failures.name)) > NAME_LIMIT:
+        raise UsageError(f"--out {out}: {failures.name} would be too long a name; give a shorter one")
     if out.is_dir():
         raise UsageError(f"{out} is a folder; give a file with --out")
     taken = [path for path in (out, failures) if path.exists()]
     if taken and not overwrite:
         raise UsageError(f"{taken[0]} is there; add --overwrite to replace it, or give another --out")
-    if len(os.fsencode(failures.name)) > NAME_LIMIT:
-        raise UsageError(f"--out {out}: {failures.name} would be too long a name; give a shorter one")
     refuse_unwritable(out.parent)
