@@ -38,9 +38,20 @@ def torchscript_device(requested: str) -> tuple["torch.device", str]:
     if requested == "tensorrt":
         raise ProviderError("--provider tensorrt: a TorchScript bundle runs on cpu or cuda")
     if requested != "cpu" and torch.cuda.is_available():
+        without_tf32()
         return torch.device("cuda"), f"torch on CUDA ({torch.cuda.get_device_name()})"
     why = "as asked" if requested == "cpu" else "no CUDA device found"
     return torch.device("cpu"), f"torch on CPU ({why})"
+
+
+def without_tf32() -> None:
+    """Let cuDNN compute in float32 for the rest of the process: TF32 rounds to 10 bits, enough to move pixels.
+
+    Not around each run, since graphs run in several threads and the switch is one for all.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def load_graph(data: bytes, name: str, device: "torch.device") -> Callable[[NDArray[np.float32]], Arrays]:

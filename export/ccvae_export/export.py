@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_manifest
-from ccvae_deploy.errors import BundleError, ParityError, UsageError
+from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageError
 from ccvae_deploy.inspection import PARITY
 from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import GraphFile, GraphName, Manifest, graph_signature
@@ -53,11 +53,13 @@ class ExportReport:
 
     Attributes:
         judged_on: the images of the quality gate, for people.
+        unchecked: why a bundle was not compared on the CUDA device that torch has, if so.
     """
 
     exported: tuple[Exported, ...]
     parity: ParityReport
     judged_on: str
+    unchecked: str = ""
 
     @property
     def bundle(self) -> Path:
@@ -108,13 +110,13 @@ def export_run(
     with contextlib.ExitStack() as stack:
         beside = {one: stack.enter_context(_folder_beside(target)) for one, target in targets.items()}
         exported = [_build(trained, one, precision, images, gate, beside[one], targets[one]) for one in formats]
-        parity = _parity(trained, beside)
+        parity, unchecked = _parity(trained, beside)
         parity.require()
         for one, result in zip(formats, exported, strict=True):
             _describe(beside[one], result, parity, images.source)
         for one, target in targets.items():
             _swap(beside[one], target)
-    return ExportReport(tuple(exported), parity, images.source)
+    return ExportReport(tuple(exported), parity, images.source, unchecked)
 
 
 def open_written(folder: Path, device: str = "cpu") -> Bundle:
@@ -185,12 +187,25 @@ def write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) 
     return manifest
 
 
-def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> ParityReport:
-    """Eager torch and all formats against each other, on the CPU and on CUDA where torch and a device are there."""
+def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> tuple[ParityReport, str]:
+    """Eager torch and all formats against each other, on the CPU and on CUDA where torch and a device are there.
+
+    Also why one of them could not be opened on CUDA, as where this onnxruntime is built without it.
+    """
     rows: list[ParityRow] = []
+    unchecked = ""
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() and cuda_devices() else [])]:
         suffix = "" if device == "cpu" else " on CUDA"
-        bundles = {f"{format}{suffix}": open_written(folder, device) for format, folder in folders.items()}
+        bundles: dict[str, Bundle] = {}
+        for format, folder in folders.items():
+            try:
+                bundles[f"{format}{suffix}"] = open_written(folder, device)
+            except ProviderError as error:
+                if device == "cpu":
+                    raise
+                unchecked = f"{format} was not checked on CUDA: {error}"
+        if not bundles:
+            continue
         eager = f"{EAGER}{suffix}"
         backends: dict[str, Graphs] = {eager: eager_graphs(run, device)}
         backends |= {name: bundle.graphs for name, bundle in bundles.items()}
@@ -198,7 +213,7 @@ def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> ParityReport:
         for name, bundle in bundles.items():
             precisions[name] = {graph: entry.precision for graph, entry in bundle.manifest.files.items()}
         rows += measure_parity(run, backends, precisions).rows
-    return ParityReport(tuple(rows))
+    return ParityReport(tuple(rows)), unchecked
 
 
 def _describe(folder: Path, exported: Exported, parity: ParityReport, judged_on: str) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.errors import ParityError
 from ccvae_deploy.schema import GRAPHS, GraphName, LabelSet, LatentLayout
+from ccvae_deploy.torchscript import without_tf32
 from ccvae_train.checkpoint import TrainedRun
 
 from .serialised import Precision
@@ -141,6 +142,8 @@ def measure_parity(
 
 def eager_graphs(run: TrainedRun, device: str = "cpu") -> Graphs:
     """The trained networks themselves, as graphs of numpy arrays."""
+    if device != "cpu":
+        without_tf32()
     model = copy.deepcopy(run.model).to(device) if device != "cpu" else run.model
     return {graph: _eager(getattr(model, graph), device) for graph in run.spec.graphs}
 
@@ -172,7 +175,7 @@ def composed_edit(labels: LabelSet, layout: LatentLayout, graphs: Graphs, image:
 
 def _eager(network: torch.nn.Module, device: str) -> Callable[[Array], tuple[Array, ...]]:
     def run(given: Array) -> tuple[Array, ...]:
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode():
             found = network(torch.from_numpy(given).to(device))
         return tuple(tensor.cpu().numpy() for tensor in (found if isinstance(found, tuple) else (found,)))
 

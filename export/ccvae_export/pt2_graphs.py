@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
 
 from ccvae_deploy.artefact import KEY
 from ccvae_deploy.schema import TensorSpec
+from ccvae_deploy.torchscript import without_tf32
 
 Array = NDArray[np.float32]
 
@@ -26,11 +29,18 @@ def pt2_bytes(module: nn.Module, inputs: tuple[TensorSpec, ...], metadata: str) 
     return buffer.getvalue()
 
 
+def moved(program: ExportedProgram, device: torch.device) -> ExportedProgram:
+    """A program on a device; its weights alone would not do, since it also checks where its tensors lie."""
+    return move_to_device_pass(program, device) if device.type != "cpu" else program
+
+
 def load_pt2(data: bytes, device: torch.device) -> Callable[[Array], tuple[Array, ...]]:
     """An archive that this process has written, as a function of one array that returns its outputs."""
+    if device.type != "cpu":
+        without_tf32()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        module = torch.export.load(io.BytesIO(data)).module().to(device)
+        module = moved(torch.export.load(io.BytesIO(data)), device).module()
 
     def run(array: Array) -> tuple[Array, ...]:
         with torch.inference_mode():

@@ -25,7 +25,8 @@ UNSEEN = 2028
 
 @dataclass(frozen=True)
 class RunImages:
-    """Network inputs, (N, C, S, S) float32 in [0, 1]: `calibration` were trained on, `judged` were not.
+    """Network inputs, (N, C, S, S) float32 in [0, 1]: `calibration` were trained on, `judged` were not, as far as
+    the data go.
 
     Attributes:
         source: what they are, for people.
@@ -65,10 +66,12 @@ def run_images(run: TrainedRun, *, required: bool) -> RunImages:
         if not required:
             return RunImages(_generated(run, CALIBRATION), _generated(run, JUDGED), "generated images")
         raise DataError(f"8 bits are calibrated on the run's own images, which are not there: {error}") from error
-    trained, unseen = data.train.images[:CALIBRATION], data.valid.images[:JUDGED]
-    if len(unseen) < FEWEST:
-        unseen = np.concatenate([unseen, data.train.images[::-1][: FEWEST - len(unseen)]])
-    return RunImages(_inputs(trained, run.image), _inputs(unseen, run.image), f"validation images of {source}")
+    trained, judged = data.train.images[:CALIBRATION], data.valid.images[:JUDGED]
+    said = f"validation images of {source}"
+    if len(judged) < FEWEST:
+        said = f"images of {source}, {len(judged)} of them validation images"
+        judged = np.concatenate([judged, data.train.images[::-1][: FEWEST - len(judged)]])
+    return RunImages(_inputs(trained, run.image), _inputs(judged, run.image), said)
 
 
 def _inputs(images: NDArray[np.uint8], spec: ImageSpec) -> Array:

@@ -19,12 +19,12 @@ from torch import nn
 
 from ccvae_deploy import Editor
 from ccvae_deploy.bundle import open_bundle
-from ccvae_deploy.errors import ParityError, RunError, UsageError
+from ccvae_deploy.errors import ParityError, ProviderError, RunError, UsageError
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_export import variants
+from ccvae_export import export, variants
 from ccvae_export.export import export_run, open_written
 from ccvae_export.parity import BATCHES
-from ccvae_export.pt2_graphs import pt2_bytes
+from ccvae_export.pt2_graphs import moved, pt2_bytes
 from ccvae_train.checkpoint import load_run
 
 GRAPHS = ("encoder", "decoder", "classifier", "conditional_prior")
@@ -239,3 +239,27 @@ def test_a_categorical_label_is_exported_and_edited(mixed_run: Path, tmp_path: P
         picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
         result = Editor.open(bundle).edit(picture, hair="blond", samples=2)
         assert len(result.images) == 2
+
+
+def test_a_pt2_program_is_moved_as_a_whole(pt2_bundle: Path) -> None:
+    """On the meta device, since no other is there; each check of a tensor's place must move with the weights."""
+    program = torch.export.load(pt2_bundle / "encoder.pt2")
+    places = {str(node.kwargs["device"]) for node in program.graph.nodes if "device" in node.kwargs}
+    assert places == {"cpu"}
+    found = moved(program, torch.device("meta"))
+    assert {str(node.kwargs["device"]) for node in found.graph.nodes if "device" in node.kwargs} == {"meta"}
+    assert all(weight.is_meta for weight in found.state_dict.values())
+
+
+def test_an_onnxruntime_without_cuda_ends_no_export(made_run: Path, onnx_bundle: Path, monkeypatch) -> None:
+    def opened(folder: Path, device: str = "cpu"):
+        if device == "cuda":
+            raise ProviderError("--provider cuda: this onnxruntime is built without it")
+        return open_written(folder)
+
+    monkeypatch.setattr(export.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(export, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(export, "open_written", opened)
+    found, unchecked = export._parity(load_run(made_run), {"onnx": onnx_bundle})
+    assert unchecked == "onnx was not checked on CUDA: --provider cuda: this onnxruntime is built without it"
+    assert found.ok

@@ -87,7 +87,7 @@ def test_paper_estimator_trains() -> None:
 
 def test_interrupted_and_resumed_run_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train(SMALL | {"supervision": 0.5}, out=Path("runs/whole")).run
-    calls = []
+    calls, validated = [], []
 
     def stop_in_the_second_epoch(fit, rows):
         calls.append(rows)
@@ -95,13 +95,20 @@ def test_interrupted_and_resumed_run_has_the_same_bits(monkeypatch: pytest.Monke
         if len(calls) == 21:
             os.kill(os.getpid(), signal.SIGINT)
 
+    def kept(*given):
+        validated.append(found := validate(*given))
+        return found
+
     import ccvae_train.loop as loop
 
-    step = loop.one_step
+    step, validate = loop.one_step, loop.validate
     monkeypatch.setattr(loop, "one_step", stop_in_the_second_epoch)
+    monkeypatch.setattr(loop, "validate", kept)
     part = train(SMALL | {"supervision": 0.5}, out=Path("runs/part"))
     assert not part.finished
-    assert read_checkpoint(part.run)[0].step == 21
+    state, figures = read_checkpoint(part.run)[0], validated[-1][0].figures()
+    assert state.step == 21
+    assert {name: state.provenance["validation"][name] for name in figures} == figures
     assert train({}, out=part.run, resume=True).finished
     first, second = weights(whole), weights(part.run)
     assert first.keys() == second.keys()

@@ -174,6 +174,8 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
         raise UsageError(f"--model {config.model} has no other estimator; leave out --estimator and --unlabelled")
     if config.model != "ccvae" and config.agreement_weight:
         raise UsageError(f"--model {config.model} has no agreement of edited images; leave out --agreement-weight")
+    if config.model in ("m2", "mvae") and config.label_dims:
+        raise UsageError(f"--model {config.model} has no latents of a label; leave out label_dims")
     if config.estimator == "paper" and (config.class_balance or config.unlabelled != "exact"):
         raise UsageError("--estimator paper has one form only; leave out --class-balance and --unlabelled")
     return config

@@ -145,7 +145,8 @@ def _stopped(fit: Fit, interrupt: Interrupt) -> bool:
     if fit.step == fit.steps or not fit.ranks.any(interrupt.requested):
         return False
     if fit.step % fit.steps_per_epoch and fit.ranks.first:
-        _, means = _validate(fit)
+        figures, means = _validate(fit)
+        _note(fit, figures)
         _save(fit, means)
     # a rank that ends earlier makes torchrun end the one that still writes
     fit.ranks.meet()
@@ -230,7 +231,7 @@ def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars
     row = {"epoch": epoch, "step": fit.step, "images_per_second": rate, **terms, **figures.figures()}
     append_metrics(fit.run, row)
     scalars.add(row, fit.step)
-    fit.provenance["validation"] = {**figures.figures(), "by_label": figures.by_label}
+    _note(fit, figures)
     fit.provenance["epochs_done"] = epoch
     _save(fit, means)
     if epoch % GRID_EPOCHS == 0 or epoch in (1, fit.config.epochs):
@@ -248,6 +249,11 @@ def epoch_line(epoch: int, epochs: int, rate: float, figures: Validation) -> str
     if figures.weight_mean is None or figures.weight_ess is None:
         return line
     return f"{line}\n    E[w] {figures.weight_mean:.3f}  ESS {figures.weight_ess:.0%}"
+
+
+def _note(fit: Fit, figures: Validation) -> None:
+    """What the weights that are saved next are worth."""
+    fit.provenance["validation"] = {**figures.figures(), "by_label": figures.by_label}
 
 
 def _validate(fit: Fit) -> tuple[Validation, NDArray[np.float32]]:

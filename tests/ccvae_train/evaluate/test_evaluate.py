@@ -14,12 +14,14 @@ from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
 from ccvae_train.checkpoint import load_run
+from ccvae_train.datasets import celeba
 from ccvae_train.evaluate import evaluate as module
 from ccvae_train.evaluate import panels
 from ccvae_train.evaluate.evaluate import evaluate
-from ccvae_train.evaluate.paper import published
+from ccvae_train.evaluate.paper import has_papers_labels, published
 from ccvae_train.evaluate.protocols import PROTOCOLS
-from ccvae_train.evaluate.results import mean_and_spread
+from ccvae_train.evaluate.results import Evaluation, Part, RunResult, mean_and_spread
+from ccvae_train.evaluate.spreadsheets import write_csvs
 from ccvae_train.evaluate.tables import cell, evaluation_tables
 from ccvae_train.training import train
 
@@ -270,3 +272,29 @@ def test_picture_protocols_have_no_figures(trained: Path) -> None:
 def test_the_docs_name_every_protocol() -> None:
     text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text("utf-8")
     assert all(f"`{protocol.name}`" in text for protocol in PROTOCOLS)
+
+
+def test_the_papers_figures_stand_beside_the_papers_labels_only() -> None:
+    assert has_papers_labels("celeba:/data", celeba.PAPER_LABELS[::-1])
+    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS[:3])
+    assert has_papers_labels("mnist:/data", ["digit"])
+    ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", True, {}, ())
+    assert ours.paper("accuracy") == 0.878
+    assert replace(ours, papers_labels=False).paper("accuracy") is None
+
+
+def test_tables_of_other_columns_have_files_of_their_own(tmp_path: Path) -> None:
+    def result(name: str, labels: list[str]) -> RunResult:
+        table = {
+            "name": "matrix",
+            "columns": ["label", *labels],
+            "rows": [[one, *range(len(labels))] for one in labels],
+        }
+        part = Part("interventions", {"figures": {}, "tables": [table]}, "", 0.0, {})
+        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", False, {}, (part,))
+
+    runs = (result("a", ["x", "y"]), result("b", ["y", "x", "z"]), result("c", ["x", "y"]))
+    write_csvs(Evaluation(tmp_path, runs))
+    first, second = ((tmp_path / name).read_text().splitlines() for name in ("matrix.csv", "matrix-2.csv"))
+    assert first == ["run,label,x,y", "a,x,0,1", "a,y,0,1", "c,x,0,1", "c,y,0,1"]
+    assert second == ["run,label,y,x,z", "b,y,0,1,2", "b,x,0,1,2", "b,z,0,1,2"]

@@ -1,5 +1,7 @@
 """Swap, generation, interventions and the Frechet distance on a model and a judge whose answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,19 @@ def test_interventions_of_a_perfect_model_are_diagonal() -> None:
     matrix = np.array([row[1:] for row in found.tables[0].rows])
     assert matrix == pytest.approx(np.diag([SURE, SURE, 2 * SURE]), abs=1e-6)
     assert found.figures == {"diagonal dominance": 1, "condition number": pytest.approx(2), "reached": 1}
+
+
+def test_images_without_the_label_do_not_count_as_reached() -> None:
+    class Forgetful(Painter):
+        def intervene(self, images, label, value, rng):
+            changed = super().intervene(images, label, value, rng)
+            return np.concatenate([images[:100], changed[100:]]) if label == 0 else changed
+
+    whole = bench(Forgetful())
+    assert interventions.run(whole).figures["reached"] == pytest.approx((0.5 + 1 + 1) / 3)
+    values = whole.values.copy()
+    values[:100, 0] = -1
+    assert interventions.run(replace(whole, values=values)).figures["reached"] == 1
 
 
 def test_interventions_show_what_else_moves() -> None:

@@ -45,9 +45,10 @@ class Dataset:
 
 
 def fingerprint_of(images: str, names: tuple[str, ...], *labels: NDArray[np.int8]) -> str:
-    """sha256 over the fingerprint of the images, the label names and every partition's labels."""
+    """sha256 over the fingerprint of the images, the label names and every partition's size and labels."""
     digest = hashlib.sha256(images.encode())
     digest.update("\0".join(names).encode())
     for part in labels:
+        digest.update(f"\0{len(part)}\0".encode())
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()

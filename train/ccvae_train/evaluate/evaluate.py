@@ -6,6 +6,7 @@ Writes one output folder, and the judge beside the runs where it is missing.
 import contextlib
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from ..judge import EPOCHS, JUDGE, Judge, judge_folder, load_judge, train_judge
 from . import inception as fid
 from .bench import Bench, Settings
 from .finding import Skipped
+from .paper import has_papers_labels
 from .parts import part_key, read_part, runs_folders, write_part
 from .protocols import Protocol, chosen
 from .report import write_page
@@ -212,6 +214,12 @@ def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device
         found = load_judge(folder, device)
         if found.state.labels.column_names != data.labels.column_names or found.state.image != data.image:
             raise UsageError(f"the judge {folder} tells other labels, or images of another size, than {run.path} has")
+        if found.state.fingerprint != data.fingerprint:
+            print(
+                f"note: the judge {folder} was trained on another split, other images or other labels than those of "
+                f"{data.source}; if it has seen these validation images, its figures are too good",
+                file=sys.stderr,
+            )
         return found
     return train_judge(data, folder, epochs=EPOCHS, seed=0, device=device)
 
@@ -250,6 +258,7 @@ def _evaluate_run(
         config.supervision,
         config.seed,
         job.data.source,
+        has_papers_labels(job.data.source, job.run.labels.names) and _kind(config.data) == _kind(job.data.source),
         job.judge.state.figures if job.judge else {},
         tuple(parts),
     )

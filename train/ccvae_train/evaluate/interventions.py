@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..datasets.dataset import MISSING
 from .accuracy import mean_of
 from .bench import Bench
 from .finding import Finding, by_label
@@ -58,7 +59,8 @@ def run(bench: Bench) -> Finding:
         asked = other_value(values, i, labels, rng)
         logits = bench.judge.logits(bench.subject.intervene(images, i, asked, rng))
         after.append(log_probability(logits, bench.values, labels))
-        reached.append(float((predicted(logits, labels)[:, i] == asked).mean()))
+        known = bench.values[:, i] != MISSING
+        reached.append(float((predicted(logits, labels)[known, i] == asked[known]).mean()) if known.any() else np.nan)
     found = measure_effects(before, np.stack(after))
     names = labels.names
     columns = dict(zip(names, found.matrix.T, strict=True))
@@ -66,7 +68,7 @@ def run(bench: Bench) -> Finding:
         figures={
             "diagonal dominance": mean_of(found.dominance),
             "condition number": found.condition,
-            "reached": float(np.mean(reached)),
+            "reached": mean_of(np.array(reached)),
         },
         tables=(
             by_label("interventions-matrix", names, columns),

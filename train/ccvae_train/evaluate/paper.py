@@ -1,12 +1,22 @@
 """The figures of the paper, tables 1, 2, 4, 5, 6 and 7, to stand beside ours. Reads one data file of this package."""
 
 import json
+from collections.abc import Collection
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ..datasets import celeba, chexpert
+
 DATA = {"celeba": "CelebA", "chexpert": "CheXpert", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 MODELS = {"ccvae": "CCVAE", "m2": "M2", "diva": "DIVA", "mvae": "MVAE"}
+LABELS = {"celeba": celeba.PAPER_LABELS, "chexpert": chexpert.PAPER_LABELS}
+
+
+def has_papers_labels(source: str, labels: Collection[str]) -> bool:
+    """Whether labels of these data are those of which the paper reports."""
+    wanted = LABELS.get(source.partition(":")[0])
+    return wanted is None or set(labels) == set(wanted)
 
 
 def published(figure: str, source: str, family: str, supervision: float) -> float | None:

@@ -15,7 +15,6 @@ from ccvae_deploy.plots import bars, escaped
 from ccvae_deploy.report import STYLE
 from ccvae_deploy.store import replace_file
 
-from .paper import published
 from .protocols import PROTOCOLS, Protocol
 from .results import Evaluation, RunResult, mean_and_spread
 from .tables import cell, spread_cell
@@ -60,9 +59,9 @@ def _summary(found: Evaluation) -> str:
     for protocol in PROTOCOLS:
         for figure in protocol.main:
             texts = []
-            for (_, rate, data), runs in groups.items():
+            for runs in groups.values():
                 text = spread_cell(*mean_and_spread(runs, figure))
-                paper = published(figure, data, runs[0].family, rate)
+                paper = runs[0].paper(figure)
                 texts.append(text if paper is None else f"{text} ({cell(paper)})")
             if any(text != cell(None) for text in texts):
                 rows.append((figure, *texts))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .paper import published
+
 
 @dataclass(frozen=True)
 class Part:
@@ -36,6 +38,7 @@ class RunResult:
     Attributes:
         name: unique among the runs of an evaluation.
         model: the family, the estimator where it is not the default, and settings that runs of one rate differ in.
+        papers_labels: whether it was trained and evaluated on the paper's labels of these data.
         judge: figures of the judge itself.
     """
 
@@ -46,12 +49,17 @@ class RunResult:
     supervision: float
     seed: int
     data: str
+    papers_labels: bool
     judge: Mapping[str, Any]
     parts: tuple[Part, ...]
 
     def figure(self, name: str) -> float | None:
         """A figure by name, None where no protocol has found it."""
         return next((part.figures[name] for part in self.parts if name in part.figures), None)
+
+    def paper(self, name: str) -> float | None:
+        """What the paper reports as this figure, None where it has none or its labels are others."""
+        return published(name, self.data, self.family, self.supervision) if self.papers_labels else None
 
     def to_json(self) -> dict[str, Any]:
         """As `evaluation.json` holds it."""

@@ -7,32 +7,35 @@ from typing import Any
 
 from ccvae_deploy.store import replace_file
 
-from .paper import published
 from .results import Evaluation
 
 FIGURES = "figures.csv"
 
 
 def write_csvs(found: Evaluation) -> None:
-    """Every file has the run's name in its first column.
+    """Every file has the run's name in its first column. Tables of one name have a file per set of columns, as runs of
+    different labels have different ones.
 
     Raises:
         WriteError: the disk is full or refuses.
     """
     rows: list[Sequence[Any]] = []
-    tables: dict[str, tuple[Sequence[str], list[Sequence[Any]]]] = {}
+    tables: dict[str, dict[tuple[str, ...], list[Sequence[Any]]]] = {}
     for run in found.runs:
         for part in run.parts:
             for name, value in part.figures.items():
-                paper = published(name, run.data, run.family, run.supervision)
-                rows.append((run.name, run.model, run.supervision, run.seed, part.protocol, name, value, paper))
+                rows.append(
+                    (run.name, run.model, run.supervision, run.seed, part.protocol, name, value, run.paper(name))
+                )
             for table in part.finding.get("tables", ()):
-                kept = tables.setdefault(table["name"], (("run", *table["columns"]), []))[1]
+                kept = tables.setdefault(table["name"], {}).setdefault(("run", *table["columns"]), [])
                 kept += [(run.name, *row) for row in table["rows"]]
     head = ("run", "model", "supervision", "seed", "protocol", "figure", "value", "paper")
     replace_file(found.out / FIGURES, [_csv(head, rows)])
-    for name, (columns, kept) in tables.items():
-        replace_file(found.out / f"{name}.csv", [_csv(columns, kept)])
+    for name, by_columns in tables.items():
+        for number, (columns, kept) in enumerate(by_columns.items(), start=1):
+            ending = "" if number == 1 else f"-{number}"
+            replace_file(found.out / f"{name}{ending}.csv", [_csv(columns, kept)])
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

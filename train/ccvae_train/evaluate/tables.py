@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..judge import JudgeState
-from .paper import published
 from .protocols import PROTOCOLS
 from .results import Evaluation, RunResult, mean_and_spread
 
@@ -56,8 +55,7 @@ def _figures(runs: list[RunResult]) -> "RichTable":
         for figure in protocol.main:
             ours = mean_and_spread(runs, figure)
             if ours[0] is not None:
-                paper = published(figure, first.data, first.family, first.supervision)
-                table.add_row(_plain(figure), spread_cell(*ours), cell(paper), protocol.source)
+                table.add_row(_plain(figure), spread_cell(*ours), cell(first.paper(figure)), protocol.source)
     return table
 
 
@@ -75,7 +73,7 @@ def _models_by_rates(found: Evaluation, figure: str, title: str) -> "RichTable":
         for rate in rates:
             runs = groups.get((model, rate, data), [])
             text = spread_cell(*mean_and_spread(runs, figure))
-            paper = published(figure, data, runs[0].family, rate) if runs else None
+            paper = runs[0].paper(figure) if runs else None
             cells.append(text if paper is None else f"{text} ({cell(paper)})")
         table.add_row(_plain(f"{model}, {data}" if several else model), *cells)
     return table
