@@ -262,4 +262,5 @@ def test_an_onnxruntime_without_cuda_ends_no_export(made_run: Path, onnx_bundle:
     monkeypatch.setattr(export, "open_written", opened)
     found, unchecked = export._parity(load_run(made_run), {"onnx": onnx_bundle})
     assert unchecked == "onnx was not checked on CUDA: --provider cuda: this onnxruntime is built without it"
-    assert found.ok
+    assert found.rows
+    assert all(row.ok for row in found.rows)
