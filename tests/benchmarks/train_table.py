@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "train" / "recipes"
 RATES = (0.004, 0.06, 0.2, 1.0)
 FIGURES = ("accuracy", "balanced_accuracy", "l1")
-TIMED, ROUNDS, WARM_UP, VALIDATION = 80, 8, 15, 1.1
+TIMED, ROUNDS, WARM_UP, VALIDATION = 96, 8, 15, 1.1
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def _stepper(fit: Any) -> Callable[[], None]:
 
     def step() -> None:
         one_step(fit, orders[next(positions)])
+        # not every step costs the same
+        fit.step += 1
 
     return step
 
