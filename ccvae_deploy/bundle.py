@@ -46,6 +46,11 @@ class Bundle:
     provider_note: str
     graphs: dict[GraphName, Graph]
 
+    @property
+    def runs_on(self) -> str:
+        """The provider and why it was taken, in one line."""
+        return f"{self.provider}: {self.provider_note}"
+
     def encode(self, image: Array) -> tuple[Array, Array]:
         """q(z|x): image (N, C, S, S) in [0, 1] to z_loc and z_scale, both (N, Z).
 

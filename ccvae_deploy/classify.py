@@ -93,7 +93,7 @@ def classify_folder(
             bar.advance()
     return Classified(
         out=out if isinstance(out, Path) else None,
-        provider=f"{editor.bundle.provider}: {editor.bundle.provider_note}",
+        provider=editor.bundle.runs_on,
         sources=len(found.sources),
         failed=failed,
         ignored=found.ignored,

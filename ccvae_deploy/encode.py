@@ -86,7 +86,7 @@ def encode_folder(
     return EncodedFolder(
         out=out,
         failures=failures_at,
-        provider=f"{editor.bundle.provider}: {editor.bundle.provider_note}",
+        provider=editor.bundle.runs_on,
         sources=len(found.sources),
         failed=len(failures),
         ignored=found.ignored,

@@ -113,7 +113,7 @@ class Results:
         return Outcome(
             out=self.out,
             sheet=sheet,
-            provider=f"{editor.bundle.provider}: {editor.bundle.provider_note}",
+            provider=editor.bundle.runs_on,
             written=written,
             skipped=skipped,
             failed=len(self.ledger.failures),

@@ -87,7 +87,7 @@ def summarise(
     return Summary(
         out=ledger.place,
         sheet=sheet,
-        provider=f"{editor.bundle.provider}: {editor.bundle.provider_note}",
+        provider=editor.bundle.runs_on,
         sources=sources,
         written=written,
         skipped=skipped,

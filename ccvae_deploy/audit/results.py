@@ -97,7 +97,7 @@ def _facts(auditor: Auditor, sources: int, skipped: int, failed: int, ignored: i
         ("outputs", printable(model.reading.text())),
         ("images", f"{sources:,}{done}{missing}{passed}"),
         ("edits", f"{counted(settings.samples, 'sample')} at strength {strengths}; {settings.compose}"),
-        ("provider", f"{auditor.editor.bundle.provider}: {auditor.editor.bundle.provider_note}"),
+        ("provider", auditor.editor.bundle.runs_on),
     )
 
 

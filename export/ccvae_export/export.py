@@ -17,7 +17,7 @@ from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_
 from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageError
 from ccvae_deploy.inspection import PARITY
 from ccvae_deploy.providers import cuda_devices
-from ccvae_deploy.schema import GraphFile, GraphName, Manifest, graph_signature
+from ccvae_deploy.schema import ENDINGS, Format, GraphFile, GraphName, Manifest, graph_signature
 from ccvae_train.checkpoint import TrainedRun, load_run
 
 from .choose import choose
@@ -29,7 +29,7 @@ from .quality import Quality, QualityGate
 from .run_images import RunImages, run_images
 from .serialised import Precision, Serialised
 from .split_model import split_model
-from .variants import ENDING, Format, refuse_combination, variants
+from .variants import refuse_combination, variants
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -162,7 +162,7 @@ def write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) 
     for graph, one in chosen.items():
         inputs, outputs = graph_signature(graph, run.labels, run.layout, run.image)
         entry = GraphFile(
-            file=f"{graph}.{ENDING[format]}",
+            file=f"{graph}.{ENDINGS[format]}",
             sha256=hashlib.sha256(one.data).hexdigest(),
             bytes=len(one.data),
             format=format,

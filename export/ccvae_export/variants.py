@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ccvae_deploy.errors import UsageError, nearest
-from ccvae_deploy.schema import GraphName, graph_signature
+from ccvae_deploy.schema import ENDINGS, Format, GraphName, graph_signature
 from ccvae_train.checkpoint import TrainedRun
 
 from .metadata import graph_metadata
@@ -23,9 +22,7 @@ from .split_model import split_model
 from .torchscript_graphs import torchscript_bytes
 
 Array = NDArray[np.float32]
-Format = Literal["onnx", "torchscript", "pt2"]
 
-ENDING: dict[Format, str] = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
 PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "onnx": ("int8", "fp16", "fp32"),
     "torchscript": ("fp16", "fp32"),
@@ -40,8 +37,8 @@ def refuse_combination(format: str, precision: str) -> None:
     Raises:
         UsageError: an unknown format or precision, or one that the format does not have.
     """
-    if format not in ENDING:
-        raise UsageError(f"--format {format!r}: {nearest(format, ENDING)}")
+    if format not in ENDINGS:
+        raise UsageError(f"--format {format!r}: {nearest(format, ENDINGS)}")
     known = (*reversed(PRECISIONS["onnx"]), "auto")
     if precision not in known:
         raise UsageError(f"--precision {precision!r}: {nearest(precision, known)}")

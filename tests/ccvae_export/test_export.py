@@ -212,17 +212,20 @@ def test_unknown_format_and_missing_run(made_run: Path, tmp_path: Path) -> None:
         export_run(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])
-def test_the_command_prints_the_table_and_no_warning(made_run: Path, tmp_path: Path, format: str) -> None:
-    command = [sys.executable, "-c", "from ccvae_deploy.cli import app; app()", "export", made_run, "--format", format]
-    done = subprocess.run([*command, "--out", tmp_path / "b"], capture_output=True, text=True, cwd=tmp_path)
+def test_the_command_prints_the_table_and_no_warning(made_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made_run, tmp_path / "run"))
+    formats = [word for format in ("torchscript", "onnx", "pt2") for word in ("--format", format)]
+    command = [sys.executable, "-c", "from ccvae_deploy.cli import app; app()", "export", run, *formats]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "composed edit" in done.stdout
     assert "Warning" not in done.stdout
-    trust = " --allow-torchscript" if format == "torchscript" else ""
-    following = f"next: ccvae-deploy edit imgs/ --bundle {tmp_path / 'b'}{trust} --set LABEL=VALUE --samples 8\n"
-    assert done.stdout.endswith(f"{tmp_path / 'b'} is written\n" + (following if format != "pt2" else ""))
+    assert done.stdout.endswith(
+        f"{run}/bundle-torchscript is written\n{run}/bundle-onnx is written\n{run}/bundle-pt2 is written\n"
+        f"next: ccvae-deploy edit imgs/ --bundle {run}/bundle-torchscript --allow-torchscript "
+        "--set LABEL=VALUE --samples 8\n"
+    )
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])

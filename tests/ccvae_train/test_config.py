@@ -35,9 +35,18 @@ def test_every_data_set_of_the_paper_has_its_setting(kind: str) -> None:
 
 
 def test_estimators_have_weights_of_their_own() -> None:
-    assert make_config({}).weight_of_labels > 0
-    assert make_config({"estimator": "paper"}).weight_of_labels == 0
-    assert make_config({"estimator": "paper"}).scale_of_likelihood == 1
+    """What docs/training.md states."""
+
+    def weights(**settings: object) -> tuple[float, ...]:
+        config = make_config(settings)
+        own = (config.passes_of_labelled, config.balance_of_classes, config.decay_of_weights)
+        return config.weight_of_labels, config.weight_of_agreement, *own, config.scale_of_likelihood
+
+    assert weights() == (2000, 200, 15, 0.5, 0.5, 0.15)
+    assert weights(supervision=0.2) == weights(supervision=0.5) == (4000, 200, 15, 0.5, 0.5, 0.15)
+    assert weights(image_size=32, channels=1)[:2] == pytest.approx((2000 / 12, 200 / 12))
+    assert weights(estimator="paper") == (0, 0, 0, 0, 0, 1)
+    assert weights(model="diva")[:2] == (2000, 0)
     assert make_config({"label_weight": 5.0, "likelihood_scale": 0.5}).weight_of_labels == 5
 
 

@@ -6,7 +6,6 @@ Four modules, each exported as a graph of its own. They hold no noise: draws are
 from abc import abstractmethod
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,10 +15,8 @@ from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 
 from .convolutions import Collapse, Double, Expand
 from .model import Model
+from .objective import AgreeingTerms, Batch, NamedTerms, Posterior, agreement, exact_terms, paper_terms
 from .states import States
-
-if TYPE_CHECKING:
-    from .objective import Batch, NamedTerms, Posterior
 
 HIDDEN = 256
 APART = 4.0
@@ -173,10 +170,8 @@ class SplitVAE(Model):
     def typical(self, values: Tensor) -> Tensor:
         """The most ordinary z_c of labels `values` (N, L), (N, Zc)."""
 
-    def posterior(self, batch: "Batch") -> "Posterior":
+    def posterior(self, batch: Batch) -> Posterior:
         """q(z|x) of the images of a training step."""
-        from .objective import Posterior
-
         return Posterior(*batch.run(self.encoder, batch.image))
 
     def read(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,10 +197,8 @@ class CCVAE(SplitVAE):
         super().__init__(labels, layout, image)
         self.conditional_prior = ConditionalPrior(self.states, self.first_means)
 
-    def terms(self, batch: "Batch") -> "NamedTerms":
+    def terms(self, batch: Batch) -> NamedTerms:
         """The bound by the estimator that the settings name."""
-        from .objective import AgreeingTerms, agreement, exact_terms, paper_terms
-
         estimator = paper_terms
         if batch.config.estimator == "exact":
             estimator = partial(exact_terms, jensen=batch.config.unlabelled == "jensen")

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ccvae_deploy.plots import bars, escaped
-from ccvae_deploy.report import STYLE
+from ccvae_deploy.report import page
 from ccvae_deploy.store import replace_file
 
 from .protocols import PROTOCOLS, Protocol
@@ -32,18 +32,8 @@ def write_page(found: Evaluation) -> Path:
     Raises:
         WriteError: the disk is full or refuses.
     """
-    parts = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
-        f"<title>evaluation</title><style>{STYLE}{MORE}</style></head><body><h1>Evaluation</h1>",
-        _runs(found.runs),
-        _summary(found),
-        *(_section(protocol, found.runs) for protocol in PROTOCOLS),
-        "</body></html>",
-    ]
-    replace_file(found.out / PAGE, ["\n".join(parts).encode("utf-8", "backslashreplace")])
+    parts = [_runs(found.runs), _summary(found), *(_section(protocol, found.runs) for protocol in PROTOCOLS)]
+    replace_file(found.out / PAGE, [page("Evaluation", parts, MORE)])
     return found.out / PAGE
 
 

@@ -15,16 +15,18 @@ set of labels that stay being the "independency constraint" of Hu et al. (2017).
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Module
 
-from ccvae_train.networks import CCVAE
-
 from .batch import Batch
 from .terms import Posterior
+
+if TYPE_CHECKING:
+    from ccvae_train.networks import CCVAE
 
 EVERY = 2
 """One image of so many is edited,"""
@@ -36,7 +38,7 @@ RISE = 0.5
 """The share of a run over which the weight rises: before, there is no picture to edit."""
 
 
-def agreement(model: CCVAE, posterior: Posterior, batch: Batch) -> Tensor:
+def agreement(model: "CCVAE", posterior: Posterior, batch: Batch) -> Tensor:
     """A(x) of every `EVERY`-th image of the whole batch in every `STEPS`-th step, 0 elsewhere, scaled so that its mean
     over images and steps is that of all; (N,).
     """
@@ -60,7 +62,7 @@ def agreement(model: CCVAE, posterior: Posterior, batch: Batch) -> Tensor:
 
 
 @torch.no_grad()
-def _edits(model: CCVAE, loc: Tensor, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _edits(model: "CCVAE", loc: Tensor, rows: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """z' (n, Z) of the chosen images, and what should be read from its image, by state, (n, S)."""
     states, split, labels = model.states, model.layout.z_c, batch.labels
     count = len(model.labels)

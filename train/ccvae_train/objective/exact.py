@@ -9,10 +9,11 @@ draws of q(z_i|x), one of them picked by its classifier weight, at no cost for t
 takes the exact mixture: - KL(q(z_i|x) || sum_y p(y_i) p(z_i|y_i)), no score function and no imputed label.
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from ccvae_train.networks import CCVAE
 from ccvae_train.noise import Noise
 
 from .terms import (
@@ -26,11 +27,14 @@ from .terms import (
 )
 from .tilted import tilt
 
+if TYPE_CHECKING:
+    from ccvae_train.networks import CCVAE
+
 DRAWS = 16
 
 
 def exact_terms(
-    model: CCVAE,
+    model: "CCVAE",
     posterior: Posterior,
     labels: Labels,
     log_likelihood: LogLikelihood,
@@ -76,7 +80,7 @@ def exact_terms(
     )
 
 
-def _kl_to_mixture(model: CCVAE, scale: Tensor, draws: Tensor, log_q: Tensor, labels: Labels, jensen: bool) -> Tensor:
+def _kl_to_mixture(model: "CCVAE", scale: Tensor, draws: Tensor, log_q: Tensor, labels: Labels, jensen: bool) -> Tensor:
     """KL(q(z_i|x) || sum_y p(y_i) p(z_i|y_i)), (N, L): entropy in closed form, the mixture over the draws."""
     states = model.states
     log_joint = log_conditional(model, draws) + labels.log_prior

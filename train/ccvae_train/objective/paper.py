@@ -7,20 +7,23 @@ with a score-function gradient and no baseline. Its hidden label weight, 1 - E[w
 """
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ccvae_train.networks import CCVAE
 from ccvae_train.noise import Noise
 
 from .terms import Labels, LogLikelihood, Posterior, Terms, log_conditional, log_normal
+
+if TYPE_CHECKING:
+    from ccvae_train.networks import CCVAE
 
 PREDICTIVE_DRAWS = 100
 
 
 def paper_terms(
-    model: CCVAE, posterior: Posterior, labels: Labels, log_likelihood: LogLikelihood, noise: Noise
+    model: "CCVAE", posterior: Posterior, labels: Labels, log_likelihood: LogLikelihood, noise: Noise
 ) -> Terms:
     """Estimate every term of the bound for a batch; each equals that of `exact_terms` in expectation over noise
     where every label is shown, and eq. 5 where none is.
@@ -58,7 +61,7 @@ def paper_terms(
     )
 
 
-def _missing(model: CCVAE, log_q: Tensor, noise: Noise) -> Tensor:
+def _missing(model: "CCVAE", log_q: Tensor, noise: Noise) -> Tensor:
     """What stands for the states of missing labels, (N, S): a draw for a binary label, q(y|z_c) itself for classes.
 
     Summing over classes is what the paper's authors advise; the sum needs no score function.
@@ -71,7 +74,7 @@ def _missing(model: CCVAE, log_q: Tensor, noise: Noise) -> Tensor:
     return q.index_copy(1, binary.true, drawn).index_copy(1, binary.true - 1, 1 - drawn)
 
 
-def _log_predictive(model: CCVAE, posterior: Posterior, labels: Labels, noise: Noise) -> Tensor:
+def _log_predictive(model: "CCVAE", posterior: Posterior, labels: Labels, noise: Noise) -> Tensor:
     """log q(y|x) of the shown labels, jointly, from a mean over draws: (N,)."""
     split, states = model.layout.z_c, model.states
     loc, scale = posterior.loc[:, None, :split], posterior.scale[:, None, :split]

@@ -4,14 +4,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy
 
-from ccvae_train.networks import CCVAE
 from ccvae_train.states import States
+
+if TYPE_CHECKING:
+    from ccvae_train.networks import CCVAE
 
 HALF_LOG_TWO_PI = math.log(2 * math.pi) / 2
 
@@ -137,7 +139,7 @@ def log_normal(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     return -((z - loc) / scale).square() / 2 - scale.log() - HALF_LOG_TWO_PI
 
 
-def log_conditional(model: CCVAE, z_c: Tensor) -> Tensor:
+def log_conditional(model: "CCVAE", z_c: Tensor) -> Tensor:
     """log p(z_i|y_i) for every state of every label, (…, Zc) to (…, S)."""
     states, prior = model.states, model.conditional_prior
     pairs = log_normal(z_c[..., states.pair_latent], prior.loc, prior.scale)

@@ -6,16 +6,19 @@ and normalised.
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ccvae_train.networks import CCVAE
 from ccvae_train.noise import Noise
 from ccvae_train.quadrature import label_integrals, standard_normal_grid, tilted_moments
 from ccvae_train.states import Binaries, ClassBlock
 
 from .terms import HALF_LOG_TWO_PI, Posterior, log_normal
+
+if TYPE_CHECKING:
+    from ccvae_train.networks import CCVAE
 
 CLASS_DRAWS = 64
 
@@ -33,7 +36,7 @@ class Tilt:
     kl: Tensor
 
 
-def tilt(model: CCVAE, posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
+def tilt(model: "CCVAE", posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
     """Integrate every label.
 
     Args:
@@ -52,7 +55,7 @@ def tilt(model: CCVAE, posterior: Posterior, state: Tensor, noise: Noise) -> Til
     return Tilt(log_q, kl)
 
 
-def _binary(model: CCVAE, binary: Binaries, posterior: Posterior, state: Tensor) -> Tilt:
+def _binary(model: "CCVAE", binary: Binaries, posterior: Posterior, state: Tensor) -> Tilt:
     loc, scale = posterior.loc[:, binary.latent], posterior.scale[:, binary.latent]
     weight = model.classifier.matrix[binary.latent][:, binary.column].sum(1)
     bias = model.classifier.bias[binary.column]
@@ -64,7 +67,7 @@ def _binary(model: CCVAE, binary: Binaries, posterior: Posterior, state: Tensor)
     return Tilt(found.log_q, log_ratio @ binary.membership + found.expected_log_q - found.log_q)
 
 
-def _classes(model: CCVAE, block: ClassBlock, posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
+def _classes(model: "CCVAE", block: ClassBlock, posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
     loc, scale = posterior.loc[:, None, block.latents], posterior.scale[:, None, block.latents]
     if loc.shape[-1] == 1:
         nodes, log_weight = standard_normal_grid(loc)
