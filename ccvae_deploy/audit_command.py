@@ -16,30 +16,38 @@ from .screen import console
 
 def audit(
     model: Annotated[Path, typer.Option(metavar="FILE", help="The classifier to audit, an ONNX file.")],
-    images: Annotated[list[Path], typer.Option(help="A folder of images, or one; repeat for more.")],
+    images: Annotated[list[Path], typer.Option(metavar="PATH", help="A folder of images, or one; repeat for more.")],
     bundle: Annotated[
         Path | None, typer.Argument(metavar="[BUNDLE]", help="The bundle folder. [runs/latest/bundle-onnx]")
     ] = None,
-    labels: Annotated[list[str] | None, typer.Option(help="Which labels, such as smiling,young. [all]")] = None,
-    samples: Annotated[int, typer.Option(help="Draws per image, label and strength.")] = 4,
-    strength: Annotated[str, typer.Option(help="Where to measure besides 0 (redrawn) and 1.")] = "0.5,1",
+    labels: Annotated[
+        list[str] | None, typer.Option(metavar="A,B", help="Which labels, such as smiling,young. [all]")
+    ] = None,
+    samples: Annotated[int, typer.Option(metavar="N", help="Draws per image, label and strength.")] = 4,
+    strength: Annotated[str, typer.Option(metavar="X,Y", help="Where to measure besides 0 (redrawn) and 1.")] = "0.5,1",
     compose: commands.ComposeOption = "residual",
-    size: Annotated[str | None, typer.Option(help="Its input, such as 224 or 224x192 (height x width).")] = None,
-    layout: Annotated[str | None, typer.Option(help="nchw or nhwc.")] = None,
-    order: Annotated[str | None, typer.Option(help="rgb, bgr or grey. [rgb, or grey for one channel]")] = None,
-    scale: Annotated[float | None, typer.Option(help="1 or 255: what white is, before mean and std.")] = None,
-    mean: Annotated[str | None, typer.Option(help="Subtracted, such as 0.485,0.456,0.406. [0]")] = None,
-    std: Annotated[str | None, typer.Option(help="Divided by, such as 0.229,0.224,0.225. [1]")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="N", help="Its input, such as 224 or 224x192 (height x width).")
+    ] = None,
+    layout: Annotated[str | None, typer.Option(metavar="WORD", help="nchw or nhwc.")] = None,
+    order: Annotated[
+        str | None, typer.Option(metavar="WORD", help="rgb, bgr or grey. [rgb, or grey for one channel]")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(metavar="X", help="1 or 255: what white is, before mean and std.")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(metavar="X,Y", help="Subtracted, such as 0.485,0.456,0.406. [0]")] = None,
+    std: Annotated[str | None, typer.Option(metavar="X,Y", help="Divided by, such as 0.229,0.224,0.225. [1]")] = None,
     outputs: Annotated[
-        list[str] | None, typer.Option(help="INDEX, TENSOR or TENSOR:INDEX, such as 0=cat,1=dog. [all]")
+        list[str] | None, typer.Option(metavar="A,B", help="INDEX, TENSOR or TENSOR:INDEX, such as 0=cat,1=dog. [all]")
     ] = None,
     activation: Annotated[
-        str | None, typer.Option(help="none, sigmoid or softmax. [none where the graph ends in one]")
+        str | None, typer.Option(metavar="WORD", help="none, sigmoid or softmax. [none where the graph ends in one]")
     ] = None,
     threshold: Annotated[
-        float, typer.Option(help="An output above it is a yes; a softmax decides by its largest.")
+        float, typer.Option(metavar="X", help="An output above it is a yes; a softmax decides by its largest.")
     ] = 0.5,
-    out: Annotated[Path | None, typer.Option(help="Where results go. [audit-<model>]")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="PATH", help="Where results go. [audit-<model>]")] = None,
     seed: commands.SeedOption = 0,
     provider: commands.ProviderOption = "auto",
     batch_size: commands.BatchOption = 16,

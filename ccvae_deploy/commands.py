@@ -193,7 +193,8 @@ def traverse(
     ],
     steps: Annotated[int, typer.Option(metavar="N", help="Pictures per axis.")] = 8,
     classes: Annotated[
-        list[str] | None, typer.Option(help="Corners of a categorical label's square, two to four. [its first four]")
+        list[str] | None,
+        typer.Option(metavar="A,B", help="Corners of a categorical label's square, two to four. [its first four]"),
     ] = None,
     reach: Annotated[
         float, typer.Option(metavar="X", help="How far beyond the two modes, in scales of the prior.")

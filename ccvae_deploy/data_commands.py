@@ -16,9 +16,9 @@ FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder 
 @data_app.command()
 def portraits(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
-    count: Annotated[int, typer.Option(help="How many portraits.")] = 100,
-    size: Annotated[int, typer.Option(help="Height and width in pixels.")] = 64,
-    seed: Annotated[int, typer.Option(help="Same seed, same portraits.")] = 0,
+    count: Annotated[int, typer.Option(metavar="N", help="How many portraits.")] = 100,
+    size: Annotated[int, typer.Option(metavar="N", help="Height and width in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same portraits.")] = 0,
 ) -> None:
     """Write made portraits as PNG files plus labels.csv, which `table:DIR` reads back."""
     from ccvae_train.datasets.writer import write_portraits

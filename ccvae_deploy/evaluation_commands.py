@@ -13,21 +13,27 @@ from .extras import needs_train_extra
 from .latest import LATEST
 from .screen import console
 
-LabelsOption = Annotated[list[str] | None, typer.Option(help="The labels to tell. [those of the data]")]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+LabelsOption = Annotated[list[str] | None, typer.Option(metavar="A,B", help="The labels to tell. [those of the data]")]
+DeviceOption = Annotated[str, typer.Option(metavar="WORD", help="auto, cpu or cuda.")]
 
 
 def judge(
     data: Annotated[str, typer.Option(help="What `train --data` takes.", metavar="SOURCE")] = "portraits",
     labels: LabelsOption = None,
-    image_size: Annotated[int | None, typer.Option(help="32, 64 or 128. [that of the data]")] = None,
-    channels: Annotated[int | None, typer.Option(help="3 for colour, 1 for grey. [those of the data]")] = None,
-    uncertain: Annotated[str | None, typer.Option(help="What chexpert's uncertain labels count as.")] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 4,
-    seed: Annotated[int, typer.Option(help="Same seed, same judge.")] = 0,
+    image_size: Annotated[int | None, typer.Option(metavar="N", help="32, 64 or 128. [that of the data]")] = None,
+    channels: Annotated[
+        int | None, typer.Option(metavar="N", help="3 for colour, 1 for grey. [those of the data]")
+    ] = None,
+    uncertain: Annotated[
+        str | None, typer.Option(metavar="WORD", help="What chexpert's uncertain labels count as.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training images.")] = 4,
+    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same judge.")] = 0,
     device: DeviceOption = "auto",
     onnx: Annotated[bool, typer.Option("--onnx", help="Write judge.onnx beside it.")] = False,
-    out: Annotated[Path | None, typer.Option(help="A new folder. [runs/judge-DATA-FINGERPRINT]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A new folder. [runs/judge-DATA-SIZE-MODE-FINGERPRINT]")
+    ] = None,
 ) -> None:
     """Train the independent classifier that `evaluate` judges by. It sees real images only."""
     needs_train_extra("judge")
@@ -58,16 +64,20 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="What to evaluate on. [the run's own data]", metavar="SOURCE")
     ] = None,
-    protocols: Annotated[list[str] | None, typer.Option(help="Such as accuracy,swap. [all]")] = None,
-    images: Annotated[int, typer.Option(help="Validation images, and made ones, per protocol.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Same seed, same draws.")] = 0,
-    judge: Annotated[Path | None, typer.Option(help="A judge's folder. [beside the run; trained if missing]")] = None,
+    protocols: Annotated[list[str] | None, typer.Option(metavar="A,B", help="Such as accuracy,swap. [all]")] = None,
+    images: Annotated[int, typer.Option(metavar="N", help="Validation images, and made ones, per protocol.")] = 1000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same draws.")] = 0,
+    judge: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="A judge's folder. [beside the run; trained if missing]")
+    ] = None,
     inception: Annotated[
         Path | None,
         typer.Option(help="Inception weights of torch-fidelity as safetensors, for the FID.", metavar="FILE"),
     ] = None,
     device: DeviceOption = "auto",
-    out: Annotated[Path | None, typer.Option(help="Folder. [RUN/evaluation, or evaluation for several]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Folder. [RUN/evaluation, or evaluation for several]")
+    ] = None,
 ) -> None:
     """Measure runs by the paper's protocols. Tables, CSV, JSON and one page with every picture."""
     needs_train_extra("evaluate")

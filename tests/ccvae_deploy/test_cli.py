@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from ccvae_deploy import __version__, pipeline
@@ -289,11 +290,12 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert min(used) < 0.4
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["train"], ["export"], ["edit"], ["inspect"], ["doctor"], ["merge"], ["data"], ["data", "portraits"]]
-    + [["data", kind] for kind in ("mnist", "fashion-mnist", "celeba", "chexpert")],
-)
+def every_command() -> list[list[str]]:
+    group = get_command(app)
+    return [[name] for name in group.commands] + [["data", name] for name in group.commands["data"].commands]
+
+
+@pytest.mark.parametrize("command", every_command(), ids=" ".join)
 def test_every_command_has_help_within_80_columns(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"], terminal_width=80)
     assert result.exit_code == 0
