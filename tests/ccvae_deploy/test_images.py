@@ -252,6 +252,23 @@ def test_a_phones_jpeg_of_several_pictures_is_its_first() -> None:
     assert picture.format == "jpeg"
 
 
+@pytest.mark.skipif(find_spec("pillow_heif") is None, reason="the extra [heif] is not installed")
+def test_heic_is_read_upright_and_written_as_png() -> None:
+    import pillow_heif
+
+    smooth = Image.fromarray(RGB).resize((64, 48), Image.Resampling.BICUBIC)
+    exif = smooth.getexif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(smooth).save(buffer, quality=100, exif=exif.tobytes())
+    found = decode(buffer.getvalue())
+    assert found.format == "png"
+    with Image.open(buffer) as opened:
+        opened.load()
+        expected = np.asarray(ImageOps.exif_transpose(opened), np.int16)
+    assert np.abs(found.pixels.astype(np.int16) - expected).max() <= 1
+
+
 @pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="the extra is installed")
 def test_heic_without_its_extra_says_what_to_install() -> None:
     with pytest.raises(ImageError, match=r"ccvae-deploy\[heif\]"):
