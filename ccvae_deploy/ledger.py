@@ -119,7 +119,8 @@ class Ledger:
         Raises:
             UsageError: it does.
         """
-        if any(entry["edit"] == AUDIT for entry in self.all_settings.values()):
+        # a label may be called so, and be swapped
+        if any(entry["edit"] == AUDIT and "feeding" in entry for entry in self.all_settings.values()):
             raise UsageError(f"{self.place} holds an audit; give another --out")
 
     def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
