@@ -185,3 +185,25 @@ def test_a_file_that_holds_no_inception_is_refused(tmp_path) -> None:
     for name in ("weights.pth", "weights.safetensors", "absent.safetensors"):
         with pytest.raises(UsageError, match="expected torch-fidelity's Inception weights as safetensors"):
             inception.inception(tmp_path / name)
+
+
+@pytest.mark.skipif(find_spec("torch_fidelity") is None, reason="the extra [fid] is not installed")
+def test_inception_has_the_weights_of_the_file_and_unpickles_nothing(tmp_path, monkeypatch) -> None:
+    from torch_fidelity import feature_extractor_inceptionv3 as theirs
+
+    def never(*_, **__):
+        raise AssertionError("nothing may be unpickled or fetched")
+
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", lambda *_, **__: {})
+    with monkeypatch.context() as patch:
+        patch.setattr(theirs.FeatureExtractorInceptionV3, "load_state_dict", lambda *_, **__: None)
+        drawn = theirs.FeatureExtractorInceptionV3("drawn", ["2048"]).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in drawn.items()}, tmp_path / "weights.safetensors")
+    monkeypatch.setattr(torch, "load", never)
+    monkeypatch.setattr(theirs, "load_state_dict_from_url", never)
+    network = inception.inception(tmp_path / "weights.safetensors")
+    found = network.state_dict()
+    assert found.keys() == drawn.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in drawn.items())
+    assert inception.features(network, np.zeros((2, 1, 32, 32), np.float32)).shape == (2, 2048)
+    assert theirs.load_state_dict_from_url is never

@@ -1,13 +1,13 @@
 """The FID of Table 4: Frechet distance in Inception's pool3 features, where its weights are given.
 
-The network is torch-fidelity's (extra [fid]). That package unpickles the file it is given, so a stranger's file is
-safetensors, and torch-fidelity reads what we have written of it.
+The network is torch-fidelity's (extra [fid]). That package unpickles the file it is given, or one that it downloads.
+Here the weights are safetensors, and stand in for what it would download: nothing is unpickled, nothing is fetched.
 """
 
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -51,21 +51,18 @@ def inception(weights: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+            from torch_fidelity import feature_extractor_inceptionv3 as theirs
     except ImportError as error:
         raise Skipped("needs the extra [fid]: pip install 'ccvae-deploy[fid]'") from error
-    with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder) / "weights.pth"
-        try:
-            torch.save(load_file(weights), own)
-            return FeatureExtractorInceptionV3(
-                "inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=str(own)
-            )
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise UsageError(
-                f"--inception {weights}: {one_line(error)}; expected torch-fidelity's Inception weights as "
-                "safetensors, see docs/evaluation.md"
-            ) from error
+    try:
+        tensors = load_file(weights)
+        with patch.object(theirs, "load_state_dict_from_url", lambda *_, **__: tensors):
+            return theirs.FeatureExtractorInceptionV3("inception-v3-compat", [str(FEATURES)])
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise UsageError(
+            f"--inception {weights}: {one_line(error)}; expected torch-fidelity's Inception weights as "
+            "safetensors, see docs/evaluation.md"
+        ) from error
 
 
 @torch.inference_mode()
