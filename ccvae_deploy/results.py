@@ -185,24 +185,25 @@ def take_back(
     if old is None or (old.settings, old.source_sha256, old.output) == (settings.id, source_sha256, outputs[0]):
         return
     recorded = {row["output"]: row["output_sha256"] for row in map(json.loads, ledger.lines(old))}
-    if not overwrite and not ledger.cut_off(settings):
-        for name in outputs:
-            folder, _, file = name.rpartition("/")
-            if name not in recorded and file in store.names(folder):
-                raise ImageError(f"its result would replace {name}, which is not its own; add --overwrite, or move it")
+    new = [name for name in outputs if name not in recorded]
+    if new and not overwrite and not ledger.cut_off(settings):
+        # the outputs of a source lie in one folder
+        there = set(store.names(new[0].rpartition("/")[0]))
+        taken = next((name for name in new if name.rpartition("/")[2] in there), None)
+        if taken is not None:
+            raise ImageError(f"its result would replace {taken}, which is not its own; add --overwrite, or move it")
     for name, digest in recorded.items():
         if name not in outputs:
             store.remove(name, digest)
     ledger.forget(source, settings.edit)
 
 
-def _unexplained(out: Path, ledger: Ledger, group: Group | None, outputs: Iterable[str]) -> str | None:
-    """The first of these outputs that is there and is not what the records say of this source."""
-    there = [name for name in outputs if (out / name).exists()]
-    if group is None or not there:
-        return next(iter(there), None)
-    recorded = {json.loads(line)["output"] for line in ledger.lines(group)}
-    return next((name for name in there if name not in recorded), None)
+def _unexplained(out: Path, group: Group | None, outputs: Iterable[str]) -> str | None:
+    """The first of these outputs that is there, unless the source is recorded under one of these names."""
+    names = list(outputs)
+    if group is not None and group.output in names:
+        return None
+    return next((name for name in names if (out / name).exists()), None)
 
 
 def outcome_table(outcome: Outcome) -> "Table":
@@ -231,7 +232,7 @@ def _refuse_taken(out: Path, ledger: Ledger, settings: RunSettings, plan: Iterab
         elif ledger.cut_off(settings):
             continue
         else:
-            taken = _unexplained(out, ledger, ledger.group(source, settings.edit), outputs)
+            taken = _unexplained(out, ledger.group(source, settings.edit), outputs)
         if taken is not None:
             first, count = first or taken, count + 1
     if count:

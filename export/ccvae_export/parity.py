@@ -142,9 +142,10 @@ def measure_parity(
 
 def eager_graphs(run: TrainedRun, device: str = "cpu") -> Graphs:
     """The trained networks themselves, as graphs of numpy arrays."""
+    model = run.model
     if device != "cpu":
         without_tf32()
-    model = copy.deepcopy(run.model).to(device) if device != "cpu" else run.model
+        model = copy.deepcopy(model).to(device)
     return {graph: _eager(getattr(model, graph), device) for graph in run.spec.graphs}
 
 

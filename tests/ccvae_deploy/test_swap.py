@@ -155,6 +155,22 @@ def test_bad_sources_and_bad_references_are_recorded(pictures, references, tiny_
         swap_folder([pictures], bundle=tiny_bundle, from_=references / "broken.png", labels=["smiling"], out=out)
 
 
+def test_a_twin_that_goes_leaves_no_name_to_take(references, tiny_bundle, tmp_path) -> None:
+    """a.png keeps its ending beside a.bmp; alone, it would be called like what a.bmp has become alone."""
+    twins, out = tmp_path / "twins", tmp_path / "out"
+    twins.mkdir()
+    for name in ("a.png", "a.bmp"):
+        Image.new("RGB", (40, 40), "red").save(twins / name)
+    given = {"from_": references / "light.png", "labels": ["smiling"], "bundle": tiny_bundle, "out": out}
+    swap_folder([twins], **given)
+    swap_folder([twins / "a.bmp"], **given)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert swap_folder([twins / "a.bmp"], **given).skipped == 1
+    with pytest.raises(UsageError, match=r"such as a__smiling=.*png; add --overwrite"):
+        swap_folder([twins / "a.png"], **given)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
 def test_a_source_whose_results_cannot_be_written_is_recorded_and_leaves_nothing(
     pictures, references, tiny_bundle, tmp_path, monkeypatch
 ) -> None:
