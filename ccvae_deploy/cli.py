@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import __version__, audit_command, commands, evaluation_commands
+from . import __version__, audit_command, commands, evaluation_commands, inspection_commands
 from .data_commands import data_app
 from .errors import CCVAEError
 from .extras import needs_train_extra as _needs_train_extra
@@ -310,7 +310,8 @@ def edit(
 
 for command in (
     *(commands.merge, commands.classify, commands.encode, commands.generate, commands.swap, commands.traverse),
-    *(commands.variance, audit_command.audit, commands.inspect, commands.doctor),
+    *(commands.variance, audit_command.audit),
+    *(inspection_commands.inspect, inspection_commands.benchmark, inspection_commands.doctor),
     *(evaluation_commands.judge, evaluation_commands.evaluate),
 ):
     app.command()(command)

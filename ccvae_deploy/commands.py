@@ -241,42 +241,6 @@ def merge(
     print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
 
 
-def inspect(
-    bundle: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[BUNDLE]",
-            help="A bundle, a run, or one .onnx, .pt, .pt2 or .safetensors file. [runs/latest/bundle-onnx]",
-        ),
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    allow_torchscript: Annotated[
-        bool,
-        typer.Option("--allow-torchscript", help="Try whether TorchScript opens: it is code, so trust its source."),
-    ] = False,
-) -> None:
-    """Print what a bundle or one exported file says of itself. Ends with 1 where it does not open."""
-    from .inspection import inspect as inspect_path
-
-    report = inspect_path(bundle or latest_bundle(), allow_torchscript=allow_torchscript)
-    if json:
-        print(_json(report.to_json()))
-    else:
-        console().print(report.table())
-    if report.problem:
-        raise typer.Exit(1)
-
-
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say what is wrong with this machine. Versions, onnxruntime, GPU, threads, folders, each with its remedy."""
-    from .doctor import diagnose
-
-    diagnosis = diagnose()
-    print(_json(diagnosis.to_json()) if json else diagnosis.text())
-    if not diagnosis.healthy:
-        raise typer.Exit(1)
-
-
 def variance(
     image: ImageArgument,
     out: Annotated[Path, typer.Option(metavar="PATH", help="A .png, .npy or .safetensors file.")] = Path("maps.png"),
@@ -307,13 +271,6 @@ def variance(
         allow_torchscript=allow_torchscript,
     )
     print(f"{out} shows where {samples} draws of {', '.join(found.labels)} differ")
-
-
-def _json(content: object) -> str:
-    """JSON that a terminal may show: ASCII, and no control character."""
-    from json import dumps
-
-    return dumps(content, indent=2).replace("\x7f", "\\u007f")
 
 
 def names(given: Sequence[str]) -> tuple[str, ...]:
