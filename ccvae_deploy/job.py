@@ -169,19 +169,9 @@ def settle(
     stored = LatentStore.open(latents, editor.bundle) if latents else None
     if stored is not None and not places:
         found = Scan(tuple(Source(Path(relative), relative) for relative in stored.paths), 0)
-    if plan is None:
-        request = editor.request(set, **options)
-        asked = {source.relative: [request] for source in found.sources}
-        title = f"{request.name}, {counted(request.samples, 'sample')} each"
-    else:
-        options.pop("vary", None)
-        asked = read_plan(plan, editor.labels, found.sources, partial(editor.request, **options))
-        title = f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
-    wanted: dict[str, Wanted] = {}
-    for requests in asked.values():
-        for one in requests:
-            if one.name not in wanted:
-                wanted[one.name] = Wanted(one, editor.settings(one, format, read=not unread))
+    asked, title = _asked(editor, found, set, plan, options)
+    each = {one.name: one for requests in asked.values() for one in requests}
+    wanted = {name: Wanted(one, editor.settings(one, format, read=not unread)) for name, one in each.items()}
     tasks = _tasks(found, asked, wanted, part)
     ledger, store = _records(target, [one.settings for one in wanted.values()], part)
     again = partial(open_editor, bundle.resolve())
@@ -191,6 +181,23 @@ def settle(
         names = ledger.names
         _refuse_conflicts(job, [name for name, made in ((names.sheet, sheet), (names.report, report)) if made])
     return job
+
+
+def _asked(
+    editor: Editor,
+    found: Scan,
+    set: Sequence[str] | Mapping[str, Value],
+    plan: Path | None,
+    options: RequestOptions,
+) -> tuple[Mapping[str, Sequence[EditRequest]], str]:
+    """What is asked of every source by its relative path, and what the contact sheet says of it."""
+    if plan is None:
+        request = editor.request(set, **options)
+        samples = counted(request.samples, "sample")
+        return {source.relative: [request] for source in found.sources}, f"{request.name}, {samples} each"
+    options.pop("vary", None)
+    asked = read_plan(plan, editor.labels, found.sources, partial(editor.request, **options))
+    return asked, f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
 
 
 def _records(
