@@ -19,13 +19,13 @@ from PIL import Image
 from .bundle import Bundle
 from .editor import BATCH, Editor
 from .images import ENDING, Format
-from .job import JobOptions
-from .machine import usable_cores
+from .machine.resources import usable_cores
 from .pipeline import edit_folder
-from .progress import progress
 from .schema import GraphName, Manifest
-from .screen import facts
-from .stream import refuse_speed
+from .terminal.progress import progress
+from .terminal.screen import facts
+from .work.job import JobOptions
+from .work.stream import refuse_speed
 
 if TYPE_CHECKING:
     from rich.table import Table

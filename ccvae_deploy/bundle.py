@@ -224,7 +224,7 @@ def _no_constant(name: str) -> None:
 
 
 def _onnx_graph(data: bytes, entry: GraphFile, choice: Choice, threads: int) -> tuple[Graph, str]:
-    from .vet import vet
+    from .graphs.vet import vet
 
     session = make_session(vet(data, entry.file, entry), choice, threads)
     (given,) = entry.inputs
@@ -237,7 +237,7 @@ def _onnx_graph(data: bytes, entry: GraphFile, choice: Choice, threads: int) -> 
 
 
 def _open_torchscript(path: Path, manifest: Manifest, digest: str, provider: str) -> Bundle:
-    from .torchscript import load_graph, torchscript_device
+    from .graphs.torchscript import load_graph, torchscript_device
 
     device, note = torchscript_device(provider)
     graphs: dict[GraphName, Graph] = {

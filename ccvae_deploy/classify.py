@@ -11,15 +11,15 @@ from typing import BinaryIO
 import numpy as np
 
 from .editor import Array, Editor
+from .edits.noise import latent_noise
+from .edits.request import refuse_seed
 from .errors import UsageError
 from .folder import Source, scan
 from .images import MAX_PIXELS, Picture, frame_of, network_input
-from .label_table import LabelTable, Row, refuse_table
-from .noise import latent_noise
-from .progress import progress
 from .receipts import Failure
-from .request import refuse_seed
-from .stream import Seen, chunks, read_ahead, refuse_speed, see, stack
+from .records.label_table import LabelTable, Row, refuse_table
+from .terminal.progress import progress
+from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
 MAX_DRAWS = 1000
 

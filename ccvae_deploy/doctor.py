@@ -6,9 +6,9 @@
 import json
 import sys
 
-from . import probe
-from .finding import Diagnosis, Finding
-from .installation import (
+from .machine import probe
+from .machine.finding import Diagnosis, Finding
+from .machine.installation import (
     ask_all,
     check_cuda_majors,
     check_extras,
@@ -19,7 +19,7 @@ from .installation import (
     installed,
     modules_to_ask,
 )
-from .machine import check_cpu, check_folders, check_gpu, check_threads, usable_cores
+from .machine.resources import check_cpu, check_folders, check_gpu, check_threads, usable_cores
 
 
 def diagnose() -> Diagnosis:

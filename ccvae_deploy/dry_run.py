@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 from . import images
-from .batch import Task, Wanted, stored
 from .errors import ImageError
 from .folder import Source
 from .images import Format
-from .job import Job, RunOptions, settle
-from .remote import Place, Remote
-from .screen import counted, facts
-from .terminal import printable
+from .storage.remote import Place, Remote
+from .terminal.printable import printable
+from .terminal.screen import counted, facts
+from .work.batch import Task, Wanted, stored
+from .work.job import Job, RunOptions, settle
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -15,22 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import compositing, images
+from . import images
 from .bundle import Bundle, open_bundle
+from .edits.latents import Latents
+from .edits.outcome import drift, outcomes
+from .edits.redraw import Place, keep_drawing
+from .edits.request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
 from .errors import ImageError, UsageError
 from .images import Picture
-from .latents import Latents
-from .outcome import drift, outcomes
+from .pictures import compositing
+from .pictures.rendering import render
 from .receipts import Receipt, Settings
-from .redraw import Place, keep_drawing
-from .rendering import render
-from .request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
 from .schema import LabelSet
-from .stream import refuse_speed
 from .variance import Variance, variance_maps
+from .work.stream import refuse_speed
 
 if TYPE_CHECKING:
-    from .label_table import Row
+    from .records.label_table import Row
     from .traverse import Walk, WalkOptions
 
 Array = NDArray[np.float32]

@@ -14,11 +14,11 @@ from .errors import UsageError
 from .folder import NAME_LIMIT, Source, scan
 from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
-from .progress import progress
 from .receipts import Failure
-from .remote import refuse_url
-from .store import refuse_unwritable, replace_file
-from .stream import Seen, chunks, read_ahead, refuse_speed, see, stack
+from .storage.remote import refuse_url
+from .storage.store import refuse_unwritable, replace_file
+from .terminal.progress import progress
+from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .errors import UsageError
 from .images import ENDINGS
-from .remote import Place, Remote, refuse_url
-from .store import refuse_unwritable
+from .storage.remote import Place, Remote, refuse_url
+from .storage.store import refuse_unwritable
 
 NAME_LIMIT = 255
 """Bytes of a file name on ordinary file systems."""

@@ -12,18 +12,18 @@ import numpy as np
 
 from . import images, interventions
 from .editor import Array, Editor
+from .edits.noise import latent_noise
+from .edits.outcome import outcome
+from .edits.request import Value, refuse_seed
 from .errors import ImageError, UsageError
-from .film import Cell, film_grid
 from .folder import check_out, output_name
 from .images import Picture
-from .noise import latent_noise
-from .outcome import outcome
-from .progress import progress
+from .pictures.film import Cell, film_grid
 from .receipts import Figure, OutputRecord, RunSettings
-from .request import Value, refuse_seed
-from .results import Outcome, Results, open_results
+from .records.results import Outcome, Results, open_results
 from .schema import LabelSet
-from .stream import chunks, refuse_speed
+from .terminal.progress import progress
+from .work.stream import chunks, refuse_speed
 
 MAX_COUNT = 1_000_000
 SHEET_ROWS, SHEET_COLUMNS = 8, 8

@@ -30,12 +30,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from .canvas import leave, one_at_a_time, strips
 from .errors import ImageError
-from .metadata import Metadata, metadata, orientation
-from .pixels import WHITE, Pixels, upright_pixels
-from .remote import Place, Remote
+from .pictures.canvas import leave, one_at_a_time, strips
+from .pictures.metadata import Metadata, metadata, orientation
+from .pictures.pixels import WHITE, Pixels, upright_pixels
 from .schema import ImageSpec
+from .storage.remote import Place, Remote
 
 Format = Literal["jpeg", "png", "webp", "avif"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from .artefact import Artefact, read_artefact
 from .bundle import MANIFEST, open_bundle, read_graph, read_manifest
 from .errors import CCVAEError
+from .graphs.artefact import Artefact, read_artefact
 from .latest import follow
 from .schema import GraphName, Manifest
 
@@ -111,7 +111,7 @@ class BundleReport:
 
     def table(self) -> "RenderableType":
         """All of it, for people."""
-        from .inspection_table import bundle_table
+        from .graphs.inspection_table import bundle_table
 
         return bundle_table(self)
 

@@ -35,7 +35,7 @@ from .bundle import Bundle
 from .editor import Array, Editor, Encoded
 from .errors import UsageError
 from .images import MAX_SIDE, MOST_PIXELS, Format, Picture, frame
-from .new_file import new_file
+from .storage.new_file import new_file
 
 FORMAT, SCHEMA_VERSION = "ccvae-latents", "2"
 FORMATS: tuple[tuple[Format, bool], ...] = (

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple
 from . import images
 from .errors import ImageError, UsageError
 from .folder import check_out
-from .lock import FolderLock
 from .receipts import Failure
-from .records import (
+from .records.reading import (
     FAILURES,
     JOURNAL,
     RECEIPTS,
@@ -35,8 +34,9 @@ from .records import (
     reading,
     settings_text,
 )
-from .store import Store, inside, replace_file
-from .terminal import printable
+from .storage.lock import FolderLock
+from .storage.store import Store, inside, replace_file
+from .terminal.printable import printable
 
 SHARD = re.compile(r"settings-(\d{1,9})-of-(\d{1,9})\.json")
 

@@ -16,18 +16,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack
 
-from . import batch, images, ray_engine
-from .batch import Batch, Finished, Read, Task
-from .compositing import enlarge
+from . import images
 from .errors import ImageError
 from .images import Picture
-from .job import OUTPUTS, Job, JobOptions, settle
-from .progress import Reporter, progress
+from .pictures.compositing import enlarge
 from .receipts import Failure
+from .records.results import take_back
+from .records.summary import Summary, summarise
 from .report import write_report
-from .results import take_back
 from .sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
-from .summary import Summary, summarise
+from .terminal.progress import Reporter, progress
+from .work import batch, ray_engine
+from .work.batch import Batch, Finished, Read, Task
+from .work.job import OUTPUTS, Job, JobOptions, settle
 
 IN_FLIGHT = 3
 PIXELS_IN_FLIGHT = 24_000_000

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from . import images
 from .errors import ImageError
-from .film import thumbnail
-from .pages import MARK
-from .plots import bars, escaped, histogram
-from .remote import Place
+from .pictures.film import thumbnail
+from .pictures.plots import bars, escaped, histogram
+from .records.pages import MARK
+from .records.summary import Summary, pixels_text
 from .schema import folded
-from .store import replace_file
-from .summary import Summary, pixels_text
+from .storage.remote import Place
+from .storage.store import replace_file
 
 REPORT = "report.html"
 SHOWN, THUMBNAIL = 12, 128

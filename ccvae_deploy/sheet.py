@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from PIL import ExifTags, Image, ImageDraw, ImageFont
 
-from .canvas import one_at_a_time
 from .images import Picture, encode, from_pil, to_pil
-from .pages import MARK
+from .pictures.canvas import one_at_a_time
+from .records.pages import MARK
 
 CELL, GAP, HEAD = 128, 6, 26
 ROWS, COLUMNS = 12, 8

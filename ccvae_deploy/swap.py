@@ -12,16 +12,16 @@ from typing import get_args
 import numpy as np
 
 from .editor import Array, Editor, Encoded
+from .edits.outcome import drift, outcome, state
+from .edits.request import Compose, checked_compose
 from .errors import UsageError
 from .folder import output_name
 from .images import ENDING, Format, Picture, network_input
 from .interventions import intervene
-from .outcome import drift, outcome, state
+from .pictures.rendering import Rendered, output_format, render, write_out
 from .receipts import Figure, OutputRecord, RunSettings
-from .references import Reference, References
-from .rendering import Rendered, output_format, render, write_out
-from .request import Compose, checked_compose
-from .stream import Seen
+from .work.references import Reference, References
+from .work.stream import Seen
 
 
 class SwapSettings(RunSettings):

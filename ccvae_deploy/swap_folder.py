@@ -13,18 +13,18 @@ import numpy as np
 
 from . import images
 from .editor import Array, Editor, Encoded
+from .edits.request import checked_compose
 from .errors import ImageError
-from .film import Cell, film_grid, shrunk
 from .folder import Source, check_out, default_out, output_stems, scan
 from .images import Picture, from_array
-from .progress import Reporter, progress
+from .pictures.film import Cell, film_grid, shrunk
+from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
-from .references import Reference, read_references
-from .rendering import Rendered, refuse_format
-from .request import checked_compose
-from .results import Outcome, Results, open_results
-from .stream import chunks, read_ahead, refuse_speed, stack
+from .records.results import Outcome, Results, open_results
 from .swap import Swap, SwapSettings, Whole, chosen_labels
+from .terminal.progress import Reporter, progress
+from .work.references import Reference, read_references
+from .work.stream import chunks, read_ahead, refuse_speed, stack
 
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
 

@@ -12,15 +12,15 @@ import numpy as np
 
 from . import images
 from .editor import Array, Editor
+from .edits.outcome import decided
+from .edits.request import checked_compose
 from .errors import LabelError, UsageError, nearest
-from .film import Cell, film_gif, film_grid, shrunk
 from .images import Picture
 from .interventions import Block, intervene
-from .outcome import decided
-from .rendering import render
-from .request import checked_compose
+from .pictures.film import Cell, film_gif, film_grid, shrunk
+from .pictures.rendering import render
 from .schema import Label, folded
-from .store import refuse_output, replace_file
+from .storage.store import refuse_output, replace_file
 
 REACH = 2.0
 MAX_STRIP, MAX_GRID = 64, 16

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from . import images
+from .edits.outcome import decided
 from .errors import UsageError
-from .film import Cell, film_grid
 from .images import Picture
-from .outcome import decided
-from .store import refuse_output, replace_file
-from .stream import chunks
+from .pictures.film import Cell, film_grid
+from .storage.store import refuse_output, replace_file
+from .work.stream import chunks
 
 if TYPE_CHECKING:
     from .editor import Editor

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from .. import images
 from ..editor import Array, Editor, Encoded
-from ..film import shrunk
+from ..edits.outcome import state
+from ..edits.request import EditRequest, checked_compose
 from ..folder import Source
 from ..images import Picture
-from ..outcome import state
-from ..pixels import Pixels
-from ..rendering import render
-from ..request import EditRequest, checked_compose
+from ..pictures.film import shrunk
+from ..pictures.pixels import Pixels
+from ..pictures.rendering import render
 from .model import AuditedModel
 from .record import AuditRecord, AuditSettings, Change, Response, Tally, spelled
 

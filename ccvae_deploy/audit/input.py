@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError, nearest, one_line
-from ..pixels import Pixels
+from ..pictures.pixels import Pixels
 from ..schema import Frozen
 
 if TYPE_CHECKING:

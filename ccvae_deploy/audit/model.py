@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, UsageError, one_line
-from ..pixels import Pixels
+from ..pictures.pixels import Pixels
 from ..providers import choose_provider, make_session
 from .input import Feeding, read_feeding
 from .output import Raw, Reading, read_reading

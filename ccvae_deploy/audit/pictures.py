@@ -11,8 +11,8 @@ from typing import Any
 
 from .. import images
 from ..errors import ImageError
-from ..film import Cell, film_grid
 from ..folder import Source
+from ..pictures.film import Cell, film_grid
 from .auditor import REDRAW, Answer, Auditor, Original
 from .effects import Effect
 from .record import Change, spelled

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..plots import BOTTOM, HEIGHT, ROW, TOP, WIDTH, escaped, svg
-from ..terminal import shortened
+from ..pictures.plots import BOTTOM, HEIGHT, ROW, TOP, WIDTH, escaped, svg
+from ..terminal.printable import shortened
 from .effects import Effect
 from .table import number
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import AfterValidator
 
 from ..receipts import OutputRecord, RunSettings
-from ..records import AUDIT
+from ..records.reading import AUDIT
 from ..schema import Frozen, LabelSet
 from .input import Feeding
 from .output import Reading

@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..plots import escaped
+from ..pictures.plots import escaped
 from ..report import page
 from .effects import REACHED, SLIGHT, Effect
 from .pictures import Shown

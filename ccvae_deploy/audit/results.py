@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..folder import Scan
-from ..ledger import Ledger
-from ..new_file import new_file
-from ..screen import counted, facts
-from ..store import Store, replace_file
-from ..terminal import printable
+from ..records.ledger import Ledger
+from ..storage.new_file import new_file
+from ..storage.store import Store, replace_file
+from ..terminal.printable import printable
+from ..terminal.screen import counted, facts
 from .auditor import Auditor
 from .effects import Effect, effects
 from .pictures import Shown, largest_flips

@@ -15,13 +15,13 @@ from ..editor import Editor
 from ..errors import ImageError, UsageError
 from ..folder import Scan, Source, check_out, scan
 from ..images import read_file
-from ..ledger import Ledger
-from ..progress import progress
 from ..receipts import Failure
-from ..records import AUDIT
-from ..store import Store
-from ..stream import chunks, read_ahead, refuse_speed
-from ..terminal import printable
+from ..records.ledger import Ledger
+from ..records.reading import AUDIT
+from ..storage.store import Store
+from ..terminal.printable import printable
+from ..terminal.progress import progress
+from ..work.stream import chunks, read_ahead, refuse_speed
 from .auditor import Auditor, Original
 from .model import ModelOptions, open_model
 from .record import AuditRecord, AuditSettings

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..terminal import printable, shortened
+from ..terminal.printable import printable, shortened
 from .effects import Effect, Verdict
 
 if TYPE_CHECKING:

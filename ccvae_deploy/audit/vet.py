@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..artefact import open_regular
 from ..errors import BundleError, UsageError, one_line
-from ..wire import structure_bytes
+from ..graphs.artefact import open_regular
+from ..graphs.wire import structure_bytes
 
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto

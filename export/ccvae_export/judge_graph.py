@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from ccvae_deploy.schema import SCHEMA_VERSION, TensorSpec
-from ccvae_deploy.store import replace_file
+from ccvae_deploy.storage.store import replace_file
 from ccvae_train.judge import Judge
 
 from .onnx_graphs import onnx_bytes, onnx_model

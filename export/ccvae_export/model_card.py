@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.schema import Manifest
-from ccvae_deploy.terminal import printable
+from ccvae_deploy.terminal.printable import printable
 
 from .card_sheet import edited_portraits, generated_pairs, within
 from .data_terms import DataTerms, data_terms

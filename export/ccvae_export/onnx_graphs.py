@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from ccvae_deploy.artefact import KEY
 from ccvae_deploy.errors import ParityError
+from ccvae_deploy.graphs.artefact import KEY
 from ccvae_deploy.schema import TensorSpec
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from ccvae_deploy.errors import ParityError
+from ccvae_deploy.graphs.torchscript import without_tf32
 from ccvae_deploy.schema import GRAPHS, GraphName, LabelSet, LatentLayout
-from ccvae_deploy.torchscript import without_tf32
 from ccvae_train.checkpoint import TrainedRun
 
 from .serialised import Precision

@@ -11,9 +11,9 @@ from torch import nn
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
-from ccvae_deploy.artefact import KEY
+from ccvae_deploy.graphs.artefact import KEY
+from ccvae_deploy.graphs.torchscript import without_tf32
 from ccvae_deploy.schema import TensorSpec
-from ccvae_deploy.torchscript import without_tf32
 
 Array = NDArray[np.float32]
 

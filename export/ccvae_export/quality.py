@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.editor import Editor, Encoded
-from ccvae_deploy.outcome import decided, outcomes
-from ccvae_deploy.request import EditRequest, make_request
+from ccvae_deploy.edits.outcome import decided, outcomes
+from ccvae_deploy.edits.request import EditRequest, make_request
 from ccvae_deploy.schema import LabelSet
 
 from .parity import Graphs

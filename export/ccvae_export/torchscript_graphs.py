@@ -6,7 +6,7 @@ import warnings
 import torch
 from torch import nn
 
-from ccvae_deploy.artefact import KEY
+from ccvae_deploy.graphs.artefact import KEY
 from ccvae_deploy.schema import TensorSpec
 
 

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onnx import TensorProto, helper
 
-from ccvae_deploy.vet import OPERATORS
+from ccvae_deploy.graphs.vet import OPERATORS
 
 STRINGS = [text for text in ANY_STRINGS if text.isascii() or text.isprintable()]
 HOSTILE = [

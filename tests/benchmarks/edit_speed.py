@@ -30,11 +30,12 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ccvae_deploy import Editor, compositing, images
+from ccvae_deploy import Editor, images
+from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.folder import scan
+from ccvae_deploy.pictures import compositing
+from ccvae_deploy.pictures.rendering import look_again
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.rendering import look_again
-from ccvae_deploy.request import make_request
 from ccvae_train.checkpoint import load_run
 from ccvae_train.datasets.portraits import draw_factors, render
 

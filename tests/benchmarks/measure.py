@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ccvae_deploy import Editor
+from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.images import from_array, network_input
-from ccvae_deploy.request import make_request
 from ccvae_train.datasets.portraits import LABELS, draw_factors, masks, render
 
 UNSEEN = 10_000_000

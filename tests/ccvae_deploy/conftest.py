@@ -19,6 +19,7 @@ from PIL import Image
 from ccvae_deploy.bundle import MANIFEST, Bundle
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.records.summary import Summary
 from ccvae_deploy.schema import (
     GRAPHS,
     GraphFile,
@@ -31,7 +32,6 @@ from ccvae_deploy.schema import (
     ModelSpec,
     graph_signature,
 )
-from ccvae_deploy.summary import Summary
 
 LABELS = LabelSet(labels=(Label(name="Smiling"), Label(name="Wearing_Hat"), Label(name="Young")))
 LAYOUT = LatentLayout(blocks=(1, 1, 1), residual=5)

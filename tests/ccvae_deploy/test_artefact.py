@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from onnx import helper
 from safetensors.numpy import save_file
 
-from ccvae_deploy.artefact import METADATA_LIMIT, read_artefact
 from ccvae_deploy.errors import BundleError
+from ccvae_deploy.graphs.artefact import METADATA_LIMIT, read_artefact
 
 SHARED = ("schema_version", "model", "labels", "layout", "image", "label_prior")
 
@@ -104,7 +104,7 @@ def test_no_code_in_an_archive_runs_and_torch_is_not_imported(metadata, tmp_path
     entries = {"a/data.pkl": pickle.dumps(Trap()), "a/extra/ccvae.json": json.dumps(metadata)}
     (tmp_path / "a.pt").write_bytes(archive(entries))
     script = (
-        "import sys; from pathlib import Path; from ccvae_deploy.artefact import read_artefact\n"
+        "import sys; from pathlib import Path; from ccvae_deploy.graphs.artefact import read_artefact\n"
         "print(read_artefact(Path('a.pt')).metadata.graph); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -161,7 +161,7 @@ def test_foreign_and_damaged_files_end_in_one_line(files, metadata, tmp_path: Pa
 
 def test_a_directory_beyond_the_limit_is_not_read(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "wide.pt").write_bytes(archive({f"a/{i}": b"" for i in range(1000)}))
-    monkeypatch.setattr("ccvae_deploy.artefact.METADATA_LIMIT", 20_000)
+    monkeypatch.setattr("ccvae_deploy.graphs.artefact.METADATA_LIMIT", 20_000)
     with pytest.raises(BundleError, match="no whole zip archive: a part of"):
         read_artefact(tmp_path / "wide.pt")
     assert METADATA_LIMIT == 8 << 20

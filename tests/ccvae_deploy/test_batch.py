@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ccvae_deploy import batch
-from ccvae_deploy.batch import Finished, Read, Task
 from ccvae_deploy.errors import ImageError
-from ccvae_deploy.job import settle
 from ccvae_deploy.receipts import Failure
+from ccvae_deploy.work import batch
+from ccvae_deploy.work.batch import Finished, Read, Task
+from ccvae_deploy.work.job import settle
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import threading
 import numpy as np
 import pytest
 
-from ccvae_deploy import canvas
 from ccvae_deploy.errors import ImageError
+from ccvae_deploy.pictures import canvas
 
 
 def test_an_ordinary_picture_is_one_strip_in_memory() -> None:

@@ -267,7 +267,7 @@ def test_a_stdout_of_another_encoding_ends_no_run(encoding: str, pictures: Path,
 
 @pytest.mark.parametrize("command", ["train", "export", "judge", "evaluate"])
 def test_without_torch_the_extra_is_named(command: str, monkeypatch) -> None:
-    monkeypatch.setattr("ccvae_deploy.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("ccvae_deploy.commands.extras.find_spec", lambda name: None)
     result = invoke(command)
     assert result.exit_code == 2
     assert "pip install 'ccvae-deploy[train]'" in result.stderr

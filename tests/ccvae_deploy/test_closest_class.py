@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccvae_deploy.closest_class import closest_class
+from ccvae_deploy.edits.closest_class import closest_class
 from ccvae_deploy.interventions import closest
 
 CONFIDENCE = 0.9

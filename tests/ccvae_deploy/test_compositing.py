@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ccvae_deploy import canvas, compositing
-from ccvae_deploy.compositing import composite, enlarge, pixel_change
 from ccvae_deploy.images import Picture, from_array
+from ccvae_deploy.pictures import canvas, compositing
+from ccvae_deploy.pictures.compositing import composite, enlarge, pixel_change
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 LUMA = (0.299, 0.587, 0.114)

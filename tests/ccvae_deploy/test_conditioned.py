@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccvae_deploy.conditioned import (
+from ccvae_deploy.edits.conditioned import (
     draw_beyond,
     inside,
     inverse_log_survival,

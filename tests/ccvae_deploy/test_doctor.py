@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 import ccvae_deploy
-from ccvae_deploy import probe
 from ccvae_deploy.cli import app
 from ccvae_deploy.doctor import diagnose
-from ccvae_deploy.finding import Diagnosis, Finding
-from ccvae_deploy.installation import REQUIRED, RUNTIMES
+from ccvae_deploy.machine import probe
+from ccvae_deploy.machine.finding import Diagnosis, Finding
+from ccvae_deploy.machine.installation import REQUIRED, RUNTIMES
 
 ROOT = Path(ccvae_deploy.__file__).parent.parent
 

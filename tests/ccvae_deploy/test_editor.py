@@ -10,11 +10,11 @@ from PIL import Image
 from ccvae_deploy import Editor
 from ccvae_deploy.classify import classify_sources
 from ccvae_deploy.editor import Encoded
+from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.folder import scan
 from ccvae_deploy.generate import generate_folder
 from ccvae_deploy.images import from_pil, network_input
-from ccvae_deploy.request import make_request
 from ccvae_deploy.schema import ImageSpec
 from ccvae_deploy.swap_folder import swap_folder
 

@@ -15,11 +15,11 @@ from PIL import Image
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.errors import UsageError, WriteError
 from ccvae_deploy.folder import scan
-from ccvae_deploy.job import settle
-from ccvae_deploy.ledger import Ledger
 from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.store import Store
+from ccvae_deploy.records.ledger import Ledger
+from ccvae_deploy.storage.store import Store
+from ccvae_deploy.work.job import settle
 
 ODD = [
     " blanks  inside .png",

@@ -18,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from ccvae_deploy import canvas
 from ccvae_deploy.errors import ImageError
 from ccvae_deploy.images import (
     decode,
@@ -29,6 +28,7 @@ from ccvae_deploy.images import (
     read_file,
     to_pil,
 )
+from ccvae_deploy.pictures import canvas
 from ccvae_deploy.schema import ImageSpec
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ccvae_deploy import installation
-from ccvae_deploy.installation import (
+from ccvae_deploy.machine import installation
+from ccvae_deploy.machine.installation import (
     EXTRAS,
     REQUIRED,
     TRAINING,

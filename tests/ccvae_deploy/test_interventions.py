@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccvae_deploy.edits.noise import Noise, latent_noise
 from ccvae_deploy.interventions import Block, between, closest, draw, intervene, position
-from ccvae_deploy.noise import Noise, latent_noise
 
 RNG = np.random.default_rng(0)
 GOLDEN = np.float32(

@@ -9,9 +9,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ccvae_deploy import rejection
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.editor import Editor
+from ccvae_deploy.edits import rejection
 from ccvae_deploy.errors import BundleError, UsageError
 from ccvae_deploy.schema import (
     GRAPHS,

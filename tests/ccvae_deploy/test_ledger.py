@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ccvae_deploy.errors import UsageError, WriteError
-from ccvae_deploy.ledger import Ledger
 from ccvae_deploy.receipts import Failure, Receipt, Settings
+from ccvae_deploy.records.ledger import Ledger
 
 
 def settings(edit: str = "smiling=1", **changes) -> Settings:

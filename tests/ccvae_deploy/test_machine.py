@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ccvae_deploy import machine
-from ccvae_deploy.machine import cgroup_quota, check_cpu, check_folders, check_gpu, check_threads, gpu_files
-from ccvae_deploy.places import cache_root
+from ccvae_deploy.machine import resources as machine
+from ccvae_deploy.machine.resources import cgroup_quota, check_cpu, check_folders, check_gpu, check_threads, gpu_files
+from ccvae_deploy.storage.places import cache_root
 
 CUDA = {"providers": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"], "cuda": "13.0"}
 CPU = {"providers": ["CPUExecutionProvider"], "cuda": ""}

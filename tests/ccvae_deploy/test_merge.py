@@ -10,8 +10,8 @@ from PIL import Image
 
 from ccvae_deploy import merge as merging
 from ccvae_deploy.errors import UsageError
-from ccvae_deploy.ledger import Ledger
 from ccvae_deploy.merge import merge_folders
+from ccvae_deploy.records.ledger import Ledger
 
 COUNT = 3
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from ccvae_deploy.images import decode, encode, from_pil, to_pil
-from ccvae_deploy.metadata import Metadata
+from ccvae_deploy.pictures.metadata import Metadata
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 Base = ExifTags.Base

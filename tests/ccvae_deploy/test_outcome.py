@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ccvae_deploy.outcome import decided, drift, outcome, outcomes, state
-from ccvae_deploy.request import make_request
+from ccvae_deploy.edits.outcome import decided, drift, outcome, outcomes, state
+from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.schema import Label, LabelSet
 
 LABELS = LabelSet(labels=(Label(name="a"), Label(name="hair", kind="categorical", classes=("x", "y", "z"))))

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from ccvae_deploy import images
+from ccvae_deploy.pictures.rendering import look_again
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.rendering import look_again
+from ccvae_deploy.records.summary import summary_table
 from ccvae_deploy.schema import ImageSpec
-from ccvae_deploy.summary import summary_table
 
 
 def test_mirrors_the_tree_and_records_every_output(pictures, tmp_path, run, tree, receipts) -> None:

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ccvae_deploy import plan as plans
+from ccvae_deploy.edits import plan as plans
+from ccvae_deploy.edits.plan import read_plan
+from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.errors import CCVAEError
 from ccvae_deploy.folder import Source
-from ccvae_deploy.plan import read_plan
-from ccvae_deploy.request import make_request
 from ccvae_deploy.schema import Label, LabelSet
 
 LABELS = LabelSet(

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress as RichProgress
 
-from ccvae_deploy import progress as room
-from ccvae_deploy.progress import progress
+from ccvae_deploy.terminal import progress as room
+from ccvae_deploy.terminal.progress import progress
 
 
 def test_plain_lines_say_how_far_how_fast_and_how_long(capsys: pytest.CaptureFixture, monkeypatch) -> None:

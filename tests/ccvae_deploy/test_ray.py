@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccvae_deploy import ledger, pipeline, ray_engine
+from ccvae_deploy import pipeline
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import EngineError, UsageError, WriteError
+from ccvae_deploy.records import ledger
+from ccvae_deploy.work import ray_engine
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("ray.data")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccvae_deploy import batch
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import ImageError, UsageError
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.receipts import Settings
+from ccvae_deploy.work import batch
 
 
 def run(pictures: Path, bundle: Path, out: Path, **options) -> list[dict]:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from ccvae_deploy import pipeline, remote_ledger, remote_store
+from ccvae_deploy import pipeline
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.errors import ImageError, UsageError, WriteError
 from ccvae_deploy.folder import scan
-from ccvae_deploy.lock import FolderLock
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.remote import Remote, location
+from ccvae_deploy.records import remote_ledger
+from ccvae_deploy.storage import remote_store
+from ccvae_deploy.storage.lock import FolderLock
+from ccvae_deploy.storage.remote import Remote, location
 
 fsspec = pytest.importorskip("fsspec")
 from fsspec.implementations.local import LocalFileSystem  # noqa: E402

@@ -11,8 +11,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ccvae_deploy.cli import app
+from ccvae_deploy.pictures.plots import bars, escaped, histogram
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.plots import bars, escaped, histogram
 from ccvae_deploy.report import SHOWN, Collected
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.errors import CCVAEError, LabelError, UsageError
-from ccvae_deploy.request import make_request
 from ccvae_deploy.schema import Label, LabelSet
 
 LABELS = LabelSet(

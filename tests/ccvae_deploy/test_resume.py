@@ -10,7 +10,7 @@ from PIL import Image
 
 from ccvae_deploy import pipeline
 from ccvae_deploy.errors import UsageError, WriteError
-from ccvae_deploy.job import settle
+from ccvae_deploy.work.job import settle
 
 
 @pytest.mark.parametrize("stage", ["_read", "_write", "_finish", "_start"])
@@ -177,7 +177,7 @@ def test_killed_while_a_changed_source_is_done_again(
     pictures, tmp_path, expected, monkeypatch, after, run, tree
 ) -> None:
     """Then the source is as it was: nothing of its other version may pass for done."""
-    from ccvae_deploy.store import Store
+    from ccvae_deploy.storage.store import Store
 
     original, (write, remove) = (pictures / "a.png").read_bytes(), (Store.write, Store.remove)
     calls = []

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ccvae_deploy.errors import ImageError, UsageError, WriteError
-from ccvae_deploy.store import Store, replace_file, temporary
+from ccvae_deploy.storage.store import Store, replace_file, temporary
 
 HALF = temporary(b"half")
 

@@ -9,15 +9,16 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ccvae_deploy import compositing, images
+from ccvae_deploy import images
 from ccvae_deploy import swap_folder as module
 from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
-from ccvae_deploy.references import read_references
-from ccvae_deploy.store import Store
+from ccvae_deploy.pictures import compositing
+from ccvae_deploy.storage.store import Store
 from ccvae_deploy.swap import Swap, SwapSettings, chosen_labels
 from ccvae_deploy.swap_folder import swap_folder
+from ccvae_deploy.work.references import read_references
 
 
 @pytest.fixture

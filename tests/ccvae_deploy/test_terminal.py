@@ -2,7 +2,7 @@
 
 import pytest
 
-from ccvae_deploy.terminal import printable, shortened
+from ccvae_deploy.terminal.printable import printable, shortened
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ccvae_deploy import compositing, images
+from ccvae_deploy import images
 from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.interventions import Block
+from ccvae_deploy.pictures import compositing
 from ccvae_deploy.traverse import axis, polytope, traverse, walk
 
 

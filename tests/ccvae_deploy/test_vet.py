@@ -10,10 +10,10 @@ import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from ccvae_deploy.errors import BundleError
+from ccvae_deploy.graphs.vet import vet
+from ccvae_deploy.graphs.wire import structure_bytes
 from ccvae_deploy.providers import Choice, make_session
 from ccvae_deploy.schema import GraphFile, TensorSpec
-from ccvae_deploy.vet import vet
-from ccvae_deploy.wire import structure_bytes
 
 CPU = Choice("CPUExecutionProvider", "CPU")
 ENTRY = GraphFile(

@@ -10,8 +10,8 @@ from PIL import Image
 
 from ccvae_deploy import Editor
 from ccvae_deploy.bundle import open_bundle
+from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.errors import UsageError
-from ccvae_deploy.request import make_request
 from ccvae_deploy.schema import GRAPHS, LatentLayout
 from ccvae_export.export import export_run
 from ccvae_export.variants import latents

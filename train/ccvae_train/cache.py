@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.errors import DataError, ImageError
 from ccvae_deploy.images import decode, network_input, read_file
-from ccvae_deploy.places import cache_root
-from ccvae_deploy.progress import progress
 from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.storage.places import cache_root
+from ccvae_deploy.terminal.progress import progress
 
 Images = NDArray[np.uint8]
 

@@ -23,8 +23,8 @@ from safetensors.torch import save_file
 
 from ccvae_deploy.errors import RunError, TrainingError, UsageError, WriteError, nearest
 from ccvae_deploy.latest import RUNS
-from ccvae_deploy.progress import progress
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet
+from ccvae_deploy.terminal.progress import progress
 
 from .batches import epoch_order, images_of
 from .checkpoint import HEADER_LIMIT

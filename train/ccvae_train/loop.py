@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ccvae_deploy.errors import TrainingError, WriteError
-from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange
+from ccvae_deploy.terminal.progress import Reporter, progress
 
 from .batches import as_image, epoch_order, half_mirrored, labels_of, pixels_of, shifted
 from .checkpoint import RunState, save_checkpoint, spec_of

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.distributions import Categorical, Normal, kl_divergence
 
-from ccvae_deploy.request import CONFIDENCE
+from ccvae_deploy.edits.request import CONFIDENCE
 from ccvae_train.baselines.vae_classifier import VAEClassifier
 
 from .toy import BINARY, MIXED, batch, log_likelihood, make

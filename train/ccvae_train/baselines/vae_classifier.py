@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ccvae_deploy.head import Head
-from ccvae_deploy.rejection import accepted, accepted_mean
-from ccvae_deploy.request import CONFIDENCE
+from ccvae_deploy.edits.rejection import accepted, accepted_mean
+from ccvae_deploy.edits.request import CONFIDENCE
+from ccvae_deploy.graphs.head import Head
 from ccvae_train.config import TrainConfig
 from ccvae_train.networks import SplitVAE
 from ccvae_train.objective import Batch, NamedTerms, Posterior, Terms

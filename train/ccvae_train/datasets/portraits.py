@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import Label
+from ccvae_deploy.terminal.progress import Reporter, progress
 
 from . import portrait_parts as parts
 from .portrait_parts import Colour, Pen

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import UsageError
-from ccvae_deploy.progress import progress
-from ccvae_deploy.request import refuse_seed
+from ccvae_deploy.terminal.progress import progress
 
 from .portraits import CHUNK, LABELS, portraits
 from .table import TABLE

@@ -17,9 +17,9 @@ import numpy as np
 
 from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.latest import LATEST
-from ccvae_deploy.progress import Reporter, progress
 from ccvae_deploy.schema import ImageSpec
-from ccvae_deploy.store import replace_file
+from ccvae_deploy.storage.store import replace_file
+from ccvae_deploy.terminal.progress import Reporter, progress
 
 from ..checkpoint import CHECKPOINT, TrainedRun, load_run
 from ..datasets.dataset import Dataset

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ccvae_deploy.store import replace_file
+from ccvae_deploy.storage.store import replace_file
 
 from .finding import Finding
 from .results import Part

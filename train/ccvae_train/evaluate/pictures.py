@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ccvae_deploy.film import Cell, film_grid
 from ccvae_deploy.images import Picture, from_pil
+from ccvae_deploy.pictures.film import Cell, film_grid
 
 from .subject import Array
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
-from ccvae_deploy.plots import bars, escaped
+from ccvae_deploy.pictures.plots import bars, escaped
 from ccvae_deploy.report import page
-from ccvae_deploy.store import replace_file
+from ccvae_deploy.storage.store import replace_file
 
 from .protocols import PROTOCOLS, Protocol
 from .results import Evaluation, RunResult, mean_and_spread

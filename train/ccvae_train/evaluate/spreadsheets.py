@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ccvae_deploy.store import replace_file
+from ccvae_deploy.storage.store import replace_file
 
 from .results import Evaluation
 

@@ -7,8 +7,8 @@ of the posterior means of real images: the published walks of +-5 scales leave t
 import numpy as np
 from PIL import Image
 
-from ccvae_deploy.film import Cell
 from ccvae_deploy.interventions import Block
+from ccvae_deploy.pictures.film import Cell
 from ccvae_deploy.traverse import REACH, axis, polytope
 
 from .bench import Bench

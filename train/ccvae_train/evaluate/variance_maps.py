@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ccvae_deploy.film import Cell
+from ccvae_deploy.pictures.film import Cell
 from ccvae_deploy.variance import overlay, pixel_variance
 
 from .accuracy import mean_of

@@ -1,0 +1,1 @@
+"""The commands: thin shells over library functions of the same argument names. `cli` registers them."""

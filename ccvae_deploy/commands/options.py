@@ -1,0 +1,31 @@
+"""Options that several commands take, and the names that one option may hold."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ImagesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")]
+ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")]
+BundleOption = Annotated[Path | None, typer.Option(metavar="PATH", help="The bundle folder. [runs/latest/bundle-onnx]")]
+SeedOption = Annotated[int, typer.Option(metavar="N", help="Same seed, same draws.")]
+ProviderOption = Annotated[str, typer.Option(metavar="WORD", help="auto, cpu, cuda or tensorrt.")]
+BatchOption = Annotated[int, typer.Option(metavar="N", help="Images per graph run; changes no result.")]
+WorkersOption = Annotated[int | None, typer.Option(metavar="N", help="Threads that read and write. [cores]")]
+PixelsOption = Annotated[int, typer.Option(metavar="N", help="Larger images are passed over as failures.")]
+PictureOption = Annotated[int, typer.Option("--max-pixels", metavar="N", help="A larger image is refused.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]
+ComposeOption = Annotated[
+    str, typer.Option(metavar="WORD", help="residual keeps the original's detail; decode is the model's image.")
+]
+FormatOption = Annotated[str, typer.Option(metavar="WORD", help="same, png, jpeg, webp or avif.")]
+TorchScriptOption = Annotated[
+    bool, typer.Option("--allow-torchscript", help="Open a TorchScript bundle: it is code, so trust its source.")
+]
+
+
+def names(given: Sequence[str]) -> tuple[str, ...]:
+    """The names of an option that is repeated, takes several with commas between them, or both."""
+    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())

@@ -1,0 +1,65 @@
+"""What label probabilities say of an edit: which side or class, and whether it is the one that was asked. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..schema import LabelSet
+from .request import Asked
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One asked label of one output.
+
+    Attributes:
+        reached: it is on the asked side of 0.5, or is the most probable class; a varied label: it kept its side.
+        probability: what the classifier gives to the asked side or class.
+    """
+
+    reached: bool
+    probability: float
+
+
+def decided(labels: LabelSet, probabilities: NDArray[np.floating]) -> Array:
+    """Probabilities (N, Y) as states y (N, Y): 1 above 0.5 for a binary label, one-hot for a categorical one."""
+    y = (probabilities > 0.5).astype(np.float32)
+    for label, columns in zip(labels.labels, labels.columns, strict=True):
+        if label.kind == "categorical":
+            y[:, columns] = np.eye(label.columns, dtype=np.float32)[probabilities[:, columns].argmax(axis=1)]
+    return y
+
+
+def state(labels: LabelSet, label: int, probabilities: NDArray[np.floating]) -> float:
+    """What probabilities (Y,) make of a label: 0 or 1, or the index of the most probable class."""
+    mine = probabilities[labels.columns[label]]
+    return float(mine[0] > 0.5 if labels.labels[label].kind == "binary" else mine.argmax())
+
+
+def outcome(labels: LabelSet, label: int, value: float, after: NDArray[np.floating]) -> Outcome:
+    """What became of a label that was to have a value; `after` are one image's label probabilities, (Y,)."""
+    now = after[labels.columns[label]]
+    if labels.labels[label].kind == "binary":
+        wanted = value >= 0.5
+        return Outcome(bool((now[0] > 0.5) == wanted), float(now[0] if wanted else 1 - now[0]))
+    return Outcome(int(now.argmax()) == int(value), float(now[int(value)]))
+
+
+def outcomes(
+    labels: LabelSet, asked: Sequence[Asked], before: NDArray[np.floating], after: NDArray[np.floating]
+) -> dict[int, Outcome]:
+    """By label, what became of it; `before` and `after` are one image's label probabilities, (Y,)."""
+    wanted = {one.label: state(labels, one.label, before) if one.value is None else one.value for one in asked}
+    return {label: outcome(labels, label, value, after) for label, value in wanted.items()}
+
+
+def drift(labels: LabelSet, asked: Iterable[int], before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
+    """Mean |after - before| over the labels that were not asked; 0 where all were."""
+    kept = np.ones(len(after), bool)
+    for label in asked:
+        kept[labels.columns[label]] = False
+    return float(np.abs(after - before)[kept].mean()) if kept.any() else 0.0

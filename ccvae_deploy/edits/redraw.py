@@ -1,0 +1,93 @@
+"""Draw again until the written output has what was asked. Touches nothing but the graphs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .outcome import outcomes
+from .request import EditRequest
+
+if TYPE_CHECKING:
+    from ..editor import Editor, Encoded
+
+Array = NDArray[np.float32]
+Place = tuple[int, int]
+"""Row in the batch and sample."""
+
+
+class Result(Protocol):
+    """An output that can be looked at again."""
+
+    @property
+    def seen(self) -> Array:
+        """What the encoder sees of it, (C, S, S)."""
+
+
+R = TypeVar("R", bound=Result)
+
+
+@dataclass(frozen=True)
+class Kept(Generic[R]):
+    """The draw that stays.
+
+    Attributes:
+        after: label probabilities of the written output, (Y,).
+        attempt: which draw it is, counted from 0.
+        reached: whether it has all that was asked.
+        probability: the product of what the classifier gives to the asked sides and classes.
+    """
+
+    result: R
+    after: Array
+    attempt: int
+    reached: bool
+    probability: float
+
+
+def keep_drawing(
+    editor: "Editor",
+    request: EditRequest,
+    encoded: "Encoded",
+    names: Sequence[str],
+    first: Mapping[Place, R],
+    render: Callable[[Sequence[Place], Array], Sequence[R]],
+) -> dict[Place, Kept[R]]:
+    """Classify outputs, and redraw those that are not as asked, up to `request.until_reached` draws each.
+
+    Where none of an output's draws is as asked, the one that comes nearest to it stays: the highest probability, the
+    earlier of equals. Attempt a of a sample has noise of its own, so nothing depends on what else is redrawn.
+
+    Args:
+        names: the relative paths of the batch's rows.
+        first: the outputs of attempt 0.
+        render: makes outputs of decoded images, (P, C, S, S) for P places.
+    """
+
+    def looked_at(places: Sequence[Place], results: Sequence[R], attempt: int) -> list[Kept[R]]:
+        after = editor.classify(np.stack([result.seen for result in results]))
+        return [
+            _judged(editor, request, encoded.before[row], result, after[i], attempt)
+            for i, ((row, _), result) in enumerate(zip(places, results, strict=True))
+        ]
+
+    kept = dict(zip(first, looked_at(list(first), list(first.values()), 0), strict=True))
+    for attempt in range(1, request.until_reached):
+        missed = [place for place, one in kept.items() if not one.reached]
+        if not missed:
+            break
+        latents = editor.edited_latents(request, encoded.z, encoded.before, names, attempt)
+        results = render(missed, editor.decode(np.stack([latents[place] for place in missed])))
+        for place, one in zip(missed, looked_at(missed, results, attempt), strict=True):
+            if one.reached or one.probability > kept[place].probability:
+                kept[place] = one
+    return kept
+
+
+def _judged(editor: "Editor", request: EditRequest, before: Array, result: R, after: Array, attempt: int) -> Kept[R]:
+    found = outcomes(editor.labels, request.asked, before, after).values()
+    reached, probability = all(one.reached for one in found), prod(one.probability for one in found)
+    return Kept(result, after, attempt, reached, probability)

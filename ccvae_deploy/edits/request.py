@@ -1,0 +1,219 @@
+"""What a user asks of an edit, parsed and checked against the labels of a bundle. Pure data."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypedDict, get_args
+
+from ..errors import LabelError, UsageError, nearest
+from ..schema import Label, LabelSet, folded
+
+Mode = Literal["sample", "mean", "closest"]
+Compose = Literal["residual", "decode"]
+Value = float | str
+
+VARY = "vary"
+MAX_SAMPLES = 100
+"""File names number samples with two digits."""
+MAX_ATTEMPTS = 100
+CONFIDENCE = 0.9
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One label and the value it is to take.
+
+    Attributes:
+        label: its position in the bundle.
+        value: in [0, 1] for a binary label, the class index for a categorical one; None varies the label within the
+            state it has.
+        spelled: `label=value` as file names carry it, or `label=vary`; of one value there is one spelling.
+    """
+
+    label: int
+    value: float | None
+    spelled: str
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    """A checked request; `asked` is in the bundle's label order.
+
+    Attributes:
+        mode: how labels get their value: `sample` draws the block from p(z_i|y_i), `mean` takes its mean, `closest`
+            makes the smallest move that reaches `confidence`. Varied labels are always drawn.
+        strength: 1 is the asked label, 0 its opposite, above 1 beyond it.
+        confidence: what `closest` reaches, and what a draw without a conditional prior must have.
+        until_reached: how many draws an output may take until it classifies as asked.
+        compose: `residual` adds the change to the original, `decode` gives the decoder's image.
+    """
+
+    asked: tuple[Asked, ...]
+    samples: int
+    seed: int
+    mode: Mode
+    strength: float
+    confidence: float
+    compose: Compose
+    until_reached: int = 1
+
+    @property
+    def name(self) -> str:
+        """How output names call this edit, such as `smiling=1` or `smiling=1,young=0`."""
+        return ",".join(asked.spelled for asked in self.asked)
+
+    def values(self, labels: LabelSet) -> dict[str, float | str]:
+        """What was asked, by the label's own name; `vary` for a varied one."""
+        return {labels.names[one.label]: VARY if one.value is None else one.value for one in self.asked}
+
+    @property
+    def draws(self) -> bool:
+        """Whether anything is drawn, so that samples and attempts differ."""
+        return any(one.value is None or self.mode == "sample" for one in self.asked)
+
+
+class RequestOptions(TypedDict, total=False):
+    """How an edit is done; every key has a default, see `EditRequest`."""
+
+    vary: Sequence[str]
+    samples: int
+    seed: int
+    mode: str
+    strength: float
+    confidence: float
+    compose: str
+    until_reached: int
+
+
+def make_request(
+    labels: LabelSet,
+    asked: Mapping[str, Value] | Sequence[str],
+    *,
+    vary: Sequence[str] = (),
+    samples: int = 1,
+    seed: int = 0,
+    mode: str = "sample",
+    strength: float = 1.0,
+    confidence: float = CONFIDENCE,
+    compose: str = "residual",
+    until_reached: int = 1,
+) -> EditRequest:
+    """Check everything a user can ask that does not depend on the model.
+
+    Args:
+        asked: label to value, or `LABEL=VALUE` strings. A value is 0, 1, a number between, or a class name.
+        vary: labels to redraw within the state they have.
+
+    Raises:
+        LabelError: an unknown label or a value outside its range.
+        UsageError: another argument outside its range, or a combination that cannot work.
+    """
+    parsed = _parse(labels, asked, [vary] if isinstance(vary, str) else vary)
+    if not 1 <= samples <= MAX_SAMPLES:
+        raise UsageError(f"--samples {samples}: expected 1 to {MAX_SAMPLES}")
+    refuse_seed(seed)
+    if mode not in get_args(Mode):
+        raise UsageError(f"--mode {mode!r}: {nearest(mode, get_args(Mode))}")
+    if not 0 <= strength <= 10:
+        raise UsageError(f"--strength {strength:g}: expected 0 to 10; 1 is the asked label")
+    if not 0.5 < confidence < 1:
+        raise UsageError(f"--confidence {confidence:g}: expected above 0.5 and below 1")
+    if not 1 <= until_reached <= MAX_ATTEMPTS:
+        raise UsageError(f"--until-reached {until_reached}: expected 1 to {MAX_ATTEMPTS} draws")
+    request = EditRequest(parsed, samples, seed, mode, strength, confidence, checked_compose(compose), until_reached)  # type: ignore[arg-type]
+    _refuse_combinations(request, labels)
+    return request
+
+
+def checked_compose(compose: str) -> Compose:
+    """The way of compositing that a word names.
+
+    Raises:
+        UsageError: an unknown word.
+    """
+    if compose not in get_args(Compose):
+        raise UsageError(f"--compose {compose!r}: {nearest(compose, get_args(Compose))}")
+    return compose  # type: ignore[return-value]
+
+
+def _refuse_combinations(request: EditRequest, labels: LabelSet) -> None:
+    """Options that would change nothing, or that contradict each other."""
+    mode, strength = request.mode, request.strength
+    for option, count in (("--samples", request.samples), ("--until-reached", request.until_reached)):
+        if count > 1 and not request.draws:
+            raise UsageError(
+                f"{option} {count} with --mode {mode}: all would be equal; use --mode sample, or leave {option} out"
+            )
+    if all(one.value is None for one in request.asked) and (mode != "sample" or strength != 1):
+        raise UsageError("--mode and --strength are about --set, and --vary always draws; leave them out")
+    if mode == "closest" and strength != 1:
+        raise UsageError(f"--strength {strength:g} with --mode closest: how far it goes is --confidence")
+    for one in request.asked:
+        if one.value is not None and labels.labels[one.label].kind == "categorical" and strength != 1:
+            raise UsageError(f"--strength {strength:g} with {one.spelled}: a categorical label has no opposite")
+
+
+def refuse_seed(seed: int) -> None:
+    """Refuse a seed that the noise cannot be keyed by.
+
+    Raises:
+        UsageError: it is outside its range.
+    """
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
+
+
+def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str], vary: Sequence[str]) -> tuple[Asked, ...]:
+    pairs: list[tuple[str, Value | None]] = []
+    pairs += asked.items() if isinstance(asked, Mapping) else map(_split, asked)
+    pairs += [(name, None) for name in vary]
+    if not pairs:
+        raise UsageError("nothing to change: give at least one --set LABEL=VALUE or --vary LABEL")
+    found: dict[int, Asked] = {}
+    for name, value in pairs:
+        position = labels.index(name)
+        label = labels.labels[position]
+        if position in found:
+            raise LabelError(f"label {label.name} is set twice; give it one value")
+        spelled = "_".join(name.strip().lower().split())
+        if value is None:
+            found[position] = Asked(position, None, f"{spelled}={VARY}")
+        else:
+            number = _value(label, value)
+            found[position] = Asked(position, number, f"{spelled}={_spelled(label, number)}")
+    return tuple(found[position] for position in sorted(found))
+
+
+def _spelled(label: Label, value: float) -> str:
+    """0, 1 or the shortest number between of a binary label, the class's own name of a categorical one."""
+    if label.kind == "categorical":
+        return label.classes[int(value)]
+    return str(int(value)) if value in (0, 1) else repr(value)
+
+
+def _split(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not equals or not name.strip() or not value.strip():
+        raise UsageError(f"--set {item!r}: expected LABEL=VALUE, such as smiling=1")
+    return name, value
+
+
+def _value(label: Label, value: Value) -> float:
+    """A number in [0, 1] or a class index."""
+    text = str(value).strip()
+    for position, name in enumerate(label.classes):
+        # -1 is no other way to write 1
+        if text == name or (folded(text) == folded(name) and not folded(name).isdecimal()):
+            return float(position)
+    if label.kind == "categorical":
+        raise LabelError(f"{label.name}={text}: {nearest(text, label.classes)}")
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number <= 1:
+        raise LabelError(
+            f"{label.name}={text}: expected {label.classes[0]}, {label.classes[1]} or a number from 0 to 1"
+        )
+    # minus zero is zero
+    return number + 0.0

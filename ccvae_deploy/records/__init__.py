@@ -1,0 +1,1 @@
+"""What is written beside the outputs: ledger, receipts, failures, pages, tables. Writes below one output folder."""

@@ -1,0 +1,200 @@
+"""The files of a ledger, read: receipts by source and edit, failures, settings. Reads, writes nothing.
+
+The receipts of one source under one edit stand together, a group. Groups are in the order of the bytes of the sources'
+paths, then of the edit's name.
+"""
+
+import json
+import os
+import sys
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from ..errors import UsageError
+from ..receipts import Failure
+
+RECEIPTS, FAILURES, SETTINGS, JOURNAL = "receipts.jsonl", "failures.jsonl", "settings.json", ".journal.jsonl"
+UNFINISHED = ".unfinished.json"
+AUDIT = "audit"
+"""What settings of an audit say in place of an edit."""
+
+Key = tuple[str, str]
+"""Source and edit."""
+
+AllSettings = dict[str, dict[str, Any]]
+"""The entries of settings.json by their id."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """The ledger's files; a shard has its own, so that machines may share an output folder."""
+
+    receipts: str
+    failures: str
+    settings: str
+    journal: str
+    unfinished: str
+    sheet: str
+    report: str
+    mark: str
+
+    @classmethod
+    def of(cls, shard: tuple[int, int] | None) -> Self:
+        """Plain names, or names with `-i-of-n`."""
+        mark = f"-{shard[0]}-of-{shard[1]}" if shard else ""
+        receipts, failures, settings = (name.replace(".", f"{mark}.") for name in (RECEIPTS, FAILURES, SETTINGS))
+        journal, unfinished = JOURNAL.replace(".jsonl", f"{mark}.jsonl"), UNFINISHED.replace(".json", f"{mark}.json")
+        return cls(receipts, failures, settings, journal, unfinished, f"sheet{mark}.png", f"report{mark}.html", mark)
+
+
+class Group(NamedTuple):
+    """The receipts of one source under one edit: their settings, what was done, and where their lines lie.
+
+    Attributes:
+        output: name of the first output.
+        sizes: bytes of every output.
+    """
+
+    settings: str
+    source_sha256: str
+    output: str
+    sizes: "array[int]"
+    file: str
+    offset: int
+    length: int
+
+    @property
+    def samples(self) -> int:
+        """How many outputs there are."""
+        return len(self.sizes)
+
+
+def group_of(
+    rows: Sequence[dict[str, Any]], settings: AllSettings, file: str, offset: int, length: int
+) -> tuple[Key, Group]:
+    """Index one group.
+
+    Raises:
+        ValueError, KeyError, TypeError: a row is no receipt, or its settings are unknown.
+    """
+    first = rows[0]
+    edit = settings[first["settings"]]["edit"]
+    outputs = [row["output"] for row in rows]
+    if not all(isinstance(value, str) for value in (first["source"], first["source_sha256"], edit, *outputs)):
+        raise TypeError("a receipt without source or output")
+    if any("\0" in name for name in outputs):
+        raise ValueError("an output that no file can be called")
+    sizes = array("Q", [row["output_bytes"] for row in rows])
+    settings_id = sys.intern(first["settings"])
+    return (first["source"], edit), Group(
+        settings_id, first["source_sha256"], first["output"], sizes, file, offset, length
+    )
+
+
+def read_groups(folder: Path, name: str, settings: AllSettings) -> Iterator[tuple[Key, Group, list[bytes]]]:
+    """The groups of a receipts file in the order in which they stand there, with their lines."""
+    path = folder / name
+    if not path.exists():
+        return
+    start = 0
+    with path.open("rb") as file:
+        pairs = ((line, json.loads(line)) for line in file)
+        for _, together in groupby(pairs, key=lambda pair: (pair[1]["source"], pair[1]["settings"])):
+            lines, rows = zip(*together, strict=True)
+            length = sum(map(len, lines))
+            yield *group_of(rows, settings, name, start, length), list(lines)
+            start += length
+
+
+def read_journal(folder: Path, name: str, settings: AllSettings) -> Iterator[tuple[Key, Group | None, int]]:
+    """The whole entries of a journal, each with the position after it; None stands for a group that was taken back.
+
+    A kill cuts the last entry off, and a power cut may leave zeros behind it: there the journal ends.
+    """
+    path = folder / name
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        while _whole(head := file.readline()):
+            entry = json.loads(head)
+            at = file.tell()
+            lines = []
+            for _ in range(entry["receipts"]):
+                if not _whole(line := file.readline()):
+                    return
+                lines.append(line)
+            if lines:
+                end = file.tell()
+                yield *group_of([*map(json.loads, lines)], settings, name, at, end - at), end
+            else:
+                yield (entry["source"], entry["edit"]), None, at
+
+
+def read_unfinished(folder: Path, names: Names, settings: AllSettings) -> frozenset[str]:
+    """The ids of settings whose runs have not ended; of an earlier version's journal, which of them is not known.
+
+    Raises:
+        ValueError, TypeError: the file holds something else.
+    """
+    path = folder / names.unfinished
+    if not path.exists():
+        return frozenset(settings) if (folder / names.journal).exists() else frozenset()
+    found = json.loads(path.read_bytes())
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise TypeError(f"{names.unfinished} is no list of settings")
+    return frozenset(found)
+
+
+def _whole(line: bytes) -> bool:
+    return line.endswith(b"\n") and b"\0" not in line
+
+
+def read_failures(folder: Path, name: str) -> list[Failure]:
+    """The failures of a file."""
+    path = folder / name
+    if not path.exists():
+        return []
+    return [Failure(**json.loads(line)) for line in path.read_text("ascii").splitlines()]
+
+
+def read_settings(folder: Path, name: str) -> AllSettings:
+    """The entries of a settings file.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    path = folder / name
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text("ascii"))
+    if not isinstance(found, dict) or not all(isinstance(entry, dict) and "edit" in entry for entry in found.values()):
+        raise ValueError(f"{name} holds no settings")
+    return found
+
+
+def settings_text(settings: AllSettings) -> bytes:
+    """The bytes of settings.json."""
+    return (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode("ascii")
+
+
+def order(key: Key) -> tuple[bytes, str]:
+    """Where a group stands among others."""
+    return os.fsencode(key[0]), key[1]
+
+
+@contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """Turn what is wrong with records into one line."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise UsageError(
+            f"{folder} holds records that are damaged or not ours ({error}); give another --out"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"the records in {folder} cannot be read: {error.strerror}; give another --out") from error

@@ -1,0 +1,242 @@
+"""The output folder of a command that makes pictures: what is not ours is refused, what is written is then noted.
+
+Writes below one root; the ledger makes a run resumable, as for `edit`.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import images
+from ..editor import Editor
+from ..edits.outcome import outcome as judged
+from ..errors import ImageError, UsageError
+from ..images import Picture
+from ..receipts import Failure, OutputRecord, RunSettings
+from ..sheet import sheet_file
+from ..storage.remote_store import RemoteStore
+from ..storage.store import Store
+from ..terminal.printable import printable
+from ..terminal.screen import counted, facts
+from .ledger import Ledger
+from .pages import refuse_foreign
+from .reading import Group
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of `generate` or `swap` came to; shares count every receipt of these settings.
+
+    Attributes:
+        written: outputs of this run, `skipped` those that an earlier run had made, `failed` inputs that could not
+            be done.
+        reached: share of outputs that classify as asked, by label.
+        all_reached: share of outputs on which all of them do.
+    """
+
+    out: Path
+    sheet: Path | None
+    provider: str
+    written: int
+    skipped: int
+    failed: int
+    seconds: float
+    reached: Mapping[str, float]
+    all_reached: float
+
+
+class Results:
+    """One open output folder; made by `open_results`."""
+
+    def __init__(self, out: Path, ledger: Ledger, store: Store, settings: RunSettings, overwrite: bool) -> None:
+        self.out, self.ledger, self.store, self.settings = out, ledger, store, settings
+        self.overwrite = overwrite
+
+    def done(self, source: str, outputs: Sequence[str]) -> str | None:
+        """The sha256 of the source when all these outputs are recorded with these settings and lie there as written."""
+        group = self.ledger.group(source, self.settings.edit)
+        if group is None or group.settings != self.settings.id or group.output != outputs[0]:
+            return None
+        whole = group.samples >= len(outputs) and self.store.holds(outputs, group.sizes)
+        return group.source_sha256 if whole else None
+
+    def begin(self, source: str, source_sha256: str, outputs: Sequence[str]) -> None:
+        """Make room for the outputs of a source; call it before the first is written. Raises as `take_back`."""
+        take_back(self.ledger, self.store, source, self.settings, source_sha256, outputs, overwrite=self.overwrite)
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one output; `record` its source when all of its outputs are there.
+
+        Raises:
+            ImageError: no file can be called so here.
+            WriteError: the disk is full or refuses.
+        """
+        self.store.write(name, data)
+
+    def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
+        """Note a source as done."""
+        self.ledger.record(source, receipts)
+
+    def fail(self, failure: Failure, written: Iterable[OutputRecord] = ()) -> None:
+        """Note an input that could not be done, and remove what was written of it; the next run tries it again."""
+        for receipt in written:
+            self.store.remove(receipt.output, receipt.output_sha256)
+        self.ledger.fail(failure)
+
+    def outcome(
+        self,
+        editor: Editor,
+        labels: Sequence[int],
+        *,
+        sheet: Path | None,
+        written: int,
+        skipped: int,
+        seconds: float,
+    ) -> Outcome:
+        """Go through the receipts once; `labels` are those of which `reached` is told one by one."""
+        hits, count, every = dict.fromkeys((editor.labels.names[i] for i in labels), 0), 0, 0
+        for row in self.ledger.receipts():
+            count, every = count + 1, every + row["reached"]
+            after = np.array([*row["after"].values()], np.float32)
+            for i in labels:
+                name = editor.labels.names[i]
+                hits[name] += judged(editor.labels, i, row["asked"][name], after).reached
+        return Outcome(
+            out=self.out,
+            sheet=sheet,
+            provider=editor.bundle.runs_on,
+            written=written,
+            skipped=skipped,
+            failed=len(self.ledger.failures),
+            seconds=seconds,
+            reached={name: hit / max(count, 1) for name, hit in hits.items()},
+            all_reached=every / max(count, 1),
+        )
+
+    def write_sheet(self, sheet: "Image.Image") -> Path:
+        """Write a sheet beside the results."""
+        name = self.ledger.names.sheet
+        self.store.write(name, sheet_file(sheet))
+        return self.out / name
+
+    def picture(self, name: str) -> Picture:
+        """An output as it lies on disk.
+
+        Raises:
+            ImageError: it is gone or damaged.
+        """
+        return images.decode(images.read_file(self.out / name))
+
+
+@contextmanager
+def open_results(
+    out: Path, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]], *, overwrite: bool, sheet: bool
+) -> Iterator[Results]:
+    """Open an output folder for one run; leaving it well merges the records, leaving it by an error keeps the journal.
+
+    Args:
+        plan: per source its possible outputs, relative to `out`.
+        overwrite: replace outputs of other settings, and files that no record explains.
+        sheet: whether one will be written.
+
+    Raises:
+        UsageError: the folder holds such outputs, or another run writes to it.
+    """
+    ledger = Ledger(out, [settings])
+    store = Store(out)
+    ledger.refuse_audit()
+    if not overwrite:
+        _refuse_taken(out, ledger, settings, plan)
+        if sheet:
+            refuse_foreign(out, store, [ledger.names.sheet])
+    with ledger, store:
+        yield Results(out, ledger, store, settings, overwrite)
+        ledger.finish()
+
+
+def take_back(
+    ledger: Ledger,
+    store: Store | RemoteStore,
+    source: str,
+    settings: RunSettings,
+    source_sha256: str,
+    outputs: Sequence[str],
+    *,
+    overwrite: bool,
+) -> None:
+    """Take other results of a source out of the records before they are replaced, and remove those of other names.
+
+    They are there because the source or the settings have changed. A kill in between leaves nothing that is recorded
+    and not true.
+
+    Raises:
+        ImageError: a file lies where a result would go that had another name before, and `overwrite` is not given.
+    """
+    old = ledger.group(source, settings.edit)
+    if old is None or (old.settings, old.source_sha256, old.output) == (settings.id, source_sha256, outputs[0]):
+        return
+    recorded = {row["output"]: row["output_sha256"] for row in map(json.loads, ledger.lines(old))}
+    new = [name for name in outputs if name not in recorded]
+    if new and not overwrite and not ledger.cut_off(settings):
+        # the outputs of a source lie in one folder
+        there = set(store.names(new[0].rpartition("/")[0]))
+        taken = next((name for name in new if name.rpartition("/")[2] in there), None)
+        if taken is not None:
+            raise ImageError(f"its result would replace {taken}, which is not its own; add --overwrite, or move it")
+    for name, digest in recorded.items():
+        if name not in outputs:
+            store.remove(name, digest)
+    ledger.forget(source, settings.edit)
+
+
+def _unexplained(out: Path, group: Group | None, outputs: Iterable[str]) -> str | None:
+    """The first of these outputs that is there, unless the source is recorded under one of these names."""
+    names = list(outputs)
+    if group is not None and group.output in names:
+        return None
+    return next((name for name in names if (out / name).exists()), None)
+
+
+def outcome_table(outcome: Outcome) -> "Table":
+    """The outcome for the screen, in 80 columns."""
+    rows: list[tuple[str, str]] = []
+    failures = f", {outcome.failed:,} failed (failures.jsonl)" if outcome.failed else ""
+    done = f", {outcome.skipped:,} done before" if outcome.skipped else ""
+    rate = outcome.written / outcome.seconds if outcome.seconds else 0.0
+    rows.append(("written", f"{counted(outcome.written, 'image')}, {rate:,.1f} images/s{done}{failures}"))
+    rows.append(("provider", outcome.provider))
+    for name, share in outcome.reached.items():
+        rows.append(("reached", f"{name}: {share:.1%} of all outputs classify as asked"))
+    if len(outcome.reached) > 1:
+        rows.append(("", f"all of them at once: {outcome.all_reached:.1%}"))
+    rows.append(("results", printable(str(outcome.out))))
+    if outcome.sheet:
+        rows.append(("sheet", printable(str(outcome.sheet))))
+    return facts(rows)
+
+
+def _refuse_taken(out: Path, ledger: Ledger, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]]) -> None:
+    first, count = "", 0
+    for source, outputs in plan if out.exists() else ():
+        if ledger.made_with_others(source, settings):
+            taken = next(iter(outputs), None)
+        elif ledger.cut_off(settings):
+            continue
+        else:
+            taken = _unexplained(out, ledger.group(source, settings.edit), outputs)
+        if taken is not None:
+            first, count = first or taken, count + 1
+    if count:
+        raise UsageError(
+            f"{out} has {count:,} of these results, made with other settings or by others, such as {first}; "
+            "add --overwrite to replace them, or give another --out"
+        )

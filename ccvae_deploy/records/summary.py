@@ -1,0 +1,195 @@
+"""What a run of `edit` came to, over all receipts of this edit, and as a table of 80 columns."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..editor import Editor
+from ..edits.outcome import outcomes
+from ..edits.request import VARY, Asked
+from ..receipts import Failure
+from ..schema import LabelSet
+from ..storage.remote import Place
+from ..terminal.printable import printable
+from ..terminal.screen import counted, facts
+from .ledger import Ledger
+from .reading import reading
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+BINS = 10_000
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Figures of a run; those of the edits count every receipt, also of sources that were skipped as done.
+
+    Attributes:
+        sources: images found for this run or shard; `written` outputs, `skipped` sources that were done before,
+            `failed` sources that could not be done, `ignored` files that are no images.
+        first_failure: the first of those that failed, and why; `failures` is the file that names all.
+        asked: outputs of which a label was asked, by label; `reached` is the share of them that came out as asked.
+        drift: median absolute change of a label's probability over the outputs of which it was not asked, by label.
+        pixel_change: mean over outputs at their own size, in levels of 255, None where no source was read; `control`
+            is the model's own blur.
+    """
+
+    out: Place
+    sheet: Path | str | None
+    provider: str
+    sources: int
+    written: int
+    skipped: int
+    failed: int
+    ignored: int
+    seconds: float
+    receipts: int
+    asked: Mapping[str, int]
+    reached: Mapping[str, float]
+    all_reached: float
+    drift: Mapping[str, float]
+    pixel_change: float | None
+    control: float
+    failures: str = ""
+    first_failure: Failure | None = None
+    report: Path | None = None
+
+    @property
+    def images_per_second(self) -> float:
+        """Outputs written per second, all of reading, graphs and writing included."""
+        return self.written / self.seconds if self.seconds else 0.0
+
+
+def summarise(
+    ledger: Ledger,
+    editor: Editor,
+    *,
+    sources: int,
+    written: int,
+    skipped: int,
+    ignored: int,
+    seconds: float,
+    sheet: Path | str | None,
+) -> Summary:
+    """Go through the receipts once."""
+    figures = _Figures(editor.labels)
+    with reading(ledger.out):
+        for row in ledger.receipts():
+            figures.add(row)
+    some = max(figures.count, 1)
+    return Summary(
+        out=ledger.place,
+        sheet=sheet,
+        provider=editor.bundle.runs_on,
+        sources=sources,
+        written=written,
+        skipped=skipped,
+        failed=len(ledger.failures),
+        ignored=ignored,
+        seconds=seconds,
+        receipts=figures.count,
+        asked=figures.asked,
+        reached={name: hit / figures.asked[name] for name, hit in figures.hits.items()},
+        all_reached=figures.every / some,
+        drift={name: _median(histogram) for name, histogram in figures.moves.items()},
+        pixel_change=figures.change / figures.compared if figures.compared else None,
+        control=figures.control / some,
+        failures=f"{ledger.place}/{ledger.names.failures}",
+        first_failure=min(ledger.failures.values(), key=lambda one: os.fsencode(one.source), default=None),
+    )
+
+
+class _Figures:
+    """Counts over receipts; they take the same memory for any number."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
+        self.count, self.every, self.compared, self.change, self.control = 0, 0, 0, 0.0, 0.0
+        self.asked: dict[str, int] = {}
+        self.hits: dict[str, int] = {}
+        self.moves: dict[str, NDArray[np.int64]] = {}
+        self._by_settings: dict[str, dict[str, Asked]] = {}
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One receipt: a label counts as reached where it was asked, and as drifting where it was not."""
+        self.count += 1
+        self.every += row["reached"]
+        if row["pixel_change"] is not None:
+            self.compared, self.change = self.compared + 1, self.change + row["pixel_change"]
+        self.control += row["control"]
+        asked = self._asked_of(row)
+        before, now = (np.array(list(row[key].values())) for key in ("before", "after"))
+        for name, outcome in zip(asked, outcomes(self.labels, list(asked.values()), before, now).values(), strict=True):
+            self.asked[name] = self.asked.get(name, 0) + 1
+            self.hits[name] = self.hits.get(name, 0) + outcome.reached
+        for name, after in row["after"].items():
+            if name.partition("=")[0] not in asked:
+                histogram = self.moves.setdefault(name, np.zeros(BINS + 1, np.int64))
+                histogram[round(abs(after - row["before"][name]) * BINS)] += 1
+
+    def _asked_of(self, row: Mapping[str, Any]) -> Mapping[str, Asked]:
+        """What was asked, by the name of the label; the same for all receipts of one edit."""
+        if row["settings"] not in self._by_settings:
+            found: dict[str, Asked] = {}
+            for spelled, value in row["asked"].items():
+                position = self.labels.index(spelled)
+                found[self.labels.names[position]] = Asked(position, None if value == VARY else value, spelled)
+            self._by_settings[row["settings"]] = found
+        return self._by_settings[row["settings"]]
+
+
+def _median(histogram: NDArray[np.int64]) -> float:
+    """The median of what a histogram over [0, 1] counted, to 1e-4; it takes the same memory for any number."""
+    return float(np.searchsorted(histogram.cumsum(), (histogram.sum() + 1) // 2) / BINS)
+
+
+def summary_table(summary: Summary) -> "Table":
+    """The summary for the screen."""
+    rows: list[tuple[str, str]] = []
+    failures = f", {summary.failed:,} failed" if summary.failed else ""
+    done = f", {summary.skipped:,} done before" if summary.skipped else ""
+    ignored = f", {counted(summary.ignored, 'other file')} passed over" if summary.ignored else ""
+    rows.append(("sources", f"{summary.sources:,}{done}{failures}{ignored}"))
+    if summary.first_failure:
+        first, more = summary.first_failure, f" (the first of {summary.failed:,})" if summary.failed > 1 else ""
+        rows.append(("failed", printable(f"{first.source}: {first.reason}") + more))
+        rows.append(("failures", printable(summary.failures)))
+    rows.append(("written", f"{counted(summary.written, 'image')}, {summary.images_per_second:,.1f} images/s"))
+    rows.append(("provider", summary.provider))
+    if summary.receipts:
+        rows += _figure_rows(summary)
+    rows.append(("results", printable(str(summary.out))))
+    if summary.sheet:
+        rows.append(("sheet", printable(str(summary.sheet))))
+    if summary.report:
+        rows.append(("report", printable(str(summary.report))))
+    return facts(rows)
+
+
+def pixels_text(summary: Summary) -> str:
+    """What is known of the change of pixels."""
+    if summary.pixel_change is None:
+        return "not compared: the sources were not read"
+    return f"changed by {summary.pixel_change:.2f} of 255 on average"
+
+
+def _figure_rows(summary: Summary) -> list[tuple[str, str]]:
+    """What the outputs came to."""
+    rows: list[tuple[str, str]] = []
+    for name, share in summary.reached.items():
+        rows.append(("reached", f"{name}: {share:.1%} of {counted(summary.asked[name], 'output')} classify as asked"))
+    if len(summary.reached) > 1:
+        rows.append(("", f"all of them at once: {summary.all_reached:.1%}"))
+    drift = sorted(summary.drift.items(), key=lambda item: -item[1])
+    largest = ", ".join(f"{name} {value:.3f}" for name, value in drift[:4])
+    rows.append(("drift", f"median change of other labels: {largest}" if drift else "no other label"))
+    rows.append(("pixels", pixels_text(summary)))
+    rows.append(("control", f"reconstruction alone differs by {summary.control:.2f} of 255 at the model's size"))
+    return rows

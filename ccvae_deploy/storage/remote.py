@@ -1,0 +1,148 @@
+"""Places behind URLs, such as `s3://bucket/imgs`, by fsspec. Reads below the URL it is given, writes nothing.
+
+Credentials, endpoints and the like are fsspec's own business: environment, `~/.config/fsspec`, the cloud's files.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ImageError, UsageError, one_line
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A place in a remote file system: the URL that a user has named, and a path below it.
+
+    The two are kept apart, since a file's name may hold what would mean something in a URL.
+
+    Attributes:
+        size: bytes, where a listing has said so; else 0.
+    """
+
+    root: str
+    relative: str = ""
+    size: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.relative}" if self.relative else self.root
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+        return str(self).rstrip("/").rpartition("/")[2]
+
+    def absolute(self) -> "Remote":
+        """Itself: it means the same in every process."""
+        return self
+
+    def file_system(self) -> "tuple[AbstractFileSystem, str]":
+        """The file system, and what it calls this place.
+
+        Raises:
+            UsageError: fsspec, or its part for this kind of URL, is not installed.
+        """
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError as error:
+            raise UsageError(
+                f"{self.root} needs fsspec, which is not installed: pip install 'ccvae-deploy[remote]'"
+            ) from error
+        try:
+            files, path = url_to_fs(self.root, use_listings_cache=False)
+        except (ImportError, ValueError, OSError) as error:
+            raise UsageError(f"{self.root} cannot be opened: {one_line(error)}") from error
+        return files, f"{path.rstrip('/')}/{self.relative}" if self.relative else path
+
+    def exists(self) -> bool:
+        """Whether there is a file, or anything below it."""
+        return self._ask("exists")
+
+    def is_dir(self) -> bool:
+        """Whether anything lies below it."""
+        return self._ask("isdir")
+
+    def _ask(self, question: str) -> bool:
+        files, path = self.file_system()
+        try:
+            return bool(getattr(files, question)(path))
+        except Exception as error:
+            raise unreadable(self, error) from error
+
+    def walk(self) -> Iterator["Remote"]:
+        """Every file below it, folder by folder.
+
+        Raises:
+            UsageError: it cannot be listed.
+        """
+        files, path = self.file_system()
+        head = path.rstrip("/") + "/"
+        try:
+            for _, _, found in files.walk(path, detail=True):
+                for info in found.values():
+                    # what lies elsewhere, such as a page that a page links to, was not asked for
+                    if info["name"].startswith(head) and (relative := info["name"][len(head) :]):
+                        yield Remote(self.root, relative, int(info.get("size") or 0))
+        except Exception as error:
+            raise unreadable(self, error) from error
+
+    def read(self, limit: int) -> bytes:
+        """The bytes of a file; more than `limit` are not asked for.
+
+        Raises:
+            ImageError: it cannot be read, is empty or is longer.
+        """
+        files, path = self.file_system()
+        try:
+            data = bytes(files.cat_file(path, start=0, end=limit + 1))
+        except Exception as error:  # each kind of store has errors of its own
+            raise ImageError(f"unreadable: {one_line(error)}") from error
+        if len(data) > limit:
+            raise ImageError(f"more than the limit of {limit:,} bytes")
+        if not data:
+            raise ImageError("empty file")
+        return data
+
+
+Place = Path | Remote
+
+
+def location(given: "str | os.PathLike[str]") -> Place:
+    """A path, or the place of a URL; a `file://` URL is the path it names.
+
+    Raises:
+        UsageError: a chain of URLs.
+    """
+    text = os.fspath(given)
+    match = URL.fullmatch(text) if isinstance(given, str) else None
+    if match is None:
+        return Path(text)
+    if match[1].lower() in ("file", "local"):
+        return Path(match[2])
+    if "::" in text:
+        raise UsageError(f"{text}: chained URLs are not taken; give one such as s3://bucket/folder")
+    return Remote(text.rstrip("/") if match[2].strip("/") else text)
+
+
+def refuse_url(path: Place) -> None:
+    """Refuse a path that is a URL in truth: only `edit` takes those.
+
+    Raises:
+        UsageError: it begins like a URL, and no folder here is called so.
+    """
+    first = path.parts[0] if isinstance(path, Path) and path.parts else ""
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", first) and not Path(first).exists():
+        raise UsageError(f"{first}//{'/'.join(path.parts[1:])}: only `edit` takes URLs; give a path of this machine")  # type: ignore[union-attr]
+
+
+def unreadable(place: Remote, error: Exception) -> UsageError:
+    """The refusal."""
+    return UsageError(f"{place} cannot be read: {one_line(error) or type(error).__name__}")

@@ -1,0 +1,203 @@
+"""The output folder: files appear whole or not at all, and nothing outside it is touched. Writes below one root."""
+
+import errno
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from ..errors import ImageError, UsageError, WriteError
+from ..images import read_file
+from .remote import refuse_url
+
+TEMPORARIES = ".ccvae-tmp"
+"""The folder of temporaries, and the names in it that are ours."""
+TEMPORARY = re.compile(r"[0-9a-f]{32}")
+
+UNNAMEABLE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
+
+
+class Store:
+    """Where one run writes. Its temporaries lie in one hidden folder per shard, empty at start and gone at the end.
+
+    Use it as a context manager while the ledger is held: then no other run has the same temporaries.
+    """
+
+    def __init__(self, root: Path, mark: str = "") -> None:
+        self.root = root
+        self._temporaries = root / f"{TEMPORARIES}{mark}"
+        self._inside: set[Path] = set()
+
+    def __enter__(self) -> Self:
+        self._clean()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clean()
+
+    def write(self, relative: str, data: bytes) -> None:
+        """Write a file so that it is whole or absent.
+
+        Raises:
+            ImageError: the file system takes no such name.
+            UsageError: the path leaves the root.
+            WriteError: the disk is full or refuses.
+        """
+        target = self.root / relative
+        beside = self._temporaries / temporary(os.fsencode(relative))
+        try:
+            self._make_folder(target.parent)
+            beside.parent.mkdir(exist_ok=True)
+            beside.write_bytes(data)
+            beside.replace(target)
+        except OSError as error:
+            if error.errno in UNNAMEABLE:
+                raise ImageError(f"its results cannot be named: {(error.strerror or str(error)).lower()}") from error
+            raise _full(target, error) from error
+
+    def write_all(self, files: Mapping[str, bytes]) -> None:
+        """Write files one after the other; see `write`."""
+        for relative, data in files.items():
+            self.write(relative, data)
+
+    def remove(self, relative: str, sha256: str) -> None:
+        """Remove an output of ours that has become stale; a file of other bytes is someone else's and stays."""
+        target = self.root / relative
+        try:
+            if not inside(target.parent, self.root) or not target.is_file():
+                return
+            if hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
+                target.unlink()
+        except OSError as error:
+            raise WriteError(f"cannot remove {target}: {error.strerror}; start the command again") from error
+
+    def holds(self, names: Iterable[str], sizes: Iterable[int]) -> bool:
+        """Whether all these files are there and have these sizes: none is missing, and none was cut off."""
+        try:
+            # os.stat rather than Path: this is asked of every output when a run is started again
+            return all(os.stat(self.root / name).st_size == size for name, size in zip(names, sizes, strict=False))  # noqa: PTH116
+        except OSError:
+            return False
+
+    def names(self, folder: str) -> Iterable[str]:
+        """The names in a folder, which may be absent."""
+        try:
+            return os.listdir(self.root / folder)  # noqa: PTH208  (names are all that is wanted)
+        except OSError:
+            return ()
+
+    def read(self, relative: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            ImageError: as `read_file`.
+        """
+        return read_file(self.root / relative)
+
+    def path(self, relative: str) -> Path:
+        """Where a file lies."""
+        return self.root / relative
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder in self._inside:
+            return
+        if not inside(folder, self.root):
+            raise UsageError(f"{folder} leads outside {self.root}; remove the link or give another --out")
+        folder.mkdir(parents=True, exist_ok=True)
+        if len(self._inside) < 10_000:
+            self._inside.add(folder)
+
+    def _clean(self) -> None:
+        """Remove what writes that were cut off have left."""
+        try:
+            if self._temporaries.is_symlink():
+                self._temporaries.unlink()
+            elif self._temporaries.is_dir():
+                for file in self._temporaries.iterdir():
+                    if TEMPORARY.fullmatch(file.name):
+                        file.unlink()
+                if not any(self._temporaries.iterdir()):
+                    self._temporaries.rmdir()
+        except OSError as error:
+            raise WriteError(f"cannot empty {self._temporaries}: {error.strerror}; remove it by hand") from error
+
+
+def temporary(relative: bytes) -> str:
+    """What a file is called until it is whole."""
+    return hashlib.sha256(relative).hexdigest()[:32]
+
+
+def inside(path: Path, root: Path) -> bool:
+    """Whether a path, all links followed, is a folder or lies below it."""
+    # unlike Path.resolve, realpath gives a loop of links back
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
+def replace_file(path: Path, lines: Iterable[bytes]) -> None:
+    """Put a file in its place so that, after a power cut too, the old one is there or the new one.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    beside = path.with_name(f".{temporary(os.fsencode(path.name))}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.unlink(missing_ok=True)
+        with beside.open("xb") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise _full(path, error) from error
+
+
+def refuse_output(out: Path, source: Path, endings: Sequence[str], overwrite: bool) -> None:
+    """Refuse a file to write beside one that is read, before any work.
+
+    Raises:
+        UsageError: a URL, another ending, a file that is there without `overwrite`, or the source itself.
+    """
+    refuse_url(out)
+    refuse_url(source)
+    if out.suffix.lower() not in endings:
+        raise UsageError(f"--out {out}: expected a name that ends in {', '.join(endings)}")
+    if out.exists() and (not overwrite or not out.is_file()):
+        raise UsageError(f"{out} is there already; add --overwrite to replace a file, or give another --out")
+    if out.exists() and source.exists() and out.samefile(source):
+        raise UsageError(f"--out {out} is the image itself; give another --out")
+    refuse_unwritable(out.parent)
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written into; one that is not there is looked for above.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
+    resolved = folder.resolve()
+    existing = next(one for one in (resolved, *resolved.parents) if one.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"{existing} cannot be written; give another --out")
+
+
+def _full(path: Path, error: OSError) -> WriteError:
+    return WriteError(f"cannot write {path}: {error.strerror}; make room and start the command again")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last; where folders cannot be synced, nothing is done."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)

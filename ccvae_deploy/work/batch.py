@@ -1,0 +1,276 @@
+"""One batch of sources through the graphs: read, start, finish. Reads sources, writes nothing.
+
+    read(task)              a source decoded, in any thread; `due` leaves out what is done
+    start(editor, reads)    encode, change, decode; hand the pictures to a pool that composites and encodes them
+    finish(editor, batch, pool)   look again at what was rendered: files in memory and their receipts
+
+`Task` goes in, `Finished` or `Failure` comes out; both can be pickled, so a batch can be done anywhere.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .. import images
+from ..editor import Array, Editor, Encoded
+from ..edits.redraw import Place, keep_drawing
+from ..edits.request import EditRequest
+from ..errors import ImageError
+from ..folder import Source, output_name
+from ..images import ENDING, Format, Picture
+from ..latent_store import LatentRow, LatentStore, encoded_rows
+from ..pictures.rendering import Rendered, output_format, write_out
+from ..receipts import Failure, Receipt, Settings
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One edit that is asked of sources, and the settings its receipts refer to."""
+
+    request: EditRequest
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """How output names call it."""
+        return self.settings.edit
+
+    def format(self, kept: Format) -> Format:
+        """The format of the outputs of a source."""
+        return output_format(self.settings.format, kept)
+
+    def outputs(self, stem: str, kept: Format) -> list[str]:
+        """The output names of a source."""
+        return self.names(stem, ENDING[self.format(kept)])
+
+    def names(self, stem: str, ending: str) -> list[str]:
+        """The output names of a source with this ending."""
+        return [output_name(stem, self.request.name, k, ending) for k in range(self.request.samples)]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A source, the head of its output names, and the edits to make of it; they share one read and one encode."""
+
+    source: Source
+    stem: str
+    wanted: tuple[Wanted, ...]
+
+    @property
+    def outputs(self) -> int:
+        """How many files it gives."""
+        return sum(one.request.samples for one in self.wanted)
+
+    @property
+    def read(self) -> bool:
+        """Whether the source is read; the edits of one run agree on it."""
+        return self.wanted[0].settings.read
+
+
+@dataclass(frozen=True)
+class Read:
+    """A source in memory: what the encoder sees of it, or what is stored of it already."""
+
+    task: Task
+    digest: str
+    picture: Picture
+    seen: Array | LatentRow
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file to write, and its record."""
+
+    name: str
+    data: bytes
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All outputs of one source under one edit."""
+
+    source: str
+    source_sha256: str
+    wanted: Wanted
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """The outputs of one source under one edit, on their way."""
+
+    row: int
+    wanted: Wanted
+    read: Read
+    unedited: Array
+    rendered: list[Future[Rendered]] = field(default_factory=list)
+
+    def submit(self, editor: Editor, pool: Executor, image: Array) -> Future[Rendered]:
+        """Hand one decoded image to a pool."""
+        picture, format = self.read.picture, self.wanted.format(self.read.picture.format)
+        how, spec = self.wanted.request.compose, editor.bundle.manifest.image
+        return pool.submit(write_out, picture, image, self.unedited, how, format, spec)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sources on their way through, with what has been computed of them."""
+
+    reads: Sequence[Read]
+    encoded: Encoded
+    pending: list[_Pending]
+
+
+def read(task: Task, editor: Editor, data: bytes | None = None, latents: LatentStore | None = None) -> Read:
+    """A source decoded; `data` are its bytes where they have been read already.
+
+    Raises:
+        ImageError: it cannot be done, or the latents are not those of these bytes.
+    """
+    data = images.read_file(task.source.path) if data is None else data
+    digest = hashlib.sha256(data).hexdigest()
+    picture = images.decode(data, max_pixels=editor.max_pixels)
+    if latents is not None:
+        row = stored(latents, task.source)
+        if row.source_sha256 != digest:
+            raise ImageError("changed since it was encoded; encode again, or leave --latents out")
+        return Read(task, digest, picture, row)
+    return Read(task, digest, picture, images.network_input(picture, editor.bundle.manifest.image))
+
+
+def stored(latents: LatentStore, source: Source) -> LatentRow:
+    """What is stored of a source.
+
+    Raises:
+        ImageError: nothing.
+    """
+    row = latents.row(source.relative)
+    if row is None:
+        raise ImageError("not among the latents; encode again, or leave --latents out")
+    return row
+
+
+def _unread(task: Task, editor: Editor, latents: LatentStore) -> Read:
+    """A source as it is stored, whether it still exists or not."""
+    row = stored(latents, task.source)
+    if (pixels := row.frame.size[0] * row.frame.size[1]) > editor.max_pixels:
+        raise ImageError(f"{pixels:,} pixels, the limit is {editor.max_pixels:,}")
+    return Read(task, row.source_sha256, row.frame, row)
+
+
+def _encoded(editor: Editor, reads: Sequence[Read]) -> Encoded:
+    """The encoder's view of a batch; a run has stored latents of all its sources or of none."""
+    rows = [one.seen for one in reads if isinstance(one.seen, LatentRow)]
+    if rows:
+        return encoded_rows(editor, rows)
+    return editor.encode(np.stack([one.seen for one in reads if not isinstance(one.seen, LatentRow)]))
+
+
+def due(task: Task, done: Sequence[str], editor: Editor, latents: LatentStore | None = None) -> Read | None:
+    """A source decoded, with the edits that are yet to be made of it; None when there are none.
+
+    Args:
+        done: for each edit of the task, the hash of the source of which it is done, or nothing.
+
+    Raises:
+        ImageError: it cannot be done.
+    """
+    data, unread = b"", None
+    if latents is not None and not task.read:
+        unread = _unread(task, editor, latents)
+    else:
+        data = images.read_file(task.source.path)
+    digest = unread.digest if unread else hashlib.sha256(data).hexdigest()
+    todo = [wanted for wanted, known in zip(task.wanted, done, strict=True) if known != digest]
+    if not todo:
+        return None
+    return replace(unread, task=only(task, todo)) if unread else read(only(task, todo), editor, data, latents)
+
+
+def start(editor: Editor, reads: Sequence[Read], pool: Executor) -> Batch:
+    """Run the graphs on a batch and hand its pictures to the pool."""
+    encoded = _encoded(editor, reads)
+    by_edit: dict[str, list[tuple[int, Wanted]]] = {}
+    for row, one in enumerate(reads):
+        for wanted in one.task.wanted:
+            by_edit.setdefault(wanted.settings.id, []).append((row, wanted))
+    latents: dict[tuple[int, str], Array] = {}
+    for settings_id, rows in by_edit.items():
+        some = [row for row, _ in rows]
+        names = [reads[row].task.source.relative for row in some]
+        edited = editor.edited_latents(rows[0][1].request, encoded.z[some], encoded.before[some], names)
+        latents |= zip(((row, settings_id) for row in some), edited, strict=True)
+    # one decode for all edits: graphs run on full batches
+    units = [(row, wanted) for row, one in enumerate(reads) for wanted in one.task.wanted]
+    decoded = iter(editor.decode(np.concatenate([latents[row, wanted.settings.id] for row, wanted in units])))
+    pending = []
+    for row, wanted in units:
+        unit = _Pending(row, wanted, reads[row], encoded.decoded[row])
+        unit.rendered.extend(unit.submit(editor, pool, next(decoded)) for _ in range(wanted.request.samples))
+        pending.append(unit)
+    return Batch(reads, encoded, pending)
+
+
+def finish(editor: Editor, batch: Batch, pool: Executor) -> Iterator[Finished | Failure]:
+    """Classify what was rendered, redraw where that is asked; gives the files of a source under an edit, or why not."""
+    by_edit: dict[str, list[_Pending]] = {}
+    for unit in batch.pending:
+        by_edit.setdefault(unit.wanted.settings.id, []).append(unit)
+    for units in by_edit.values():
+        yield from _finish_edit(editor, batch.encoded, units, pool)
+
+
+def _finish_edit(
+    editor: Editor, encoded: Encoded, units: Sequence[_Pending], pool: Executor
+) -> Iterator[Finished | Failure]:
+    """The sources of a batch under one edit."""
+    rows, wanted = [unit.row for unit in units], units[0].wanted
+    part = Encoded(encoded.z[rows], encoded.before[rows], encoded.decoded[rows], encoded.control[rows])
+    first: dict[Place, Rendered] = {}
+    for i, unit in enumerate(units):
+        try:
+            first |= {(i, k): one for k, one in enumerate([future.result() for future in unit.rendered])}
+        except ImageError as error:
+            yield Failure.of(unit.read.task.source.relative, error)
+    if not first:
+        return
+
+    def again(places: Sequence[Place], decoded: Array) -> list[Rendered]:
+        futures = [units[i].submit(editor, pool, image) for (i, _), image in zip(places, decoded, strict=True)]
+        return [future.result() for future in futures]
+
+    names = [unit.read.task.source.relative for unit in units]
+    try:
+        kept = keep_drawing(editor, wanted.request, part, names, first, again)
+    except ImageError as error:
+        # of a redraw: which source it was is found by doing them one by one
+        left = [units[i] for i in sorted({i for i, _ in first})]
+        if len(left) == 1:
+            yield Failure.of(left[0].read.task.source.relative, error)
+            return
+        for unit in left:
+            yield from _finish_edit(editor, encoded, [unit], pool)
+        return
+    for i, unit in enumerate(units):
+        if (i, 0) not in kept:
+            continue
+        outputs = []
+        for k, name in enumerate(wanted.outputs(unit.read.task.stem, unit.read.picture.format)):
+            one = kept[i, k]
+            change = one.result.pixel_change if unit.read.picture.read else None
+            receipt = editor.receipt(
+                *(wanted.request, part, i, k, one.after, change, wanted.settings.id),
+                attempt=one.attempt,
+            )
+            data = one.result.data
+            outputs.append(Output(name, data, receipt.placed(names[i], unit.read.digest, name, data)))
+        yield Finished(names[i], unit.read.digest, wanted, tuple(outputs))
+
+
+def only(task: Task, wanted: Sequence[Wanted]) -> Task:
+    """The task with these edits alone."""
+    return replace(task, wanted=tuple(wanted))

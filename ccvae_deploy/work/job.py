@@ -1,0 +1,290 @@
+"""One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Required, Unpack, get_args
+
+from .. import images
+from ..editor import Editor
+from ..edits.plan import read_plan
+from ..edits.request import EditRequest, RequestOptions, Value
+from ..errors import UsageError
+from ..folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, scan
+from ..images import Format
+from ..latent_store import LatentStore
+from ..pictures.rendering import refuse_format
+from ..receipts import Settings
+from ..records.ledger import Ledger
+from ..records.pages import refuse_foreign
+from ..records.reading import Group
+from ..records.remote_ledger import RemoteLedger
+from ..storage.remote import Place, Remote, location
+from ..storage.remote_store import RemoteStore
+from ..storage.store import Store
+from ..terminal.screen import counted
+from . import ray_engine
+from .batch import Task, Wanted
+from .stream import refuse_speed
+
+OUTPUTS = 64
+"""Outputs of one batch, and of one task: a source of which more are asked is read several times."""
+
+
+class JobOptions(RequestOptions, total=False):
+    """What can be said of a run; see `edit_folder`."""
+
+    bundle: Required[Path]
+    set: Sequence[str] | Mapping[str, Value]
+    plan: Path | None
+    latents: Path | None
+    out: Path | str | None
+    format: str
+    provider: str
+    batch_size: int
+    max_pixels: int
+    shard: str | None
+    overwrite: bool
+    allow_torchscript: bool
+
+
+class RunOptions(JobOptions, total=False):
+    """What can be said of a run and of how it is done; see `edit_folder`."""
+
+    workers: int | None
+    engine: str
+    sheet: bool
+    report: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run over a folder.
+
+    Attributes:
+        open_editor: opens the same editor again, in another process too.
+        tasks: what this run or shard has to see to, in the order of the sources' paths.
+        title: what the contact sheet says of it.
+        latents: what `encode` has stored of the sources, in place of the encoder.
+        overwrite: replace outputs of other settings, and files that no record explains.
+    """
+
+    editor: Editor
+    open_editor: Callable[..., Editor]
+    out: Place
+    ledger: Ledger
+    store: Store | RemoteStore
+    tasks: tuple[Task, ...]
+    part: tuple[int, int] | None
+    ignored: int
+    title: str
+    latents: LatentStore | None = None
+    overwrite: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """How many files the folder holds in the end."""
+        return sum(task.outputs for task in self.tasks)
+
+    @property
+    def read(self) -> bool:
+        """Whether the sources are read, rather than taken from the latents alone."""
+        return not self.tasks or self.tasks[0].read
+
+    @property
+    def sources(self) -> int:
+        """How many sources are in it."""
+        return len({task.source.relative for task in self.tasks})
+
+    @property
+    def per_batch(self) -> int:
+        """How many tasks are done at once, so that their outputs stay few."""
+        return max(1, min(self.editor.batch_size, OUTPUTS // self.tasks[0].outputs)) if self.tasks else 1
+
+    def done_of(self, task: Task) -> tuple[str, ...]:
+        """For each edit of a task, the hash of the source of which it is done, or nothing."""
+        groups = [self.ledger.group(task.source.relative, wanted.name) for wanted in task.wanted]
+        return tuple(
+            group.source_sha256 if group is not None and self.done(task, wanted, group) else ""
+            for wanted, group in zip(task.wanted, groups, strict=True)
+        )
+
+    def done(self, task: Task, wanted: Wanted, group: Group | None) -> bool:
+        """Whether these outputs are recorded with these settings and lie there as they were written.
+
+        Whether the source is still the same is not asked.
+        """
+        if group is None or group.settings != wanted.settings.id or group.samples < wanted.request.samples:
+            return False
+        names = wanted.names(task.stem, group.output.rpartition(".")[2])
+        return group.output == names[0] and self.store.holds(names, group.sizes)
+
+
+def settle(
+    inputs: Sequence[Path | str],
+    *,
+    bundle: Path,
+    set: Sequence[str] | Mapping[str, Value] = (),
+    plan: Path | None = None,
+    latents: Path | None = None,
+    out: Path | str | None = None,
+    format: str = "same",
+    provider: str = "auto",
+    batch_size: int = 16,
+    max_pixels: int = images.MAX_PIXELS,
+    shard: str | None = None,
+    overwrite: bool = False,
+    allow_torchscript: bool = False,
+    workers: int | None = None,
+    engine: str = "local",
+    sheet: bool = True,
+    report: bool = False,
+    **options: Unpack[RequestOptions],
+) -> Job:
+    """Check everything that can be checked before work; see `edit_folder` for arguments and errors."""
+    _refuse_options(format, set, options.get("vary", ()), plan)
+    refuse_speed(batch_size, workers)
+    ray_engine.refuse_engine(engine, latents)
+    part = parse_shard(shard) if shard is not None else None
+    places = [location(given) for given in inputs]
+    target = location(out) if out else default_out(places)
+    if report and isinstance(target, Remote):
+        raise UsageError("--report writes into folders of this machine only; leave it out, or give another --out")
+    unread = latents is not None and options.get("compose") == "decode"
+    if not places and not unread:
+        raise UsageError("no images are given; only --latents with --compose decode does without them")
+    found = scan(places) if places else Scan((), 0)
+    check_out(target, places)
+    open_editor = partial(
+        Editor.open,
+        provider=provider,
+        allow_torchscript=allow_torchscript,
+        # graphs are about a quarter of the work; the other cores decode, composite and encode
+        threads=max(1, (os.cpu_count() or 1) // 4),
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+    )
+    editor = open_editor(bundle)
+    stored = LatentStore.open(latents, editor.bundle) if latents else None
+    if stored is not None and not places:
+        found = Scan(tuple(Source(Path(relative), relative) for relative in stored.paths), 0)
+    asked, title = _asked(editor, found, set, plan, options)
+    each = {one.name: one for requests in asked.values() for one in requests}
+    wanted = {name: Wanted(one, editor.settings(one, format, read=not unread)) for name, one in each.items()}
+    tasks = _tasks(found, asked, wanted, part)
+    ledger, store = _records(target, [one.settings for one in wanted.values()], part)
+    again = partial(open_editor, bundle.resolve())
+    job = Job(editor, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
+    ledger.refuse_audit()
+    if not overwrite:
+        names = ledger.names
+        _refuse_conflicts(job, [name for name, made in ((names.sheet, sheet), (names.report, report)) if made])
+    return job
+
+
+def _asked(
+    editor: Editor,
+    found: Scan,
+    set: Sequence[str] | Mapping[str, Value],
+    plan: Path | None,
+    options: RequestOptions,
+) -> tuple[Mapping[str, Sequence[EditRequest]], str]:
+    """What is asked of every source by its relative path, and what the contact sheet says of it."""
+    if plan is None:
+        request = editor.request(set, **options)
+        samples = counted(request.samples, "sample")
+        return {source.relative: [request] for source in found.sources}, f"{request.name}, {samples} each"
+    options.pop("vary", None)
+    asked = read_plan(plan, editor.labels, found.sources, partial(editor.request, **options))
+    return asked, f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
+
+
+def _records(
+    target: Place, settings: Sequence[Settings], part: tuple[int, int] | None
+) -> tuple[Ledger, Store | RemoteStore]:
+    """What keeps the records, and what the outputs."""
+    if isinstance(target, Remote):
+        ledger: Ledger = RemoteLedger(target, settings, part)
+        return ledger, RemoteStore(target, ledger.names.mark)
+    ledger = Ledger(target, settings, part)
+    return ledger, Store(target, ledger.names.mark)
+
+
+def _tasks(
+    found: Scan, asked: Mapping[str, Sequence[EditRequest]], wanted: Mapping[str, Wanted], part: tuple[int, int] | None
+) -> tuple[Task, ...]:
+    """The sources of this shard with what is asked of them; names do not depend on what else is asked."""
+    tasks = []
+    for source, stem in zip(found.sources, output_stems(found.sources), strict=True):
+        if source.relative not in asked or not (part is None or in_shard(source.relative, *part)):
+            continue
+        edits = [wanted[request.name] for request in asked[source.relative]]
+        size = max(1, OUTPUTS // edits[0].request.samples)
+        tasks += [Task(source, stem, tuple(edits[i : i + size])) for i in range(0, len(edits), size)]
+    return tuple(tasks)
+
+
+def _refuse_options(
+    format: str,
+    set: Sequence[str] | Mapping[str, Value],
+    vary: Sequence[str],
+    plan: Path | None,
+) -> None:
+    refuse_format(format)
+    if plan is not None and (set or vary):
+        raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
+
+
+def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
+    """Outputs of other settings, and files that no record of ours explains, are not ours to replace.
+
+    Args:
+        pages: what the run writes beside its outputs.
+    """
+    if not job.out.exists():
+        return
+    others, unknown = [], []
+    listing = lru_cache(maxsize=4)(lambda folder: frozenset(job.store.names(folder)))
+    for task in job.tasks:
+        for wanted in task.wanted:
+            source, settings = task.source.relative, wanted.settings
+            if job.ledger.made_with_others(source, settings):
+                others.append(source)
+            elif not job.ledger.cut_off(settings):
+                unknown += [name for name in _unrecorded(job, task, wanted) if _there(name, listing)][:1]
+    if others:
+        raise UsageError(
+            f"{job.out} has results for {len(others):,} of these sources that were made with other settings, such as "
+            f"{others[0]}; add --overwrite to replace them, or give another --out"
+        )
+    refuse_foreign(job.out, job.store, pages, (task.source.path for task in job.tasks))
+    if unknown:
+        sharded = any(name.startswith("settings-") for name in listing(""))
+        shards = "merge the shards first, " if sharded and not job.part else ""
+        raise UsageError(
+            f"{job.out} has files in the place of outputs of {len(unknown):,} of these sources that no record here "
+            f"explains as theirs, such as {unknown[0]}; {shards}add --overwrite to replace them, or give another --out"
+        )
+
+
+def _unrecorded(job: Job, task: Task, wanted: Wanted) -> Iterator[str]:
+    """The outputs that a source may have under an edit, without those that are recorded.
+
+    What a source is recorded with under another name, as when its twin of another ending came or went, explains none
+    of these. Should its format have changed, `take_back` looks again.
+    """
+    group = job.ledger.group(task.source.relative, wanted.name)
+    if group is not None:
+        names = wanted.names(task.stem, group.output.rpartition(".")[2])
+        if names[0] == group.output:
+            yield from names[group.samples :]
+            return
+    for kept in get_args(Format):
+        yield from wanted.outputs(task.stem, kept)
+
+
+def _there(name: str, listing: Callable[[str], frozenset[str]]) -> bool:
+    folder, _, file = name.rpartition("/")
+    return file in listing(folder)

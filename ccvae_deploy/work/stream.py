@@ -1,0 +1,120 @@
+"""Read images ahead of the work that needs them, in order, with bounded memory. Reads files, writes nothing."""
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import images
+from ..errors import ImageError, UsageError
+from ..folder import Source
+from ..images import Picture
+from ..receipts import Failure
+from ..schema import ImageSpec
+
+T = TypeVar("T")
+
+PIXELS_AHEAD = 16_000_000
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A source as the encoder sees it.
+
+    Attributes:
+        digest: sha256 of the file's bytes.
+        pixels: float32 (C, S, S) in [0, 1].
+        frame: size, mode and format of the picture.
+    """
+
+    source: Source
+    digest: str
+    pixels: NDArray[np.float32]
+    frame: Picture
+
+
+def see(source: Source, spec: ImageSpec, max_pixels: int = images.MAX_PIXELS) -> Seen:
+    """Read one source for the encoder; the picture itself is let go.
+
+    Raises:
+        ImageError: it cannot be read as an image.
+    """
+    data = images.read_file(source.path)
+    picture = images.decode(data, max_pixels=max_pixels)
+    pixels = images.network_input(picture, spec)
+    return Seen(source, hashlib.sha256(data).hexdigest(), pixels, images.frame_of(picture))
+
+
+def read_ahead(
+    sources: Iterable[Source],
+    read: Callable[[Source], T],
+    *,
+    workers: int | None = None,
+    ahead: int = 32,
+    weigh: Callable[[T], int] = lambda _: 0,
+) -> Iterator[T | Failure]:
+    """What `read` gives for each source, in order; at most `ahead` of them wait at once.
+
+    A source that cannot be read comes out as a `Failure` in its place.
+
+    Args:
+        weigh: pixels that are kept of what was read; large pictures are read ahead two at a time.
+    """
+    waiting: deque[tuple[Source, Future[T]]] = deque()
+    todo = iter(sources)
+    room, largest = 2, 1
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        try:
+            while True:
+                while len(waiting) < room and (source := next(todo, None)) is not None:
+                    waiting.append((source, pool.submit(read, source)))
+                if not waiting:
+                    return
+                source, future = waiting.popleft()
+                try:
+                    result = future.result()
+                except ImageError as error:
+                    yield Failure.of(source.relative, error)
+                    continue
+                largest = max(largest, weigh(result))
+                room = max(2, min(ahead, PIXELS_AHEAD // largest))
+                yield result
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def chunks(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda _: 0) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter; one that weighs too many pixels closes early."""
+    chunk: list[T] = []
+    weight = 0
+    for item in items:
+        chunk.append(item)
+        weight += weigh(item)
+        if len(chunk) == size or weight > PIXELS_AHEAD:
+            yield chunk
+            chunk, weight = [], 0
+    if chunk:
+        yield chunk
+
+
+def refuse_speed(batch_size: int = 16, workers: int | None = None) -> None:
+    """Refuse a batch size or a number of threads that cannot work.
+
+    Raises:
+        UsageError: it is outside its range.
+    """
+    if not 1 <= batch_size <= 4096:
+        raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
+    if workers is not None and not 1 <= workers <= 256:
+        raise UsageError(f"--workers {workers}: expected 1 to 256")
+
+
+def stack(seen: Sequence[Seen]) -> NDArray[np.float32]:
+    """The network inputs of several sources, (N, C, S, S)."""
+    return np.stack([one.pixels for one in seen])
