@@ -1,6 +1,6 @@
 """`benchmark`: how fast a bundle is on this machine. Reads the bundle, works in a temporary folder that it removes.
 
-Graphs are timed as `Editor` calls them; edits as `edit` makes them, from files to files, on made pictures.
+Graphs are timed as `Composer` calls them; edits as `edit` makes them, from files to files, on made pictures.
 """
 
 import statistics
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from .arrays import Array
 from .bundle import Bundle
-from .editor import BATCH, Editor
+from .composer import BATCH, Composer
 from .images import ENDING, Format
 from .machine.resources import usable_cores
 from .pipeline import edit_folder
@@ -30,7 +30,6 @@ from .work.stream import refuse_speed
 if TYPE_CHECKING:
     from rich.table import Table
 
-Array = NDArray[np.float32]
 
 BATCHES = (1, 16, 64)
 SECONDS = 0.4
@@ -93,7 +92,7 @@ def benchmark(
         CCVAEError: the bundle does not open, or the provider cannot be used.
     """
     refuse_speed(batch_size, workers)
-    opened = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript).bundle
+    opened = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript).bundle
     options: JobOptions = {
         "bundle": bundle,
         "provider": provider,

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from .arrays import Array
 from .errors import BundleError, one_line
 from .latest import ONNX_BUNDLE
 from .providers import Choice, choose_provider, make_session
 from .schema import GRAPH_LIMIT, SCHEMA_VERSION, GraphFile, GraphName, Manifest
 
-Array = NDArray[np.float32]
 Graph = Callable[[Array], tuple[Array, ...]]
 
 MANIFEST = "manifest.json"

@@ -10,7 +10,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .editor import Array, Editor
+from .arrays import Array
+from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.request import refuse_seed
 from .errors import UsageError
@@ -72,7 +73,7 @@ def classify_folder(
     if isinstance(out, Path):
         refuse_table(out, overwrite)
     found = scan(images)
-    editor = Editor.open(
+    composer = Composer.open(
         bundle,
         provider=provider,
         allow_torchscript=allow_torchscript,
@@ -82,18 +83,18 @@ def classify_folder(
     began, failed, spread = time.monotonic(), 0, samples is not None
     with ExitStack() as opened:
         table = (
-            opened.enter_context(LabelTable.create(out, editor.labels.column_names, spread))
+            opened.enter_context(LabelTable.create(out, composer.labels.column_names, spread))
             if isinstance(out, Path)
-            else LabelTable(out, "csv", editor.labels.column_names, spread)
+            else LabelTable(out, "csv", composer.labels.column_names, spread)
         )
         bar = opened.enter_context(progress("classify", len(found.sources), "images"))
-        for row in classify_sources(editor, found.sources, samples=samples, seed=seed, workers=workers):
+        for row in classify_sources(composer, found.sources, samples=samples, seed=seed, workers=workers):
             table.write(row)
             failed += bool(row.error)
             bar.advance()
     return Classified(
         out=out if isinstance(out, Path) else None,
-        provider=editor.bundle.runs_on,
+        provider=composer.bundle.runs_on,
         sources=len(found.sources),
         failed=failed,
         ignored=found.ignored,
@@ -102,19 +103,24 @@ def classify_folder(
 
 
 def classify_sources(
-    editor: Editor, sources: Sequence[Source], *, samples: int | None = None, seed: int = 0, workers: int | None = None
+    composer: Composer,
+    sources: Sequence[Source],
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    workers: int | None = None,
 ) -> Iterator[Row]:
     """Label probabilities of each source, in order, one batch in memory at a time; see `classify_seen`."""
-    read = partial(see, spec=editor.bundle.manifest.image, max_pixels=editor.max_pixels)
-    for group in chunks(read_ahead(sources, read, workers=workers), editor.batch_size):
+    read = partial(see, spec=composer.bundle.manifest.image, max_pixels=composer.max_pixels)
+    for group in chunks(read_ahead(sources, read, workers=workers), composer.batch_size):
         good = [one for one in group if isinstance(one, Seen)]
-        rows = iter(classify_seen(editor, good, samples=samples, seed=seed) if good else [])
+        rows = iter(classify_seen(composer, good, samples=samples, seed=seed) if good else [])
         for one in group:
             yield Row(one.source, error=one.reason) if isinstance(one, Failure) else next(rows)
 
 
 def classify_picture(
-    editor: Editor, picture: Picture, name: str, digest: str, *, samples: int | None = None, seed: int = 0
+    composer: Composer, picture: Picture, name: str, digest: str, *, samples: int | None = None, seed: int = 0
 ) -> Row:
     """Label probabilities of one picture; `name` keys the noise of the draws.
 
@@ -124,12 +130,12 @@ def classify_picture(
     Raises:
         UsageError: samples or seed outside its range.
     """
-    pixels = network_input(picture, editor.bundle.manifest.image)
+    pixels = network_input(picture, composer.bundle.manifest.image)
     seen = Seen(Source(Path(name), name), digest, pixels, frame_of(picture))
-    return classify_seen(editor, [seen], samples=samples, seed=seed)[0]
+    return classify_seen(composer, [seen], samples=samples, seed=seed)[0]
 
 
-def classify_seen(editor: Editor, seen: Sequence[Seen], *, samples: int | None = None, seed: int = 0) -> list[Row]:
+def classify_seen(composer: Composer, seen: Sequence[Seen], *, samples: int | None = None, seed: int = 0) -> list[Row]:
     """Label probabilities of sources in memory, at least one.
 
     Raises:
@@ -137,30 +143,30 @@ def classify_seen(editor: Editor, seen: Sequence[Seen], *, samples: int | None =
     """
     _refuse_draws(samples, seed)
     if samples is None:
-        means, deviations = editor.classify(stack(seen)), None
+        means, deviations = composer.classify(stack(seen)), None
     else:
-        means, deviations = _averaged(editor, seen, samples, seed)
+        means, deviations = _averaged(composer, seen, samples, seed)
     return [
         Row(
             one.source.relative,
             one.digest,
-            editor.named(means[row]),
-            None if deviations is None else editor.named(deviations[row]),
+            composer.named(means[row]),
+            None if deviations is None else composer.named(deviations[row]),
         )
         for row, one in enumerate(seen)
     ]
 
 
-def _averaged(editor: Editor, seen: Sequence[Seen], samples: int, seed: int) -> tuple[Array, Array]:
+def _averaged(composer: Composer, seen: Sequence[Seen], samples: int, seed: int) -> tuple[Array, Array]:
     """Mean and standard deviation over draws z_c ~ q(z_c|x) of q(y|z_c), both (N, Y).
 
     The deviation is that of the K draws themselves (divided by K): how far the posterior leaves each label open.
     """
-    layout = editor.bundle.manifest.layout
-    both = editor.batched(lambda part: np.stack(editor.bundle.encode(part), axis=1), stack(seen))
+    layout = composer.bundle.manifest.layout
+    both = composer.batched(lambda part: np.stack(composer.bundle.encode(part), axis=1), stack(seen))
     noise = np.stack([latent_noise(seed, one.source.relative, samples, layout.z_c) for one in seen])
     drawn = both[:, 0, None, : layout.z_c] + both[:, 1, None, : layout.z_c] * noise
-    probabilities = editor.probabilities(drawn.reshape(-1, layout.z_c)).reshape(len(seen), samples, -1)
+    probabilities = composer.probabilities(drawn.reshape(-1, layout.z_c)).reshape(len(seen), samples, -1)
     wide = probabilities.astype(np.float64)
     return wide.mean(axis=1).astype(np.float32), wide.std(axis=1).astype(np.float32)
 

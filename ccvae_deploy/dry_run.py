@@ -126,7 +126,7 @@ def _names(job: Job, task: Task, wanted: Wanted) -> list[str]:
 def _format(job: Job, source: Source) -> Format:
     if job.latents is not None and not job.read:
         return stored(job.latents, source).frame.format
-    return images.decode(images.read_file(source.path), max_pixels=job.editor.max_pixels).format
+    return images.decode(images.read_file(source.path), max_pixels=job.composer.max_pixels).format
 
 
 def forecast_table(forecast: Forecast) -> "Table":

@@ -1,61 +1,35 @@
-"""`Editor`: graphs and interventions composed, on arrays and on single images. Reads images, writes nothing.
-
-The folder pipeline runs the same stages on batches. Graphs always run on batches of one size, the last one padded,
-so that a result does not depend on how many others are edited beside it.
-"""
+"""`Editor`: the Python API, everything that is done with one image at a time. Reads images, writes nothing."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from . import images
-from .bundle import Bundle, open_bundle
-from .edits.latents import Latents
-from .edits.outcome import drift, outcomes
+from .arrays import Array
+from .classify import classify_picture
+from .composer import Composer
 from .edits.redraw import Place, keep_drawing
-from .edits.request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
-from .errors import ImageError, UsageError
+from .edits.request import CONFIDENCE, Value
+from .errors import ImageError
+from .generate import generate, to_picture
 from .images import Picture
 from .pictures import compositing
 from .pictures.rendering import render
-from .receipts import Receipt, Settings
-from .schema import LabelSet
+from .receipts import Receipt
+from .records.label_table import Row
+from .swap import swap_picture
+from .traverse import Walk, WalkOptions, walk
 from .variance import Variance, variance_maps
-from .work.stream import refuse_speed
 
-if TYPE_CHECKING:
-    from .records.label_table import Row
-    from .traverse import Walk, WalkOptions
-
-Array = NDArray[np.float32]
 ImageLike = str | PathLike[str] | Image.Image | NDArray[np.uint8]
 """An image: a path, a Pillow image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4)."""
-
-BATCH = 16
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What the graphs say of a batch of sources.
-
-    Attributes:
-        z: posterior means, (N, Z).
-        before: label probabilities at the posterior mean, (N, Y).
-        decoded: reconstructions, (N, C, S, S).
-        control: mean absolute difference of input and reconstruction per image, in levels of 255, (N,).
-    """
-
-    z: Array
-    before: Array
-    decoded: Array
-    control: Array
 
 
 @dataclass(frozen=True)
@@ -74,7 +48,7 @@ class Edit:
     receipts: list[Receipt]
 
 
-class Editor:
+class Editor(Composer):
     """Edits images with a bundle.
 
     >>> editor = Editor.open("runs/latest/bundle-onnx")         # doctest: +SKIP
@@ -82,52 +56,14 @@ class Editor:
     >>> edit.images[0].save("anna-smiling.png")                 # doctest: +SKIP
     """
 
-    def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = images.MAX_PIXELS) -> None:
-        if not 1 <= max_pixels <= images.MOST_PIXELS:
-            raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
-        refuse_speed(batch_size)
-        self.bundle = bundle
-        self.batch_size = batch_size
-        self.max_pixels = max_pixels
-        self.latents = Latents(bundle, self.batched)
-
-    @classmethod
-    def open(
-        cls,
-        bundle: str | PathLike[str],
-        *,
-        provider: str = "auto",
-        allow_torchscript: bool = False,
-        threads: int = 0,
-        batch_size: int = BATCH,
-        max_pixels: int = images.MAX_PIXELS,
-    ) -> Self:
-        """Open and verify a bundle folder; see `open_bundle` for arguments and errors.
-
-        Args:
-            batch_size: images per graph run; changes no result.
-            max_pixels: larger images are refused; at most 178,956,970.
-        """
-        opened = open_bundle(Path(bundle), provider=provider, allow_torchscript=allow_torchscript, threads=threads)
-        return cls(opened, batch_size, max_pixels)
-
-    @property
-    def labels(self) -> LabelSet:
-        """The labels the bundle knows."""
-        return self.bundle.manifest.labels
-
-    def label(self, image: ImageLike, *, samples: int | None = None, seed: int = 0) -> "Row":
+    def label(self, image: ImageLike, *, samples: int | None = None, seed: int = 0) -> Row:
         """Label probabilities of one image; see `classify_picture` for arguments and errors."""
-        from .classify import classify_picture
-
         return classify_picture(self, *_open(image, self.max_pixels), samples=samples, seed=seed)
 
     def generate(
         self, count: int = 1, *, seed: int = 0, set: Mapping[str, Value] | None = None, **labels: Value
     ) -> list[Image.Image]:
         """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
-        from .generate import generate, to_picture
-
         made = generate(self, range(count), set={**(set or {}), **labels}, seed=seed)
         return [images.to_pil(to_picture(image)) for image in made.images]
 
@@ -135,16 +71,12 @@ class Editor:
         self, image: ImageLike, reference: ImageLike, labels: Sequence[str], *, compose: str = "residual"
     ) -> Image.Image:
         """An image with the named labels' blocks of a reference; see `swap_picture` for errors."""
-        from .swap import swap_picture
-
         return images.to_pil(
             swap_picture(self, _open(image, self.max_pixels)[0], _open(reference, self.max_pixels)[0], labels, compose)
         )
 
-    def walk(self, image: ImageLike, labels: Sequence[str], **options: Unpack["WalkOptions"]) -> "Walk":
+    def walk(self, image: ImageLike, labels: Sequence[str], **options: Unpack[WalkOptions]) -> Walk:
         """Walk through the latents of one or two labels; see `ccvae_deploy.traverse.walk` for options and errors."""
-        from .traverse import walk
-
         return walk(self, _open(image, self.max_pixels)[0], labels, **options)
 
     def edit(
@@ -226,117 +158,6 @@ class Editor:
         """
         picture, name, _ = _open(image, self.max_pixels)
         return variance_maps(self, picture, name, labels, samples, seed)
-
-    def request(self, asked: Mapping[str, Value] | Sequence[str], **options: Unpack[RequestOptions]) -> EditRequest:
-        """A request that this bundle can do; see `make_request` for arguments and errors.
-
-        Raises:
-            BundleError: the classifier is not of the form that `closest` and `vary` need.
-        """
-        request = make_request(self.labels, asked, **options)
-        self.latents.check(request)
-        return request
-
-    def encode(self, seen: Array) -> Encoded:
-        """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
-        z = self.batched(lambda part: self.bundle.encode(part)[0], seen)
-        decoded = self.decode(z)
-        control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
-        return Encoded(z, self.probabilities(z), decoded, control)
-
-    def classify(self, seen: Array) -> Array:
-        """Label probabilities at the posterior mean of network inputs (N, C, S, S): (N, Y)."""
-        return self.probabilities(self.batched(lambda part: self.bundle.encode(part)[0], seen))
-
-    def decode(self, z: Array) -> Array:
-        """Decoder output of latents (N, Z): (N, C, S, S) in [0, 1]."""
-        return self.batched(self.bundle.decode, z)
-
-    def edited_latents(
-        self, request: EditRequest, z: Array, before: Array, names: Sequence[str], attempt: int = 0
-    ) -> Array:
-        """z with the asked blocks replaced, (N, K, Z); `names` are the relative paths that key the noise."""
-        return self.latents.edited(request, z, before, names, attempt)
-
-    def changed(self, request: EditRequest, encoded: Encoded, names: Sequence[str]) -> Array:
-        """Decoder output of the edited latents, (N, K, C, S, S)."""
-        latents = self.edited_latents(request, encoded.z, encoded.before, names)
-        flat = self.decode(latents.reshape(-1, latents.shape[-1]))
-        return flat.reshape(*latents.shape[:2], *flat.shape[1:])
-
-    def settings(self, request: EditRequest, format: str, read: bool = True) -> Settings:
-        """What decides the bytes of an output; `read` is False where the sources are not read."""
-        return Settings(
-            bundle=self.bundle.digest,
-            edit=request.name,
-            asked=request.values(self.labels),
-            seed=request.seed,
-            mode=request.mode,
-            strength=request.strength,
-            # where nothing looks at it, it makes no other settings
-            confidence=request.confidence if self.latents.reads_confidence(request) else CONFIDENCE,
-            compose=request.compose,
-            format=format,
-            until_reached=request.until_reached,
-            read=read,
-        )
-
-    def receipt(
-        self,
-        request: EditRequest,
-        encoded: Encoded,
-        row: int,
-        sample: int,
-        after: Array,
-        change: float | None,
-        settings: str,
-        attempt: int = 0,
-    ) -> Receipt:
-        """The record of one output, its place yet to be filled in."""
-        before = encoded.before[row]
-        found = outcomes(self.labels, request.asked, before, after)
-        return Receipt(
-            sample=sample,
-            attempt=attempt,
-            seed=request.seed,
-            mode=request.mode,
-            asked=request.values(self.labels),
-            before=self.named(before),
-            after=self.named(after),
-            reached=all(one.reached for one in found.values()),
-            drift=drift(self.labels, found, before, after),
-            pixel_change=change,
-            control=float(encoded.control[row]),
-            settings=settings,
-        )
-
-    def named(self, probabilities: Array) -> dict[str, float]:
-        """One row of probabilities (Y,) by name: `label`, or `label=class` for each class of a categorical label."""
-        return dict(zip(self.labels.column_names, map(float, probabilities), strict=True))
-
-    def probabilities(self, z: Array) -> Array:
-        """q(y|z_c) of latents (N, Z), of which only the characteristic ones count: (N, Y)."""
-        logits = self.batched(self.bundle.classify, np.ascontiguousarray(z[:, : self.bundle.manifest.layout.z_c]))
-        probabilities = np.empty_like(logits)
-        for label, columns in zip(self.labels.labels, self.labels.columns, strict=True):
-            part = logits[:, columns].astype(np.float64)
-            if label.kind == "binary":
-                probabilities[:, columns] = 1 / (1 + np.exp(-np.clip(part, -700, 700)))
-            else:
-                odds = np.exp(part - part.max(axis=1, keepdims=True))
-                probabilities[:, columns] = odds / odds.sum(axis=1, keepdims=True)
-        return probabilities
-
-    def batched(self, graph: Callable[[Array], Array], rows: Array) -> Array:
-        """Run a graph on batches of one size; the last is padded with copies of its first row."""
-        results = []
-        for start in range(0, len(rows), self.batch_size):
-            part = rows[start : start + self.batch_size]
-            missing = self.batch_size - len(part)
-            if missing:
-                part = np.concatenate([part, np.repeat(part[:1], missing, axis=0)])
-            results.append(graph(part)[: self.batch_size - missing])
-        return np.concatenate(results)
 
 
 def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .editor import Editor
+from .composer import Composer
 from .errors import UsageError
 from .folder import NAME_LIMIT, Source, scan
 from .images import MAX_PIXELS
@@ -65,7 +65,7 @@ def encode_folder(
     failures_at = out.with_suffix(".failures.jsonl")
     _refuse_out(out, failures_at, overwrite)
     found = scan(images)
-    editor = Editor.open(
+    composer = Composer.open(
         bundle,
         provider=provider,
         allow_torchscript=allow_torchscript,
@@ -73,8 +73,8 @@ def encode_folder(
         max_pixels=max_pixels,
     )
     began, failures = time.monotonic(), []
-    with LatentWriter.create(out, editor.bundle) as writer, progress("encode", len(found.sources), "images") as bar:
-        for one in encode_sources(editor, found.sources, workers=workers):
+    with LatentWriter.create(out, composer.bundle) as writer, progress("encode", len(found.sources), "images") as bar:
+        for one in encode_sources(composer, found.sources, workers=workers):
             if isinstance(one, Failure):
                 failures.append(one)
             else:
@@ -86,7 +86,7 @@ def encode_folder(
     return EncodedFolder(
         out=out,
         failures=failures_at,
-        provider=editor.bundle.runs_on,
+        provider=composer.bundle.runs_on,
         sources=len(found.sources),
         failed=len(failures),
         ignored=found.ignored,
@@ -95,24 +95,24 @@ def encode_folder(
 
 
 def encode_sources(
-    editor: Editor, sources: Sequence[Source], *, workers: int | None = None
+    composer: Composer, sources: Sequence[Source], *, workers: int | None = None
 ) -> Iterator[LatentRow | Failure]:
     """What the encoder says of each source, in order, one batch in memory at a time."""
-    read = partial(see, spec=editor.bundle.manifest.image, max_pixels=editor.max_pixels)
-    for group in chunks(read_ahead(sources, read, workers=workers), editor.batch_size):
+    read = partial(see, spec=composer.bundle.manifest.image, max_pixels=composer.max_pixels)
+    for group in chunks(read_ahead(sources, read, workers=workers), composer.batch_size):
         good = [one for one in group if isinstance(one, Seen)]
-        rows = iter(_rows(editor, good) if good else [])
+        rows = iter(_rows(composer, good) if good else [])
         for one in group:
             yield one if isinstance(one, Failure) else next(rows)
 
 
-def _rows(editor: Editor, seen: Sequence[Seen]) -> list[LatentRow]:
+def _rows(composer: Composer, seen: Sequence[Seen]) -> list[LatentRow]:
     pixels = stack(seen)
-    both = editor.batched(lambda part: np.stack(editor.bundle.encode(part), axis=1), pixels)
+    both = composer.batched(lambda part: np.stack(composer.bundle.encode(part), axis=1), pixels)
     z = np.ascontiguousarray(both[:, 0])
-    before = editor.probabilities(z)
-    # as in Editor.encode, which does not give the scale
-    control = 255 * np.abs(pixels - editor.batched(editor.bundle.decode, z)).mean(axis=(1, 2, 3))
+    before = composer.probabilities(z)
+    # as in Composer.encode, which does not give the scale
+    control = 255 * np.abs(pixels - composer.batched(composer.bundle.decode, z)).mean(axis=(1, 2, 3))
     return [
         LatentRow(
             source=one.source.relative,

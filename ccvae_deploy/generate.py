@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from . import images, interventions
-from .editor import Array, Editor
+from .arrays import Array
+from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.outcome import outcome
 from .edits.request import Value, refuse_seed
@@ -71,7 +72,7 @@ class Generated:
 
 
 def generate(
-    editor: Editor, numbers: Sequence[int], *, set: Mapping[str, Value] | Sequence[str] = (), seed: int = 0
+    composer: Composer, numbers: Sequence[int], *, set: Mapping[str, Value] | Sequence[str] = (), seed: int = 0
 ) -> Generated:
     """Generate the images of these numbers; one image depends on its number, the seed and the labels alone.
 
@@ -88,20 +89,20 @@ def generate(
     if not numbers or min(numbers) < 0:
         raise UsageError("no image to generate; give a count of at least 1")
     refuse_seed(seed)
-    request = editor.request(set, seed=seed) if set else None
-    layout, labels = editor.bundle.manifest.layout, editor.labels
+    request = composer.request(set, seed=seed) if set else None
+    layout, labels = composer.bundle.manifest.layout, composer.labels
     names = [f"generate/{_name(number)}" for number in numbers]
     noise = np.concatenate([latent_noise(seed, name, 1, layout.size + len(labels)) for name in names])
     z, y = noise[:, : layout.size].copy(), np.full((len(names), len(labels)), np.nan, np.float32)
     states = np.zeros((len(names), labels.width), np.float32)
-    if editor.latents.has_modes:
-        y = draw_labels(labels, editor.bundle.manifest.label_prior, noise[:, layout.size :])
+    if composer.latents.has_modes:
+        y = draw_labels(labels, composer.bundle.manifest.label_prior, noise[:, layout.size :])
         states = _columns(labels, y)
-        z[:, : layout.z_c] = interventions.draw(editor.latents.prior(states), z[:, : layout.z_c])
+        z[:, : layout.z_c] = interventions.draw(composer.latents.prior(states), z[:, : layout.z_c])
     if request:
-        z = editor.edited_latents(request, z, states, names)[:, 0]
+        z = composer.edited_latents(request, z, states, names)[:, 0]
         y[:, [one.label for one in request.asked]] = [one.value for one in request.asked]
-    return Generated(editor.decode(z), z, y)
+    return Generated(composer.decode(z), z, y)
 
 
 def draw_labels(labels: LabelSet, prior: Sequence[float], noise: Array) -> Array:
@@ -153,13 +154,13 @@ def generate_folder(
         raise UsageError(f"--count {count}: expected 1 to {MAX_COUNT:,}")
     refuse_seed(seed)
     check_out(out, [])
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
-    request = editor.request(set, seed=seed) if set else None
+    composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    request = composer.request(set, seed=seed) if set else None
     asked = {one.label: one.value for one in request.asked if one.value is not None} if request else {}
     settings = GenerateSettings(
-        bundle=editor.bundle.digest,
+        bundle=composer.bundle.digest,
         edit=request.name if request else "generated",
-        asked={editor.labels.names[label]: value for label, value in asked.items()},
+        asked={composer.labels.names[label]: value for label, value in asked.items()},
         seed=seed,
     )
     plan = [(_name(n), [output_name(_name(n), settings.edit, 0, "png")]) for n in range(count)]
@@ -172,13 +173,13 @@ def generate_folder(
             todo = [n for n in numbers if results.done(*plan[n]) is None]
             bar.advance(len(numbers) - len(todo))
             if todo:
-                made = generate(editor, todo, set=set, seed=seed)
-                _write(results, editor, made, [plan[n] for n in todo], asked, settings)
+                made = generate(composer, todo, set=set, seed=seed)
+                _write(results, composer, made, [plan[n] for n in todo], asked, settings)
                 written += len(todo)
                 bar.advance(len(todo))
         path = _write_sheet(results, plan, settings.edit) if sheet else None
     return results.outcome(
-        editor,
+        composer,
         list(asked),
         sheet=path,
         written=written,
@@ -189,20 +190,20 @@ def generate_folder(
 
 def _write(
     results: Results,
-    editor: Editor,
+    composer: Composer,
     made: Generated,
     plan: Sequence[tuple[str, Sequence[str]]],
     asked: Mapping[int, float],
     settings: GenerateSettings,
 ) -> None:
     """Write a batch of images, classified as they were written."""
-    spec = editor.bundle.manifest.image
+    spec = composer.bundle.manifest.image
     pictures = [to_picture(image) for image in made.images]
-    after = editor.classify(np.stack([images.network_input(picture, spec) for picture in pictures]))
-    names = editor.labels.names
+    after = composer.classify(np.stack([images.network_input(picture, spec) for picture in pictures]))
+    names = composer.labels.names
     for row, (source, outputs) in enumerate(plan):
         values = {i: value for i, value in enumerate(made.y[row].tolist()) if not math.isnan(value)}
-        hits = {i: outcome(editor.labels, i, value, after[row]).reached for i, value in values.items()}
+        hits = {i: outcome(composer.labels, i, value, after[row]).reached for i, value in values.items()}
         data = images.encode(pictures[row], "png")
         receipt = GeneratedReceipt(
             source=source,
@@ -213,7 +214,7 @@ def _write(
             seed=settings.seed,
             asked=settings.asked,
             drawn={names[i]: value for i, value in values.items() if i not in asked},
-            after=editor.named(after[row]),
+            after=composer.named(after[row]),
             reached=all(hits[i] for i in asked),
             agreement=sum(hits.values()) / len(hits) if len(hits) > len(asked) else None,
             settings=settings.id,

@@ -31,8 +31,9 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .bundle import Bundle
-from .editor import Array, Editor, Encoded
+from .composer import Composer, Encoded
 from .errors import UsageError
 from .images import MAX_SIDE, MOST_PIXELS, Format, Picture, frame
 from .storage.new_file import new_file
@@ -125,7 +126,7 @@ class LatentWriter:
 class LatentStore:
     """An open file of latents, checked; rows are read when they are asked for.
 
-    >>> store = LatentStore.open(Path("latents.safetensors"), editor.bundle)    # doctest: +SKIP
+    >>> store = LatentStore.open(Path("latents.safetensors"), composer.bundle)    # doctest: +SKIP
     >>> row = store.row("anna.jpg")                                             # doctest: +SKIP
     """
 
@@ -218,13 +219,13 @@ class LatentStore:
             raise ValueError(f"{total - end:,} bytes of paths that belong to no row")
 
 
-def encoded_rows(editor: Editor, rows: Sequence[LatentRow]) -> Encoded:
+def encoded_rows(composer: Composer, rows: Sequence[LatentRow]) -> Encoded:
     """What `Editor.encode` gives of these sources, by the decoder alone; the same bits."""
     z = np.stack([row.z_loc for row in rows])
     return Encoded(
         z=z,
         before=np.stack([row.before for row in rows]),
-        decoded=editor.batched(editor.bundle.decode, z),
+        decoded=composer.batched(composer.bundle.decode, z),
         control=np.array([row.control for row in rows], np.float32),
     )
 

@@ -90,7 +90,7 @@ def edit_folder(
         sheet_path = _write_sheet(job) if sheet else None
     summary = summarise(
         job.ledger,
-        job.editor,
+        job.composer,
         sources=job.sources,
         written=tally.written,
         skipped=job.sources - len(tally.worked | job.ledger.failures.keys()),
@@ -163,7 +163,7 @@ def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list
         reads.append(read)
         area = read.picture.size[0] * read.picture.size[1]
         outputs, pixels, largest = outputs + read.task.outputs, pixels + area, max(largest, area)
-        if len(reads) == job.editor.batch_size or outputs == OUTPUTS or pixels > PIXELS_IN_FLIGHT // IN_FLIGHT:
+        if len(reads) == job.composer.batch_size or outputs == OUTPUTS or pixels > PIXELS_IN_FLIGHT // IN_FLIGHT:
             yield reads
             reads, outputs, pixels = [], 0, 0
     if reads:
@@ -172,17 +172,17 @@ def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list
 
 def _read(job: Job, task: Task) -> Read | None:
     """A source decoded, with the edits that are yet to be made of it; None when there are none."""
-    return batch.due(task, job.done_of(task), job.editor, job.latents)
+    return batch.due(task, job.done_of(task), job.composer, job.latents)
 
 
 def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
     """Run the graphs on a batch and hand its pictures to the writers."""
-    return batch.start(job.editor, reads, pool)
+    return batch.start(job.composer, reads, pool)
 
 
 def _finish(job: Job, pool: ThreadPoolExecutor, begun: Batch, tally: Tally, bar: Reporter) -> None:
     """Write what a batch has become, then note it."""
-    for result in batch.finish(job.editor, begun, pool):
+    for result in batch.finish(job.composer, begun, pool):
         _settle(job, result, tally)
     bar.advance(sum(read.task.outputs for read in begun.reads))
 
@@ -239,11 +239,11 @@ def _write_sheet(job: Job) -> Path | str | None:
 def _original(job: Job, task: Task) -> Picture:
     """A source; where sources are not read, the model's own reconstruction of it."""
     if job.latents is None or job.read:
-        return images.decode(images.read_file(task.source.path), max_pixels=job.editor.max_pixels)
+        return images.decode(images.read_file(task.source.path), max_pixels=job.composer.max_pixels)
     row = batch.stored(job.latents, task.source)
-    return enlarge(job.editor.decode(row.z_loc[None])[0], row.frame)
+    return enlarge(job.composer.decode(row.z_loc[None])[0], row.frame)
 
 
 def _seen(job: Job, name: str) -> Picture:
     """A picture at the size a sheet shows it: at their own, all of a sheet may be more than memory holds."""
-    return small(images.decode(job.store.read(name), max_pixels=job.editor.max_pixels))
+    return small(images.decode(job.store.read(name), max_pixels=job.composer.max_pixels))

@@ -11,7 +11,8 @@ from typing import get_args
 
 import numpy as np
 
-from .editor import Array, Editor, Encoded
+from .arrays import Array
+from .composer import Composer, Encoded
 from .edits.outcome import drift, outcome, state
 from .edits.request import Compose, checked_compose
 from .errors import UsageError
@@ -71,7 +72,7 @@ class Whole(Seen):
 class Swap:
     """A swap that is settled: which labels, from which references, and how it becomes files."""
 
-    editor: Editor
+    composer: Composer
     labels: tuple[int, ...]
     references: References
     settings: SwapSettings
@@ -96,9 +97,9 @@ class Swap:
 
     def decoded(self, z: Array, z_c: Array) -> Array:
         """Decoder output of latents (N, Z) with the swapped blocks of the references' z_c (N, Zc)."""
-        slices = self.editor.bundle.manifest.layout.slices
+        slices = self.composer.bundle.manifest.layout.slices
         swapped = intervene(z, {label: z_c[:, slices[label]] for label in self.labels}, slices)
-        return self.editor.decode(swapped)
+        return self.composer.decode(swapped)
 
     def render(self, source: Whole, edited: Array, unedited: Array) -> Rendered:
         """Composite, encode, and look again at what was written.
@@ -106,7 +107,7 @@ class Swap:
         Raises:
             ImageError: the format does not take a picture of this size.
         """
-        format, spec = self.format(source.picture.format), self.editor.bundle.manifest.image
+        format, spec = self.format(source.picture.format), self.composer.bundle.manifest.image
         return write_out(source.picture, edited, unedited, self.compose, format, spec)
 
     def receipt(
@@ -120,7 +121,7 @@ class Swap:
         output: str,
     ) -> SwapReceipt:
         """The record of one output; `at` is the source's row of `encoded`."""
-        labels, before, (number, taken) = self.editor.labels, encoded.before[at], reference
+        labels, before, (number, taken) = self.composer.labels, encoded.before[at], reference
         asked = {i: state(labels, i, taken.probabilities) for i in self.labels}
         return SwapReceipt(
             source=source.source.relative,
@@ -132,9 +133,9 @@ class Swap:
             reference_sha256=taken.digest,
             sample=number,
             asked={labels.names[i]: value for i, value in asked.items()},
-            before=self.editor.named(before),
-            reference_labels=self.editor.named(taken.probabilities),
-            after=self.editor.named(after),
+            before=self.composer.named(before),
+            reference_labels=self.composer.named(taken.probabilities),
+            after=self.composer.named(after),
             reached=all(outcome(labels, i, value, after).reached for i, value in asked.items()),
             drift=drift(labels, self.labels, before, after),
             pixel_change=rendered.pixel_change,
@@ -143,28 +144,30 @@ class Swap:
         )
 
 
-def swap_picture(editor: Editor, picture: Picture, reference: Picture, labels: Sequence[str], compose: str) -> Picture:
+def swap_picture(
+    composer: Composer, picture: Picture, reference: Picture, labels: Sequence[str], compose: str
+) -> Picture:
     """A picture with the characteristics of a reference: the blocks of the named labels are the reference's.
 
     Raises:
         LabelError: an unknown label.
         UsageError: no label or one twice, or an unknown way of compositing.
     """
-    how, chosen, spec = checked_compose(compose), chosen_labels(editor, labels), editor.bundle.manifest.image
-    encoded = editor.encode(np.stack([network_input(one, spec) for one in (picture, reference)]))
-    slices = editor.bundle.manifest.layout.slices
+    how, chosen, spec = checked_compose(compose), chosen_labels(composer, labels), composer.bundle.manifest.image
+    encoded = composer.encode(np.stack([network_input(one, spec) for one in (picture, reference)]))
+    slices = composer.bundle.manifest.layout.slices
     z = intervene(encoded.z[:1], {label: encoded.z[1:, slices[label]] for label in chosen}, slices)
-    return render(picture, editor.decode(z)[0], encoded.decoded[0], how)
+    return render(picture, composer.decode(z)[0], encoded.decoded[0], how)
 
 
-def chosen_labels(editor: Editor, labels: Sequence[str]) -> tuple[int, ...]:
+def chosen_labels(composer: Composer, labels: Sequence[str]) -> tuple[int, ...]:
     """Positions of the named labels in the bundle's order.
 
     Raises:
         LabelError: an unknown label.
         UsageError: none, or one twice.
     """
-    found = [editor.labels.index(name) for name in labels]
+    found = [composer.labels.index(name) for name in labels]
     if not found or len(set(found)) != len(found):
         raise UsageError(f"--labels {','.join(labels)}: expected one or more different labels, such as smiling,young")
     return tuple(sorted(found))

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from . import images
-from .editor import Array, Editor, Encoded
+from .arrays import Array
+from .composer import Composer, Encoded
 from .edits.request import checked_compose
 from .errors import ImageError
 from .folder import Source, check_out, default_out, output_stems, scan
@@ -80,24 +81,24 @@ def swap_folder(
     target = out or default_out(inputs, "swapped")
     sources = scan(inputs).sources
     check_out(target, [*inputs, from_])
-    editor = Editor.open(
+    composer = Composer.open(
         bundle,
         provider=provider,
         allow_torchscript=allow_torchscript,
         batch_size=batch_size,
         max_pixels=max_pixels,
     )
-    chosen = chosen_labels(editor, labels)
-    references = read_references(editor, from_, pairs, len(sources), workers=workers)
+    chosen = chosen_labels(composer, labels)
+    references = read_references(composer, from_, pairs, len(sources), workers=workers)
     settings = SwapSettings(
-        bundle=editor.bundle.digest,
-        edit=",".join("_".join(editor.labels.names[i].lower().split()) for i in chosen),
+        bundle=composer.bundle.digest,
+        edit=",".join("_".join(composer.labels.names[i].lower().split()) for i in chosen),
         pairs=pairs,
         references=references.digest,
         compose=how,
         format=format,
     )
-    swap = Swap(editor, chosen, references, settings, how)
+    swap = Swap(composer, chosen, references, settings, how)
     stems = output_stems(sources)
     plan = (
         (source.relative, chain.from_iterable(swap.possible_outputs(row, stems[row])))
@@ -108,7 +109,7 @@ def swap_folder(
         written, skipped = _run(swap, results, sources, stems, workers or os.cpu_count() or 1)
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began
-    return results.outcome(editor, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
+    return results.outcome(composer, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
 
 
 def _run(
@@ -123,7 +124,7 @@ def _run(
         if not references.of(row):
             results.fail(Failure.of(source.relative, ImageError("its reference cannot be read")))
     each = len(references.of(rows[todo[0].relative])) if todo else 0
-    size = max(1, swap.editor.batch_size // max(each, 1))
+    size = max(1, swap.composer.batch_size // max(each, 1))
     written = skipped = 0
 
     def read(source: Source) -> Whole | int:
@@ -154,14 +155,14 @@ def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> 
     for names in swap.possible_outputs(row, stem):
         if results.done(source.relative, names) == digest:
             return len(names)
-    picture = images.decode(data, max_pixels=swap.editor.max_pixels)
-    seen = images.network_input(picture, swap.editor.bundle.manifest.image)
+    picture = images.decode(data, max_pixels=swap.composer.max_pixels)
+    seen = images.network_input(picture, swap.composer.bundle.manifest.image)
     return Whole(source, digest, seen, images.frame_of(picture), picture, row, stem)
 
 
 def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolExecutor, bar: Reporter) -> int:
     """Swap, render, classify and write a batch of sources; gives the number of outputs."""
-    encoded = swap.editor.encode(stack(batch))
+    encoded = swap.composer.encode(stack(batch))
     units = [
         Unit(at, k, reference)
         for at, source in enumerate(batch)
@@ -172,14 +173,14 @@ def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolEx
     for source in batch:
         names = swap.outputs(source.row, source.stem, source.picture.format)
         results.begin(source.source.relative, source.digest, names)
-    for part in chunks(units, swap.editor.batch_size):
+    for part in chunks(units, swap.composer.batch_size):
         done: list[tuple[Unit, Rendered]] = []
         for unit, rendered in _rendered(swap, batch, encoded, part, pool):
             if isinstance(rendered, Failure):
                 failed[unit.at] = rendered
             else:
                 done.append((unit, rendered))
-        after: Iterable[Array] = swap.editor.classify(np.stack([one.seen for _, one in done])) if done else ()
+        after: Iterable[Array] = swap.composer.classify(np.stack([one.seen for _, one in done])) if done else ()
         for (unit, rendered), probabilities in zip(done, after, strict=True):
             source = batch[unit.at]
             name = swap.outputs(source.row, source.stem, source.picture.format)[unit.k]
@@ -219,7 +220,7 @@ def _rendered(
 
 
 def _picture(swap: Swap, source: Source) -> Picture:
-    return images.decode(images.read_file(source.path), max_pixels=swap.editor.max_pixels)
+    return images.decode(images.read_file(source.path), max_pixels=swap.composer.max_pixels)
 
 
 def _write_sheet(swap: Swap, results: Results, sources: Sequence[Source], stems: Sequence[str]) -> Path | None:

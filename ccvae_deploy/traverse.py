@@ -11,7 +11,8 @@ from typing import TypedDict
 import numpy as np
 
 from . import images
-from .editor import Array, Editor
+from .arrays import Array
+from .composer import Composer
 from .edits.outcome import decided
 from .edits.request import checked_compose
 from .errors import LabelError, UsageError, nearest
@@ -54,7 +55,7 @@ class WalkOptions(TypedDict, total=False):
 
 
 def walk(
-    editor: Editor,
+    composer: Composer,
     picture: Picture,
     labels: Sequence[str],
     *,
@@ -77,22 +78,22 @@ def walk(
         LabelError: an unknown label or class.
         UsageError: a combination that cannot be walked, or an argument outside its range.
     """
-    chosen = [editor.labels.index(name) for name in labels]
-    kinds = [editor.labels.labels[i] for i in chosen]
+    chosen = [composer.labels.index(name) for name in labels]
+    kinds = [composer.labels.labels[i] for i in chosen]
     _refuse(kinds, steps, classes, reach)
     how = checked_compose(compose)
-    if not editor.latents.has_modes:
-        family = editor.bundle.manifest.model.family
+    if not composer.latents.has_modes:
+        family = composer.bundle.manifest.model.family
         raise UsageError(f"a {family} bundle has no conditional prior to measure a walk by; take a ccvae bundle")
-    seen = images.network_input(picture, editor.bundle.manifest.image)[None]
-    encoded = editor.encode(seen)
-    blocks = _blocks(editor, encoded.before[0], chosen, steps, classes, reach)
+    seen = images.network_input(picture, composer.bundle.manifest.image)[None]
+    encoded = composer.encode(seen)
+    blocks = _blocks(composer, encoded.before[0], chosen, steps, classes, reach)
     rows, columns = blocks[0].shape[:2]
     copies = np.broadcast_to(encoded.z[0], (rows, columns, encoded.z.shape[1]))
-    z = intervene(copies, dict(zip(chosen, blocks, strict=True)), editor.bundle.manifest.layout.slices)
+    z = intervene(copies, dict(zip(chosen, blocks, strict=True)), composer.bundle.manifest.layout.slices)
     flat = z.reshape(-1, z.shape[-1])
-    decoded, probabilities = editor.decode(flat), editor.probabilities(flat)
-    captions = _captions(editor, chosen, z, probabilities.reshape(rows, columns, -1))
+    decoded, probabilities = composer.decode(flat), composer.probabilities(flat)
+    captions = _captions(composer, chosen, z, probabilities.reshape(rows, columns, -1))
     cells = [
         Cell(render(picture, image, encoded.decoded[0], how), caption)
         for image, caption in zip(decoded, captions, strict=True)
@@ -130,10 +131,10 @@ def traverse(
     """
     refuse_output(out, image, ENDINGS, overwrite)
     animated = out.suffix.lower() == ".gif"
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
+    composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
     source, _ = images.open_picture(image, max_pixels=max_pixels)
     size = GIF_SIZE if animated else STRIP_SIZE
-    found = walk(editor, shrunk(source, size), labels, steps=steps, classes=classes, reach=reach, compose=compose)
+    found = walk(composer, shrunk(source, size), labels, steps=steps, classes=classes, reach=reach, compose=compose)
     if animated:
         if len(found.cells) > 1:
             raise UsageError(f"--out {out}: a grid does not move; give a name that ends in .png, or one label")
@@ -183,33 +184,33 @@ def polytope(corners: Array, steps: int) -> Array:
 
 
 def _blocks(
-    editor: Editor, before: Array, chosen: Sequence[int], steps: int, classes: Sequence[str] | None, reach: float
+    composer: Composer, before: Array, chosen: Sequence[int], steps: int, classes: Sequence[str] | None, reach: float
 ) -> list[Array]:
     """Per walked label its block in every row and column, (R, C, d)."""
-    at = [_modes(editor, before, i, _corners(editor.labels.labels[i], classes)) for i in chosen]
+    at = [_modes(composer, before, i, _corners(composer.labels.labels[i], classes)) for i in chosen]
     if len(at[0].loc) > 2:
         return [polytope(at[0].loc, steps)]
     # from class to class, not beyond
-    beyond = reach if editor.labels.labels[chosen[0]].kind == "binary" else 0.0
-    lines = [_axis(editor, modes, i, steps, beyond) for modes, i in zip(at, chosen, strict=True)]
+    beyond = reach if composer.labels.labels[chosen[0]].kind == "binary" else 0.0
+    lines = [_axis(composer, modes, i, steps, beyond) for modes, i in zip(at, chosen, strict=True)]
     if len(lines) == 1:
         return [lines[0][None]]
     down, across = lines
     return [np.repeat(down[:, None], steps, axis=1), np.repeat(across[None], steps, axis=0)]
 
 
-def _axis(editor: Editor, modes: Block, label: int, steps: int, reach: float) -> Array:
-    columns, real = editor.bundle.manifest.layout.slices[label], editor.bundle.manifest.latent_range
+def _axis(composer: Composer, modes: Block, label: int, steps: int, reach: float) -> Array:
+    columns, real = composer.bundle.manifest.layout.slices[label], composer.bundle.manifest.latent_range
     low, high = (np.asarray(values[columns], np.float32) for values in (real.low, real.high))
     return axis(modes, low, high, steps, reach)
 
 
-def _modes(editor: Editor, before: Array, label: int, classes: Sequence[int]) -> Block:
+def _modes(composer: Composer, before: Array, label: int, classes: Sequence[int]) -> Block:
     """p(z_i|y_i) at each class of one label, the others as the source classifies: loc and scale (classes, d)."""
-    columns, binary = editor.labels.columns[label], editor.labels.labels[label].kind == "binary"
-    y = np.repeat(decided(editor.labels, before[None]), len(classes), axis=0)
+    columns, binary = composer.labels.columns[label], composer.labels.labels[label].kind == "binary"
+    y = np.repeat(decided(composer.labels, before[None]), len(classes), axis=0)
     y[:, columns] = np.reshape(classes, (-1, 1)) if binary else np.eye(columns.stop - columns.start)[list(classes)]
-    return editor.latents.block(y, label)
+    return composer.latents.block(y, label)
 
 
 def _corners(label: Label, classes: Sequence[str] | None) -> list[int]:
@@ -248,15 +249,15 @@ def _title(labels: Sequence[Label]) -> str:
     return f"{labels[0].name} down, {labels[1].name} across" if len(labels) == 2 else labels[0].name
 
 
-def _captions(editor: Editor, chosen: Sequence[int], z: Array, probabilities: Array) -> list[str]:
+def _captions(composer: Composer, chosen: Sequence[int], z: Array, probabilities: Array) -> list[str]:
     """What stands under each picture, row by row: the probability of each walked label; on a strip also its latent."""
-    label, columns = editor.labels.labels[chosen[0]], editor.labels.columns[chosen[0]]
+    label, columns = composer.labels.labels[chosen[0]], composer.labels.columns[chosen[0]]
     flat = probabilities.reshape(-1, probabilities.shape[-1])
     if label.kind == "categorical":
         best = flat[:, columns].argmax(axis=1)
         return [f"{label.classes[k]} {row[columns][k]:.2f}" for k, row in zip(best, flat, strict=True)]
     if len(chosen) == 2:
-        other = editor.labels.columns[chosen[1]]
+        other = composer.labels.columns[chosen[1]]
         return [f"p {row[columns.start]:.2f}, {row[other.start]:.2f}" for row in flat]
-    first = z[..., editor.bundle.manifest.layout.slices[chosen[0]]].reshape(len(flat), -1)[:, 0]
+    first = z[..., composer.bundle.manifest.layout.slices[chosen[0]]].reshape(len(flat), -1)[:, 0]
     return [f"z {value:+.1f}, p {row[columns.start]:.2f}" for value, row in zip(first, flat, strict=True)]

@@ -10,24 +10,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from . import images
+from .arrays import Array
+from .composer import Composer
 from .edits.outcome import decided
 from .errors import UsageError
 from .images import Picture
 from .pictures.film import Cell, film_grid
 from .storage.store import refuse_output, replace_file
 from .work.stream import chunks
-
-if TYPE_CHECKING:
-    from .editor import Editor
-
-Array = NDArray[np.float32]
 
 GREEN = np.array([0, 255, 0], np.float32)
 ENDINGS = (".png", ".npy", ".safetensors")
@@ -58,23 +54,23 @@ def pixel_variance(decoded: Array) -> NDArray[np.float64]:
 
 
 def variance_maps(
-    editor: "Editor", picture: Picture, name: str, labels: Sequence[str], samples: int, seed: int
+    composer: Composer, picture: Picture, name: str, labels: Sequence[str], samples: int, seed: int
 ) -> Variance:
     """The maps of a picture; `name` keys the noise. See `Editor.variance` for the other arguments and errors."""
     if samples < 2:
         raise UsageError(f"--samples {samples}: a variance needs at least 2")
-    asked = [editor.labels.index(label) for label in labels] or list(range(len(editor.labels)))
-    encoded = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None])
-    state = decided(editor.labels, encoded.before)[0]
+    asked = [composer.labels.index(label) for label in labels] or list(range(len(composer.labels)))
+    encoded = composer.encode(images.network_input(picture, composer.bundle.manifest.image)[None])
+    state = decided(composer.labels, encoded.before)[0]
     raw = []
     for position in asked:
-        label, columns = editor.labels.labels[position], editor.labels.columns[position]
+        label, columns = composer.labels.labels[position], composer.labels.columns[position]
         chosen = int(state[columns][0]) if label.kind == "binary" else int(state[columns].argmax())
-        request = editor.request({label.name: label.classes[chosen]}, samples=samples, seed=seed)
-        raw.append(pixel_variance(editor.changed(request, encoded, [name])[0]))
+        request = composer.request({label.name: label.classes[chosen]}, samples=samples, seed=seed)
+        raw.append(pixel_variance(composer.changed(request, encoded, [name])[0]))
     peak = np.max(raw, axis=(1, 2))
     maps = np.stack(raw) / np.where(peak > 0, peak, 1)[:, None, None]
-    names = tuple(editor.labels.names[position] for position in asked)
+    names = tuple(composer.labels.names[position] for position in asked)
     return Variance(picture, names, maps.astype(np.float32), peak.astype(np.float32))
 
 
@@ -129,10 +125,9 @@ def variance(
     Raises:
         CCVAEError: refused, and nothing was written.
     """
-    from .editor import Editor
-
     refuse_output(out, image, ENDINGS, overwrite)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
-    found = editor.variance(image, labels=labels, samples=samples, seed=seed)
+    composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
+    picture, _ = images.open_picture(image, max_pixels=max_pixels)
+    found = variance_maps(composer, picture, image.name, labels, samples, seed)
     replace_file(out, [encoded_file(found, out.suffix.lower())])
     return found

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import images
-from ..editor import Array, Editor, Encoded
+from ..arrays import Array
+from ..composer import Composer, Encoded
 from ..edits.outcome import state
 from ..edits.request import EditRequest, checked_compose
 from ..folder import Source
@@ -96,13 +97,13 @@ class Auditor:
 
     def __init__(
         self,
-        editor: Editor,
+        composer: Composer,
         model: AuditedModel,
         settings: AuditSettings,
         labels: Sequence[int],
         pool: ThreadPoolExecutor,
     ) -> None:
-        self.editor, self.model, self.settings, self.labels, self.pool = editor, model, settings, labels, pool
+        self.composer, self.model, self.settings, self.labels, self.pool = composer, model, settings, labels, pool
         self.compose = checked_compose(settings.compose)
         self.requests = {label: dict(self._requests(label)) for label in labels}
 
@@ -114,7 +115,7 @@ class Auditor:
         """
         data = images.read_file(source.path)
         picture = images.decode(data)
-        seen = images.network_input(picture, self.editor.bundle.manifest.image)
+        seen = images.network_input(picture, self.composer.bundle.manifest.image)
         return Original(source, hashlib.sha256(data).hexdigest(), picture, seen)
 
     def records(self, batch: Sequence[Original]) -> list[AuditRecord]:
@@ -125,7 +126,7 @@ class Auditor:
         for label in self.labels:
             for unit, answer in self._answers(batch, encoded, self._units(batch, encoded, label)):
                 tally = tallies[unit.at].setdefault(unit.change, Tally(len(answer.values)))
-                reached = state(self.editor.labels, label, answer.probabilities) == unit.change.value
+                reached = state(self.composer.labels, label, answer.probabilities) == unit.change.value
                 flipped = answer.decisions != controls[unit.at][1].decisions
                 tally.add(answer.values.tolist(), flipped.tolist(), reached)
         return [
@@ -145,17 +146,17 @@ class Auditor:
         return control, {(unit.change, unit.sample): answer for unit, answer in found}
 
     def _encode(self, batch: Sequence[Original]) -> Encoded:
-        return self.editor.encode(np.stack([original.seen for original in batch]))
+        return self.composer.encode(np.stack([original.seen for original in batch]))
 
     def _requests(self, label: int) -> Iterator[tuple[Change, EditRequest]]:
         """What to ask for each value; a binary label's strengths lie between and beyond its two modes."""
-        known = self.editor.labels.labels[label]
+        known = self.composer.labels.labels[label]
         strengths = self.settings.strengths if known.kind == "binary" else (1.0,)
         for value, name in enumerate(known.classes):
             for strength in strengths:
                 yield (
                     Change(label, value, strength),
-                    self.editor.request(
+                    self.composer.request(
                         {known.name: name},
                         samples=self.settings.samples,
                         seed=self.settings.seed,
@@ -166,9 +167,9 @@ class Auditor:
 
     def _units(self, batch: Sequence[Original], encoded: Encoded, label: int) -> Iterator[Unit]:
         names = [original.source.relative for original in batch]
-        own = [int(state(self.editor.labels, label, before)) for before in encoded.before]
+        own = [int(state(self.composer.labels, label, before)) for before in encoded.before]
         for change, request in self.requests[label].items():
-            latents = self.editor.edited_latents(request, encoded.z, encoded.before, names)
+            latents = self.composer.edited_latents(request, encoded.z, encoded.before, names)
             for at in range(len(batch)):
                 if own[at] != change.value:
                     kind = change
@@ -190,13 +191,13 @@ class Auditor:
 
         unchanged = (Unit(at, Change(-1, 0, REDRAW), 0, encoded.z[at]) for at in range(len(batch)))
         todo = unchanged if units is None else units
-        while part := list(islice(todo, self.editor.batch_size)):
+        while part := list(islice(todo, self.composer.batch_size)):
             if units is None:
                 decoded = encoded.decoded[[unit.at for unit in part]]
             else:
-                decoded = self.editor.decode(np.stack([unit.z for unit in part]))
+                decoded = self.composer.decode(np.stack([unit.z for unit in part]))
             looked = list(self.pool.map(look, part, decoded))
-            probabilities = self.editor.classify(np.stack([one.seen for one in looked]))
+            probabilities = self.composer.classify(np.stack([one.seen for one in looked]))
             values, decisions = self.model.run(np.stack([one.pixels for one in looked]))
             for i, one in enumerate(looked):
                 yield part[i], Answer(one.thumbnail, values[i], decisions[i], probabilities[i])
@@ -205,7 +206,7 @@ class Auditor:
         result = render(original, edited, unedited, self.compose)
         feeding = self.model.feeding
         return Looked(
-            images.network_input(result, self.editor.bundle.manifest.image),
+            images.network_input(result, self.composer.bundle.manifest.image),
             images.resized(result, feeding.mode, (feeding.width, feeding.height)),
             shrunk(result, shown) if shown else None,
         )
@@ -213,7 +214,7 @@ class Auditor:
     def _record(
         self, original: Original, before: Array, control: Answer, tallies: Mapping[Change, Tally]
     ) -> AuditRecord:
-        labels = self.editor.labels
+        labels = self.composer.labels
         redrawn: dict[str, Response] = {}
         edited: dict[str, dict[str, Response]] = {}
         for change, tally in tallies.items():

@@ -68,8 +68,8 @@ def _candidates(auditor: Auditor, effect: Effect, record: Mapping[str, Any]) -> 
     column = auditor.settings.reading.names.index(effect.output)
     for change in _changes(auditor, effect):
         edit, name = (
-            spelled(auditor.editor.labels, change.label, change.value),
-            auditor.editor.labels.names[change.label],
+            spelled(auditor.composer.labels, change.label, change.value),
+            auditor.composer.labels.names[change.label],
         )
         if edit in record["edited"]:
             asked = record["edited"][edit]["1"]
@@ -79,7 +79,7 @@ def _candidates(auditor: Auditor, effect: Effect, record: Mapping[str, Any]) -> 
 
 def _changes(auditor: Auditor, effect: Effect) -> list[Change]:
     """The interventions whose effect it is: both of a binary label, or one of a class."""
-    labels = auditor.editor.labels
+    labels = auditor.composer.labels
     return [
         change
         for label in auditor.labels
@@ -89,7 +89,7 @@ def _changes(auditor: Auditor, effect: Effect) -> list[Change]:
 
 
 def _strip(auditor: Auditor, original: Original, effect: Effect, edit: str, flips: float) -> Shown:
-    labels, column = auditor.editor.labels, auditor.settings.reading.names.index(effect.output)
+    labels, column = auditor.composer.labels, auditor.settings.reading.names.index(effect.output)
     change = next(one for one in _changes(auditor, effect) if spelled(labels, one.label, one.value) == edit)
     control, answers = auditor.look_again(original, change.label, CELL)
     pairs = [(answers[change, k], _redrawn(answers, change.label, k)) for k in range(auditor.settings.samples)]

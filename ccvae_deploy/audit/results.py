@@ -59,7 +59,7 @@ def write_results(auditor: Auditor, ledger: Ledger, store: Store, found: Scan, s
         WriteError: the disk is full or refuses.
     """
     sources = {source.relative: source for source in found.sources}
-    labels, settings = auditor.editor.labels, auditor.settings
+    labels, settings = auditor.composer.labels, auditor.settings
 
     def records() -> Iterator[dict[str, Any]]:
         return (row for row in ledger.receipts() if row["source"] in sources)
@@ -97,7 +97,7 @@ def _facts(auditor: Auditor, sources: int, skipped: int, failed: int, ignored: i
         ("outputs", printable(model.reading.text())),
         ("images", f"{sources:,}{done}{missing}{passed}"),
         ("edits", f"{counted(settings.samples, 'sample')} at strength {strengths}; {settings.compose}"),
-        ("provider", auditor.editor.bundle.runs_on),
+        ("provider", auditor.composer.bundle.runs_on),
     )
 
 

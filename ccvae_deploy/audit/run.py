@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Unpack
 
-from ..editor import Editor
+from ..composer import Composer
 from ..errors import ImageError, UsageError
 from ..folder import Scan, Source, check_out, scan
 from ..images import read_file
@@ -74,23 +74,23 @@ def audit(
     target = out or Path(f"audit-{model.stem}")
     found = scan(images)
     check_out(target, images)
-    editor = Editor.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
+    composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
     audited = open_model(model, provider=provider, batch_size=batch_size, **reading)
-    chosen = sorted({editor.labels.index(name) for name in labels} or range(len(editor.labels)))
+    chosen = sorted({composer.labels.index(name) for name in labels} or range(len(composer.labels)))
     settings = AuditSettings(
-        bundle=editor.bundle.digest,
+        bundle=composer.bundle.digest,
         model=audited.sha256,
         feeding=audited.feeding,
         reading=audited.reading,
-        labels=tuple(editor.labels.names[label] for label in chosen),
+        labels=tuple(composer.labels.names[label] for label in chosen),
         samples=samples,
         seed=seed,
-        strengths=_strengths(editor, strength),
+        strengths=_strengths(composer, strength),
         compose=compose,
     )
     threads = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(threads) as pool:
-        auditor = Auditor(editor, audited, settings, chosen, pool)
+        auditor = Auditor(composer, audited, settings, chosen, pool)
         ledger = Ledger(target, [settings])
         _refuse_taken(target, ledger, found, settings, overwrite)
         with ledger, Store(target) as store:
@@ -99,9 +99,9 @@ def audit(
             return write_results(auditor, ledger, store, found, skipped, began)
 
 
-def _strengths(editor: Editor, asked: Sequence[float]) -> tuple[float, ...]:
+def _strengths(composer: Composer, asked: Sequence[float]) -> tuple[float, ...]:
     """Ascending, 1 among them, and without 0, which is the redraw and always there."""
-    if not editor.latents.has_modes:
+    if not composer.latents.has_modes:
         # no two modes to lie between: only the asked state itself
         if tuple(asked) != STRENGTHS:
             raise UsageError("--strength needs a conditional prior, whose two modes it lies between; leave it out")
@@ -144,7 +144,7 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
     skipped = 0
     with progress("audit", len(sources), "images") as bar:
         ahead = read_ahead(sources, read, workers=threads, weigh=_pixels)
-        for group in chunks(ahead, auditor.editor.batch_size, _pixels):
+        for group in chunks(ahead, auditor.composer.batch_size, _pixels):
             for failed in (one for one in group if isinstance(one, Failure)):
                 ledger.fail(failed)
             batch = [one for one in group if isinstance(one, Original)]

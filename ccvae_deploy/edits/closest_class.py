@@ -7,7 +7,7 @@ Everything runs on all rows at once, in double precision, without random numbers
 import numpy as np
 from numpy.typing import NDArray
 
-from ..interventions import Array
+from ..arrays import Array
 
 Wide = NDArray[np.float64]
 

@@ -13,7 +13,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ..interventions import Array, Block
+from ..arrays import Array
+from ..interventions import Block
 
 Wide = NDArray[np.float64]
 Side = int | NDArray[np.integer]

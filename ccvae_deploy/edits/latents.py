@@ -7,9 +7,9 @@ that its classifier is as sure as asked (appendix A of the paper).
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import interventions
+from ..arrays import Array
 from ..bundle import Bundle
 from ..errors import UsageError
 from ..graphs.head import Head, Run, read_heads
@@ -20,8 +20,6 @@ from .noise import Noise
 from .outcome import decided
 from .rejection import accepted, accepted_mean, first_inside
 from .request import Asked, EditRequest
-
-Array = NDArray[np.float32]
 
 BOUNDARY = 0.5
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..schema import LabelSet
 from .request import Asked
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

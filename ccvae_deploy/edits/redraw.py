@@ -3,18 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array
+from ..composer import Composer, Encoded
 from .outcome import outcomes
 from .request import EditRequest
 
-if TYPE_CHECKING:
-    from ..editor import Editor, Encoded
-
-Array = NDArray[np.float32]
 Place = tuple[int, int]
 """Row in the batch and sample."""
 
@@ -49,9 +46,9 @@ class Kept(Generic[R]):
 
 
 def keep_drawing(
-    editor: "Editor",
+    composer: Composer,
     request: EditRequest,
-    encoded: "Encoded",
+    encoded: Encoded,
     names: Sequence[str],
     first: Mapping[Place, R],
     render: Callable[[Sequence[Place], Array], Sequence[R]],
@@ -68,9 +65,9 @@ def keep_drawing(
     """
 
     def looked_at(places: Sequence[Place], results: Sequence[R], attempt: int) -> list[Kept[R]]:
-        after = editor.classify(np.stack([result.seen for result in results]))
+        after = composer.classify(np.stack([result.seen for result in results]))
         return [
-            _judged(editor, request, encoded.before[row], result, after[i], attempt)
+            _judged(composer, request, encoded.before[row], result, after[i], attempt)
             for i, ((row, _), result) in enumerate(zip(places, results, strict=True))
         ]
 
@@ -79,15 +76,15 @@ def keep_drawing(
         missed = [place for place, one in kept.items() if not one.reached]
         if not missed:
             break
-        latents = editor.edited_latents(request, encoded.z, encoded.before, names, attempt)
-        results = render(missed, editor.decode(np.stack([latents[place] for place in missed])))
+        latents = composer.edited_latents(request, encoded.z, encoded.before, names, attempt)
+        results = render(missed, composer.decode(np.stack([latents[place] for place in missed])))
         for place, one in zip(missed, looked_at(missed, results, attempt), strict=True):
             if one.reached or one.probability > kept[place].probability:
                 kept[place] = one
     return kept
 
 
-def _judged(editor: "Editor", request: EditRequest, before: Array, result: R, after: Array, attempt: int) -> Kept[R]:
-    found = outcomes(editor.labels, request.asked, before, after).values()
+def _judged(composer: Composer, request: EditRequest, before: Array, result: R, after: Array, attempt: int) -> Kept[R]:
+    found = outcomes(composer.labels, request.asked, before, after).values()
     reached, probability = all(one.reached for one in found), prod(one.probability for one in found)
     return Kept(result, after, attempt, reached, probability)

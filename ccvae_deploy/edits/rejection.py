@@ -6,15 +6,13 @@ What stands in for a conditional prior in a model that has none. Pure functions 
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import interventions
+from ..arrays import Array
 from ..graphs.head import Head
 from ..interventions import Block
 from . import conditioned
 from .closest_class import closest_class
-
-Array = NDArray[np.float32]
 
 TRIES, ROUND = 10_000, 1_000
 """How many further draws a categorical label tries at most, and how many at once."""

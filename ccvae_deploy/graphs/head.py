@@ -4,12 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..bundle import Bundle
 from ..errors import BundleError
 
-Array = NDArray[np.float32]
 Run = Callable[[Callable[[Array], Array], Array], Array]
 
 PROBES = 8

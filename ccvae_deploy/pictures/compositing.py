@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ..arrays import Array
 from ..images import Picture
 from .canvas import blank, is_large, leave
 from .pixels import Pixels
-
-Array = NDArray[np.float32]
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 BAND = 32

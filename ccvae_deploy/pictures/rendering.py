@@ -5,18 +5,16 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from .. import images
+from ..arrays import Array
 from ..edits.request import Compose
 from ..errors import UsageError, nearest
 from ..images import Format, Picture
 from ..schema import ImageSpec
 from . import compositing
 from .canvas import is_large
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import images
-from ..editor import Editor
+from ..composer import Composer
 from ..edits.outcome import outcome as judged
 from ..errors import ImageError, UsageError
 from ..images import Picture
@@ -94,7 +94,7 @@ class Results:
 
     def outcome(
         self,
-        editor: Editor,
+        composer: Composer,
         labels: Sequence[int],
         *,
         sheet: Path | None,
@@ -103,17 +103,17 @@ class Results:
         seconds: float,
     ) -> Outcome:
         """Go through the receipts once; `labels` are those of which `reached` is told one by one."""
-        hits, count, every = dict.fromkeys((editor.labels.names[i] for i in labels), 0), 0, 0
+        hits, count, every = dict.fromkeys((composer.labels.names[i] for i in labels), 0), 0, 0
         for row in self.ledger.receipts():
             count, every = count + 1, every + row["reached"]
             after = np.array([*row["after"].values()], np.float32)
             for i in labels:
-                name = editor.labels.names[i]
-                hits[name] += judged(editor.labels, i, row["asked"][name], after).reached
+                name = composer.labels.names[i]
+                hits[name] += judged(composer.labels, i, row["asked"][name], after).reached
         return Outcome(
             out=self.out,
             sheet=sheet,
-            provider=editor.bundle.runs_on,
+            provider=composer.bundle.runs_on,
             written=written,
             skipped=skipped,
             failed=len(self.ledger.failures),

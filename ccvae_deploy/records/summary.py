@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..editor import Editor
+from ..composer import Composer
 from ..edits.outcome import outcomes
 from ..edits.request import VARY, Asked
 from ..receipts import Failure
@@ -69,7 +69,7 @@ class Summary:
 
 def summarise(
     ledger: Ledger,
-    editor: Editor,
+    composer: Composer,
     *,
     sources: int,
     written: int,
@@ -79,7 +79,7 @@ def summarise(
     sheet: Path | str | None,
 ) -> Summary:
     """Go through the receipts once."""
-    figures = _Figures(editor.labels)
+    figures = _Figures(composer.labels)
     with reading(ledger.out):
         for row in ledger.receipts():
             figures.add(row)
@@ -87,7 +87,7 @@ def summarise(
     return Summary(
         out=ledger.place,
         sheet=sheet,
-        provider=editor.bundle.runs_on,
+        provider=composer.bundle.runs_on,
         sources=sources,
         written=written,
         skipped=skipped,

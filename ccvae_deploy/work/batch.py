@@ -1,8 +1,8 @@
 """One batch of sources through the graphs: read, start, finish. Reads sources, writes nothing.
 
     read(task)              a source decoded, in any thread; `due` leaves out what is done
-    start(editor, reads)    encode, change, decode; hand the pictures to a pool that composites and encodes them
-    finish(editor, batch, pool)   look again at what was rendered: files in memory and their receipts
+    start(composer, reads)    encode, change, decode; hand the pictures to a pool that composites and encodes them
+    finish(composer, batch, pool)   look again at what was rendered: files in memory and their receipts
 
 `Task` goes in, `Finished` or `Failure` comes out; both can be pickled, so a batch can be done anywhere.
 """
@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from .. import images
-from ..editor import Array, Editor, Encoded
+from ..arrays import Array
+from ..composer import Composer, Encoded
 from ..edits.redraw import Place, keep_drawing
 from ..edits.request import EditRequest
 from ..errors import ImageError
@@ -109,10 +110,10 @@ class _Pending:
     unedited: Array
     rendered: list[Future[Rendered]] = field(default_factory=list)
 
-    def submit(self, editor: Editor, pool: Executor, image: Array) -> Future[Rendered]:
+    def submit(self, composer: Composer, pool: Executor, image: Array) -> Future[Rendered]:
         """Hand one decoded image to a pool."""
         picture, format = self.read.picture, self.wanted.format(self.read.picture.format)
-        how, spec = self.wanted.request.compose, editor.bundle.manifest.image
+        how, spec = self.wanted.request.compose, composer.bundle.manifest.image
         return pool.submit(write_out, picture, image, self.unedited, how, format, spec)
 
 
@@ -125,7 +126,7 @@ class Batch:
     pending: list[_Pending]
 
 
-def read(task: Task, editor: Editor, data: bytes | None = None, latents: LatentStore | None = None) -> Read:
+def read(task: Task, composer: Composer, data: bytes | None = None, latents: LatentStore | None = None) -> Read:
     """A source decoded; `data` are its bytes where they have been read already.
 
     Raises:
@@ -133,13 +134,13 @@ def read(task: Task, editor: Editor, data: bytes | None = None, latents: LatentS
     """
     data = images.read_file(task.source.path) if data is None else data
     digest = hashlib.sha256(data).hexdigest()
-    picture = images.decode(data, max_pixels=editor.max_pixels)
+    picture = images.decode(data, max_pixels=composer.max_pixels)
     if latents is not None:
         row = stored(latents, task.source)
         if row.source_sha256 != digest:
             raise ImageError("changed since it was encoded; encode again, or leave --latents out")
         return Read(task, digest, picture, row)
-    return Read(task, digest, picture, images.network_input(picture, editor.bundle.manifest.image))
+    return Read(task, digest, picture, images.network_input(picture, composer.bundle.manifest.image))
 
 
 def stored(latents: LatentStore, source: Source) -> LatentRow:
@@ -154,23 +155,23 @@ def stored(latents: LatentStore, source: Source) -> LatentRow:
     return row
 
 
-def _unread(task: Task, editor: Editor, latents: LatentStore) -> Read:
+def _unread(task: Task, composer: Composer, latents: LatentStore) -> Read:
     """A source as it is stored, whether it still exists or not."""
     row = stored(latents, task.source)
-    if (pixels := row.frame.size[0] * row.frame.size[1]) > editor.max_pixels:
-        raise ImageError(f"{pixels:,} pixels, the limit is {editor.max_pixels:,}")
+    if (pixels := row.frame.size[0] * row.frame.size[1]) > composer.max_pixels:
+        raise ImageError(f"{pixels:,} pixels, the limit is {composer.max_pixels:,}")
     return Read(task, row.source_sha256, row.frame, row)
 
 
-def _encoded(editor: Editor, reads: Sequence[Read]) -> Encoded:
+def _encoded(composer: Composer, reads: Sequence[Read]) -> Encoded:
     """The encoder's view of a batch; a run has stored latents of all its sources or of none."""
     rows = [one.seen for one in reads if isinstance(one.seen, LatentRow)]
     if rows:
-        return encoded_rows(editor, rows)
-    return editor.encode(np.stack([one.seen for one in reads if not isinstance(one.seen, LatentRow)]))
+        return encoded_rows(composer, rows)
+    return composer.encode(np.stack([one.seen for one in reads if not isinstance(one.seen, LatentRow)]))
 
 
-def due(task: Task, done: Sequence[str], editor: Editor, latents: LatentStore | None = None) -> Read | None:
+def due(task: Task, done: Sequence[str], composer: Composer, latents: LatentStore | None = None) -> Read | None:
     """A source decoded, with the edits that are yet to be made of it; None when there are none.
 
     Args:
@@ -181,19 +182,19 @@ def due(task: Task, done: Sequence[str], editor: Editor, latents: LatentStore | 
     """
     data, unread = b"", None
     if latents is not None and not task.read:
-        unread = _unread(task, editor, latents)
+        unread = _unread(task, composer, latents)
     else:
         data = images.read_file(task.source.path)
     digest = unread.digest if unread else hashlib.sha256(data).hexdigest()
     todo = [wanted for wanted, known in zip(task.wanted, done, strict=True) if known != digest]
     if not todo:
         return None
-    return replace(unread, task=only(task, todo)) if unread else read(only(task, todo), editor, data, latents)
+    return replace(unread, task=only(task, todo)) if unread else read(only(task, todo), composer, data, latents)
 
 
-def start(editor: Editor, reads: Sequence[Read], pool: Executor) -> Batch:
+def start(composer: Composer, reads: Sequence[Read], pool: Executor) -> Batch:
     """Run the graphs on a batch and hand its pictures to the pool."""
-    encoded = _encoded(editor, reads)
+    encoded = _encoded(composer, reads)
     by_edit: dict[str, list[tuple[int, Wanted]]] = {}
     for row, one in enumerate(reads):
         for wanted in one.task.wanted:
@@ -202,30 +203,30 @@ def start(editor: Editor, reads: Sequence[Read], pool: Executor) -> Batch:
     for settings_id, rows in by_edit.items():
         some = [row for row, _ in rows]
         names = [reads[row].task.source.relative for row in some]
-        edited = editor.edited_latents(rows[0][1].request, encoded.z[some], encoded.before[some], names)
+        edited = composer.edited_latents(rows[0][1].request, encoded.z[some], encoded.before[some], names)
         latents |= zip(((row, settings_id) for row in some), edited, strict=True)
     # one decode for all edits: graphs run on full batches
     units = [(row, wanted) for row, one in enumerate(reads) for wanted in one.task.wanted]
-    decoded = iter(editor.decode(np.concatenate([latents[row, wanted.settings.id] for row, wanted in units])))
+    decoded = iter(composer.decode(np.concatenate([latents[row, wanted.settings.id] for row, wanted in units])))
     pending = []
     for row, wanted in units:
         unit = _Pending(row, wanted, reads[row], encoded.decoded[row])
-        unit.rendered.extend(unit.submit(editor, pool, next(decoded)) for _ in range(wanted.request.samples))
+        unit.rendered.extend(unit.submit(composer, pool, next(decoded)) for _ in range(wanted.request.samples))
         pending.append(unit)
     return Batch(reads, encoded, pending)
 
 
-def finish(editor: Editor, batch: Batch, pool: Executor) -> Iterator[Finished | Failure]:
+def finish(composer: Composer, batch: Batch, pool: Executor) -> Iterator[Finished | Failure]:
     """Classify what was rendered, redraw where that is asked; gives the files of a source under an edit, or why not."""
     by_edit: dict[str, list[_Pending]] = {}
     for unit in batch.pending:
         by_edit.setdefault(unit.wanted.settings.id, []).append(unit)
     for units in by_edit.values():
-        yield from _finish_edit(editor, batch.encoded, units, pool)
+        yield from _finish_edit(composer, batch.encoded, units, pool)
 
 
 def _finish_edit(
-    editor: Editor, encoded: Encoded, units: Sequence[_Pending], pool: Executor
+    composer: Composer, encoded: Encoded, units: Sequence[_Pending], pool: Executor
 ) -> Iterator[Finished | Failure]:
     """The sources of a batch under one edit."""
     rows, wanted = [unit.row for unit in units], units[0].wanted
@@ -240,12 +241,12 @@ def _finish_edit(
         return
 
     def again(places: Sequence[Place], decoded: Array) -> list[Rendered]:
-        futures = [units[i].submit(editor, pool, image) for (i, _), image in zip(places, decoded, strict=True)]
+        futures = [units[i].submit(composer, pool, image) for (i, _), image in zip(places, decoded, strict=True)]
         return [future.result() for future in futures]
 
     names = [unit.read.task.source.relative for unit in units]
     try:
-        kept = keep_drawing(editor, wanted.request, part, names, first, again)
+        kept = keep_drawing(composer, wanted.request, part, names, first, again)
     except ImageError as error:
         # of a redraw: which source it was is found by doing them one by one
         left = [units[i] for i in sorted({i for i, _ in first})]
@@ -253,7 +254,7 @@ def _finish_edit(
             yield Failure.of(left[0].read.task.source.relative, error)
             return
         for unit in left:
-            yield from _finish_edit(editor, encoded, [unit], pool)
+            yield from _finish_edit(composer, encoded, [unit], pool)
         return
     for i, unit in enumerate(units):
         if (i, 0) not in kept:
@@ -262,7 +263,7 @@ def _finish_edit(
         for k, name in enumerate(wanted.outputs(unit.read.task.stem, unit.read.picture.format)):
             one = kept[i, k]
             change = one.result.pixel_change if unit.read.picture.read else None
-            receipt = editor.receipt(
+            receipt = composer.receipt(
                 *(wanted.request, part, i, k, one.after, change, wanted.settings.id),
                 attempt=one.attempt,
             )

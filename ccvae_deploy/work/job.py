@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Required, Unpack, get_args
 
 from .. import images
-from ..editor import Editor
+from ..composer import Composer
 from ..edits.plan import read_plan
 from ..edits.request import EditRequest, RequestOptions, Value
 from ..errors import UsageError
@@ -64,15 +64,15 @@ class Job:
     """One run over a folder.
 
     Attributes:
-        open_editor: opens the same editor again, in another process too.
+        open_composer: opens the same composer again, in another process too.
         tasks: what this run or shard has to see to, in the order of the sources' paths.
         title: what the contact sheet says of it.
         latents: what `encode` has stored of the sources, in place of the encoder.
         overwrite: replace outputs of other settings, and files that no record explains.
     """
 
-    editor: Editor
-    open_editor: Callable[..., Editor]
+    composer: Composer
+    open_composer: Callable[..., Composer]
     out: Place
     ledger: Ledger
     store: Store | RemoteStore
@@ -101,7 +101,7 @@ class Job:
     @property
     def per_batch(self) -> int:
         """How many tasks are done at once, so that their outputs stay few."""
-        return max(1, min(self.editor.batch_size, OUTPUTS // self.tasks[0].outputs)) if self.tasks else 1
+        return max(1, min(self.composer.batch_size, OUTPUTS // self.tasks[0].outputs)) if self.tasks else 1
 
     def done_of(self, task: Task) -> tuple[str, ...]:
         """For each edit of a task, the hash of the source of which it is done, or nothing."""
@@ -157,8 +157,8 @@ def settle(
         raise UsageError("no images are given; only --latents with --compose decode does without them")
     found = scan(places) if places else Scan((), 0)
     check_out(target, places)
-    open_editor = partial(
-        Editor.open,
+    open_composer = partial(
+        Composer.open,
         provider=provider,
         allow_torchscript=allow_torchscript,
         # graphs are about a quarter of the work; the other cores decode, composite and encode
@@ -166,17 +166,17 @@ def settle(
         batch_size=batch_size,
         max_pixels=max_pixels,
     )
-    editor = open_editor(bundle)
-    stored = LatentStore.open(latents, editor.bundle) if latents else None
+    composer = open_composer(bundle)
+    stored = LatentStore.open(latents, composer.bundle) if latents else None
     if stored is not None and not places:
         found = Scan(tuple(Source(Path(relative), relative) for relative in stored.paths), 0)
-    asked, title = _asked(editor, found, set, plan, options)
+    asked, title = _asked(composer, found, set, plan, options)
     each = {one.name: one for requests in asked.values() for one in requests}
-    wanted = {name: Wanted(one, editor.settings(one, format, read=not unread)) for name, one in each.items()}
+    wanted = {name: Wanted(one, composer.settings(one, format, read=not unread)) for name, one in each.items()}
     tasks = _tasks(found, asked, wanted, part)
     ledger, store = _records(target, [one.settings for one in wanted.values()], part)
-    again = partial(open_editor, bundle.resolve())
-    job = Job(editor, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
+    again = partial(open_composer, bundle.resolve())
+    job = Job(composer, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
     ledger.refuse_audit()
     if not overwrite:
         names = ledger.names
@@ -185,7 +185,7 @@ def settle(
 
 
 def _asked(
-    editor: Editor,
+    composer: Composer,
     found: Scan,
     set: Sequence[str] | Mapping[str, Value],
     plan: Path | None,
@@ -193,11 +193,11 @@ def _asked(
 ) -> tuple[Mapping[str, Sequence[EditRequest]], str]:
     """What is asked of every source by its relative path, and what the contact sheet says of it."""
     if plan is None:
-        request = editor.request(set, **options)
+        request = composer.request(set, **options)
         samples = counted(request.samples, "sample")
         return {source.relative: [request] for source in found.sources}, f"{request.name}, {samples} each"
     options.pop("vary", None)
-    asked = read_plan(plan, editor.labels, found.sources, partial(editor.request, **options))
+    asked = read_plan(plan, composer.labels, found.sources, partial(composer.request, **options))
     return asked, f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
 
 

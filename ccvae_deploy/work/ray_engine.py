@@ -74,13 +74,13 @@ class EditActor:
     """One session on one processor or GPU of the cluster.
 
     Args:
-        open_editor: gives the editor; its bundle must be the driver's, by digest.
+        open_composer: gives the composer; its bundle must be the driver's, by digest.
         threads: how many pictures are composited and encoded at once.
     """
 
-    def __init__(self, open_editor: Any, digest: str, threads: int) -> None:
-        self.editor = open_editor()
-        if self.editor.bundle.digest != digest:
+    def __init__(self, open_composer: Any, digest: str, threads: int) -> None:
+        self.composer = open_composer()
+        if self.composer.bundle.digest != digest:
             raise UsageError("a worker of the cluster has another bundle under this path; give one that all share")
         self.pool = ThreadPoolExecutor(threads)
 
@@ -96,7 +96,7 @@ class EditActor:
         pixels = 0
         for task, done in chunk:
             try:
-                read = batch.due(task, done, self.editor)
+                read = batch.due(task, done, self.composer)
             except ImageError as error:
                 yield Failure.of(task.source.relative, error), task.outputs
                 continue
@@ -114,8 +114,8 @@ class EditActor:
             yield from self._through(reads)
 
     def _through(self, reads: Sequence[Read]) -> Iterator[Outcome]:
-        begun = batch.start(self.editor, reads, self.pool)
-        for result in batch.finish(self.editor, begun, self.pool):
+        begun = batch.start(self.composer, reads, self.pool)
+        for result in batch.finish(self.composer, begun, self.pool):
             yield result, len(result.outputs) if isinstance(result, Finished) else 0
 
 
@@ -171,8 +171,8 @@ def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
         num_gpus=crew.gpus,
         fn_constructor_args=(
             # as many threads as processors, and the driver's provider, since another may round otherwise
-            partial(job.open_editor, provider=_provider(job), threads=1),
-            job.editor.bundle.digest,
+            partial(job.open_composer, provider=_provider(job), threads=1),
+            job.composer.bundle.digest,
             crew.processors,
         ),
     )
@@ -196,7 +196,7 @@ def _found_anywhere(source: Source) -> Source:
 
 def _provider(job: "Job") -> str:
     """What the driver's graphs run on, by the name of the option."""
-    name = job.editor.bundle.provider.lower()
+    name = job.composer.bundle.provider.lower()
     return next((option for option in ("cuda", "tensorrt") if option in name), "cpu")
 
 

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..editor import Array, Editor
+from ..arrays import Array
+from ..composer import Composer
 from ..errors import ImageError, UsageError, nearest
 from ..folder import Source, output_stems, scan
 from ..receipts import Failure
@@ -59,7 +60,9 @@ class References:
         return [(number, one) for number, one in chosen if one is not None]
 
 
-def read_references(editor: Editor, path: Path, pairs: str, sources: int, *, workers: int | None = None) -> References:
+def read_references(
+    composer: Composer, path: Path, pairs: str, sources: int, *, workers: int | None = None
+) -> References:
     """Encode one reference, or a folder of them. Memory is Zc + Y numbers each.
 
     Args:
@@ -79,11 +82,11 @@ def read_references(editor: Editor, path: Path, pairs: str, sources: int, *, wor
             f"{sources:,} images and {len(found):,} references do not pair up; add --pairs all, or give one reference"
         )
     stems = iter(output_stems(found))
-    read = partial(see, spec=editor.bundle.manifest.image, max_pixels=editor.max_pixels)
+    read = partial(see, spec=composer.bundle.manifest.image, max_pixels=composer.max_pixels)
     all_: list[Reference | None] = []
     failures: list[Failure] = []
-    for group in chunks(read_ahead(found, read, workers=workers), editor.batch_size):
-        rows = iter(_encoded(editor, [one for one in group if isinstance(one, Seen)]))
+    for group in chunks(read_ahead(found, read, workers=workers), composer.batch_size):
+        rows = iter(_encoded(composer, [one for one in group if isinstance(one, Seen)]))
         for one in group:
             stem = next(stems)
             if isinstance(one, Seen):
@@ -97,8 +100,8 @@ def read_references(editor: Editor, path: Path, pairs: str, sources: int, *, wor
     return References(tuple(all_), tuple(failures), pairs)  # type: ignore[arg-type]
 
 
-def _encoded(editor: Editor, seen: Sequence[Seen]) -> list[tuple[Array, Array]]:
+def _encoded(composer: Composer, seen: Sequence[Seen]) -> list[tuple[Array, Array]]:
     if not seen:
         return []
-    z = editor.batched(lambda part: editor.bundle.encode(part)[0], stack(seen))
-    return list(zip(z[:, : editor.bundle.manifest.layout.z_c], editor.probabilities(z), strict=True))
+    z = composer.batched(lambda part: composer.bundle.encode(part)[0], stack(seen))
+    return list(zip(z[:, : composer.bundle.manifest.layout.z_c], composer.probabilities(z), strict=True))

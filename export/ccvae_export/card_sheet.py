@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.images import from_array, network_input
 from ccvae_deploy.schema import Manifest
 from ccvae_train.datasets.portraits import portraits
-
-Array = NDArray[np.float32]
 
 ROWS, CELL, GAP, HEAD = 4, 96, 6, 40
 EDITED_LABELS, GENERATED_LABELS = 8, 4

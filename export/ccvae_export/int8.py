@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ccvae_deploy.arrays import Array
 
 from .onnx_graphs import quiet
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-Array = NDArray[np.float32]
 
 BATCH = 32
 PERCENTILE = 99.999

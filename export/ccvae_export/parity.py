@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.errors import ParityError
 from ccvae_deploy.graphs.torchscript import without_tf32
 from ccvae_deploy.schema import GRAPHS, GraphName, LabelSet, LatentLayout
@@ -23,7 +23,6 @@ from .serialised import Precision
 if TYPE_CHECKING:
     from rich.table import Table
 
-Array = NDArray[np.float32]
 Graphs = Mapping[GraphName, Callable[[Array], tuple[Array, ...]]]
 
 EAGER, COMPOSED = "eager torch", "composed edit"

@@ -4,18 +4,15 @@ import io
 import warnings
 from collections.abc import Callable
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.export import ExportedProgram
 from torch.export.passes import move_to_device_pass
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.graphs.artefact import KEY
 from ccvae_deploy.graphs.torchscript import without_tf32
 from ccvae_deploy.schema import TensorSpec
-
-Array = NDArray[np.float32]
 
 
 def pt2_bytes(module: nn.Module, inputs: tuple[TensorSpec, ...], metadata: str) -> bytes:

@@ -1,6 +1,6 @@
 """The quality gate: does a bundle give people what the model gives them? Pure computation on arrays.
 
-Both sides edit the same images with the product's own Editor: image n has label n mod L changed to another value by a
+Both sides edit the same images with the product's own Composer: image n has label n mod L changed to another value by a
 draw of p(z_i|y_i). Compared are the pixels that would be written, the labels that are seen, and the receipts.
 """
 
@@ -9,15 +9,14 @@ from dataclasses import asdict, dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.bundle import Bundle
-from ccvae_deploy.editor import Editor, Encoded
+from ccvae_deploy.composer import Composer, Encoded
 from ccvae_deploy.edits.outcome import decided, outcomes
 from ccvae_deploy.edits.request import EditRequest, make_request
 from ccvae_deploy.schema import LabelSet
 
 from .parity import Graphs
-
-Array = NDArray[np.float32]
 
 MEAN_LEVELS, P999_LEVELS, DISAGREEMENT, FLIPS = 0.5, 4.0, 0.01, 0.01
 """What a figure of `Quality` may be at most."""
@@ -98,11 +97,11 @@ class QualityGate:
             BundleError: a graph gives what is no number, or no image.
         """
         if self._reference is None:
-            reference = Editor(replace(candidate, graphs=dict(self._graphs)))
+            reference = Composer(replace(candidate, graphs=dict(self._graphs)))
             self._requests = _requests(reference, reference.encode(self._images).before)
             self._reference = self._edits(reference)
-        editor, expected = Editor(candidate), self._reference
-        found = self._edits(editor)
+        composer, expected = Composer(candidate), self._reference
+        found = self._edits(composer)
         difference = np.abs(found.levels - expected.levels)
         return Quality(
             images=len(self._images),
@@ -110,20 +109,20 @@ class QualityGate:
             p999=float(np.percentile(difference, 99.9)),
             worst=float(difference.max()),
             equal=float((difference == 0).mean()),
-            disagreement=disagreement(editor.labels, found.before, expected.before),
+            disagreement=disagreement(composer.labels, found.before, expected.before),
             flips=float((found.reached != expected.reached).mean()),
         )
 
-    def _edits(self, editor: Editor) -> _Edits:
-        encoded = editor.encode(self._images)
+    def _edits(self, composer: Composer) -> _Edits:
+        encoded = composer.encode(self._images)
         levels = np.empty_like(self._images)
         reached = np.empty(len(levels), bool)
         for request, rows in self._requests:
             part = Encoded(*(getattr(encoded, one.name)[rows] for one in fields(Encoded)))
-            changed = editor.changed(request, part, [str(row) for row in rows])[:, 0]
+            changed = composer.changed(request, part, [str(row) for row in rows])[:, 0]
             levels[rows] = np.clip(np.rint(255 * (self._images[rows] + changed - part.decoded)), 0, 255)
-            after = editor.classify(levels[rows] / np.float32(255))
-            reached[rows] = _reached(editor, request, part.before, after)
+            after = composer.classify(levels[rows] / np.float32(255))
+            reached[rows] = _reached(composer, request, part.before, after)
         return _Edits(levels, encoded.before, reached)
 
 
@@ -133,27 +132,27 @@ def disagreement(labels: LabelSet, found: Array, expected: Array) -> float:
     return float(np.mean([differs[:, columns].any(axis=1) for columns in labels.columns]))
 
 
-def _requests(editor: Editor, before: Array) -> list[tuple[EditRequest, list[int]]]:
+def _requests(composer: Composer, before: Array) -> list[tuple[EditRequest, list[int]]]:
     """Per label and value, the request and the images that it is made of."""
     groups: dict[tuple[int, int], list[int]] = {}
     for row, probabilities in enumerate(before):
-        label = row % len(editor.labels)
-        columns = editor.labels.columns[label]
-        if editor.labels.labels[label].kind == "binary":
+        label = row % len(composer.labels)
+        columns = composer.labels.columns[label]
+        if composer.labels.labels[label].kind == "binary":
             value = int(probabilities[columns][0] <= 0.5)
         else:
             value = (int(probabilities[columns].argmax()) + 1) % (columns.stop - columns.start)
         groups.setdefault((label, value), []).append(row)
-    return [(_request(editor, label, value), rows) for (label, value), rows in sorted(groups.items())]
+    return [(_request(composer, label, value), rows) for (label, value), rows in sorted(groups.items())]
 
 
-def _request(editor: Editor, position: int, value: int) -> EditRequest:
-    label = editor.labels.labels[position]
-    return make_request(editor.labels, {label.name: label.classes[value]})
+def _request(composer: Composer, position: int, value: int) -> EditRequest:
+    label = composer.labels.labels[position]
+    return make_request(composer.labels, {label.name: label.classes[value]})
 
 
-def _reached(editor: Editor, request: EditRequest, before: Array, after: Array) -> list[bool]:
+def _reached(composer: Composer, request: EditRequest, before: Array, after: Array) -> list[bool]:
     return [
-        all(one.reached for one in outcomes(editor.labels, request.asked, was, now).values())
+        all(one.reached for one in outcomes(composer.labels, request.asked, was, now).values())
         for was, now in zip(before, after, strict=True)
     ]

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.errors import CCVAEError, DataError
 from ccvae_deploy.schema import ImageSpec
 from ccvae_train.checkpoint import TrainedRun
@@ -14,8 +15,6 @@ from ccvae_train.datasets.source import open_dataset
 from ccvae_train.networks import CCVAE
 
 from .split_model import split_model
-
-Array = NDArray[np.float32]
 
 CALIBRATION, JUDGED, FEWEST = 512, 1024, 256
 """How many are calibrated on and judged by; where fewer than `FEWEST` validate, training images make up the number."""

@@ -4,11 +4,10 @@ import copy
 from collections.abc import Iterator
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.errors import UsageError, nearest
 from ccvae_deploy.schema import ENDINGS, Format, GraphName, graph_signature
 from ccvae_train.checkpoint import TrainedRun
@@ -20,8 +19,6 @@ from .rewrite import Half, LinearTail, equalise, fast, fast_decoder
 from .serialised import Maker, Precision, Serialised
 from .split_model import split_model
 from .torchscript_graphs import torchscript_bytes
-
-Array = NDArray[np.float32]
 
 PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "onnx": ("int8", "fp16", "fp32"),

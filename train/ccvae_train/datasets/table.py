@@ -82,7 +82,7 @@ def read_table(path: Path) -> Table:
     """Parse labels.csv.
 
     Raises:
-        DataError: names file, row as an editor numbers it, column and remedy.
+        DataError: names file, row as an composer numbers it, column and remedy.
     """
     rows = read_rows(path)
     if not rows:

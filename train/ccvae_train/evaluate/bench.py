@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.schema import LabelSet
 
 from ..datasets import portraits
@@ -14,7 +15,7 @@ from ..datasets.embedded import TRAINING
 from ..judge import Judge
 from .finding import Skipped
 from .label_columns import Values, majority, predicted
-from .subject import Array, SplitSubject, Subject
+from .subject import SplitSubject, Subject
 
 
 @dataclass(frozen=True)

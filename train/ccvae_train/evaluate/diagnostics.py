@@ -8,10 +8,12 @@ stop-gradient hides, KL(q(y|z_c) || p(y|z_c)), and characteristic latents that o
 import numpy as np
 import torch
 
+from ccvae_deploy.arrays import Array
+
 from .bench import Bench
 from .finding import Finding, by_label
 from .label_columns import Floats, Values, class_log_probabilities, log_probability, prior_chances, prior_values
-from .subject import Array, SplitSubject
+from .subject import SplitSubject
 
 NAME = "diagnostics"
 CONSISTENCY, IMAGES, PREDICTIVE, WEIGHTS, DECODED = 500, 200, 400, 64, 4

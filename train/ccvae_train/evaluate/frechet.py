@@ -7,10 +7,11 @@ figure is called so: it compares models of one data set, not with any published 
 import numpy as np
 from numpy.typing import NDArray
 
+from ccvae_deploy.arrays import Array
+
 from .bench import Bench
 from .finding import Finding, Skipped
 from .label_columns import prior_values
-from .subject import Array
 
 NAME = "frechet"
 FEWEST = 10

@@ -14,12 +14,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.errors import UsageError, one_line
 
 from .bench import Bench
 from .finding import Finding, Skipped
 from .frechet import FEWEST, frechet_distance, generated
-from .subject import Array
 
 NAME = "fid"
 FEATURES, BATCH = 2048, 50

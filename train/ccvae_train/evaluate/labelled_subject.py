@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.schema import ImageSpec, LabelSet
 
 from ..baselines.m2 import M2
@@ -18,7 +19,6 @@ from ..baselines.mvae import MVAE
 from ..datasets.dataset import MISSING
 from ..device import Device
 
-Array = NDArray[np.float32]
 Values = NDArray[np.integer]
 
 CHUNK = 250

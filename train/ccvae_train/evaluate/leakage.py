@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy
 
+from ccvae_deploy.arrays import Array
+
 from ..datasets.dataset import MISSING
 from .accuracy import mean_of
 from .bench import Bench
 from .finding import Finding, Skipped, by_label
-from .subject import Array
 
 NAME = "leakage"
 PENALTY, STEPS, FEWEST = 1e-2, 60, 20

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.images import Picture, from_pil
 from ccvae_deploy.pictures.film import Cell, film_grid
-
-from .subject import Array
 
 SIZE = 80
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout, ModelSpec
 
 from ..baselines.m2 import M2
@@ -25,7 +26,6 @@ from .finding import Skipped
 from .label_columns import one_hot
 from .labelled_subject import LabelledSubject
 
-Array = NDArray[np.float32]
 Values = NDArray[np.integer]
 
 CHUNK = 250

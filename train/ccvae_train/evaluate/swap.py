@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ccvae_deploy.arrays import Array
+
 from .accuracy import mean_of
 from .bench import Bench
 from .finding import Finding, by_label
 from .label_columns import Floats, log_probability
-from .subject import Array
 
 NAME = "swap"
 

@@ -7,6 +7,7 @@ of the posterior means of real images: the published walks of +-5 scales leave t
 import numpy as np
 from PIL import Image
 
+from ccvae_deploy.arrays import Array
 from ccvae_deploy.interventions import Block
 from ccvae_deploy.pictures.film import Cell
 from ccvae_deploy.traverse import REACH, axis, polytope
@@ -14,7 +15,7 @@ from ccvae_deploy.traverse import REACH, axis, polytope
 from .bench import Bench
 from .finding import Finding
 from .pictures import cells, picture, sheet
-from .subject import Array, SplitSubject, Values
+from .subject import SplitSubject, Values
 
 NAME = "traversals"
 STEPS, SIDE, CORNERS = 9, 7, 4
