@@ -44,6 +44,7 @@ class Effect(Frozen):
 
     Attributes:
         label: `label`, or `label=class` for a class of a categorical label.
+        images: those that the effect is told of; a direction that has too few does not count.
         effect: mean shift against the redraw; `low` to `high` holds it with 95 %, this figure taken alone.
         joint_low, joint_high: the interval that decides: all of an audit hold together with 95 %.
         p: of no effect, adjusted for all tests of the audit.
@@ -51,7 +52,8 @@ class Effect(Frozen):
         spread: standard deviation of the output over the control pictures.
         turned_on, turned_off: mean of f(edited) - f(redrawn) where the label was absent, and where it was there; None
             where no image was so.
-        either_way: their half sum: what an edit of the label does whichever way it goes; None where one is missing.
+        either_way: their half sum: what an edit of the label does whichever way it goes; None where one has too few
+            images.
         flips: share of edited pictures whose decision is not that of the control; `redrawn_flips` of redrawn ones.
         reached: share of edited pictures on which the bundle's classifier sees the label as asked; `kept` of redrawn
             ones on which it still sees the state they had.
@@ -190,6 +192,8 @@ def _effects(
     spread: NDArray[np.float32],
 ) -> Iterator[Effect]:
     signs = np.array(column.signs)
+    kinds = _kinds(signs)
+    counted = int(sum(kind.sum() for kind in kinds))
     whole = row.strengths.index(1.0)
     shifts = np.stack(column.shifts)[:, whole]
     others, reached = np.stack(column.others), np.stack(column.reached).mean(axis=0)
@@ -203,19 +207,19 @@ def _effects(
         yield Effect(
             label=row.name,
             output=name,
-            images=len(signs),
+            images=counted,
             effect=mean,
             low=float(low[at]),
             high=float(high[at]),
             joint_low=mean - half,
             joint_high=mean + half,
             p=adjusted(mean, error, float(part.freedom[at]), largest),
-            verdict=verdict(mean, half, float(spread[i]), len(signs), share),
-            against_control=float(np.mean([(others[kind, 0, i] * signs[kind]).mean() for kind in _kinds(signs)])),
+            verdict=verdict(mean, half, float(spread[i]), counted, share),
+            against_control=float(np.mean([(others[kind, 0, i] * signs[kind]).mean() for kind in kinds])),
             spread=float(spread[i]),
             turned_on=on,
             turned_off=off,
-            either_way=None if on is None or off is None else (on + off) / 2,
+            either_way=(on + off) / 2 if len(kinds) == 2 and on is not None and off is not None else None,
             flips=float(others[:, 1, i].mean()),
             redrawn_flips=float(others[:, 2, i].mean()),
             reached=share,

@@ -1,9 +1,11 @@
 """The quality gate: does a bundle give people what the model gives them? Pure computation on arrays.
 
 Both sides edit the same images with the product's own Composer: image n has label n mod L changed to another value by a
-draw of p(z_i|y_i). Compared are the pixels that would be written, the labels that are seen, and the receipts.
+draw of p(z_i|y_i), where another can be asked for. Compared are the pixels that would be written, the labels that are
+seen, and the receipts.
 """
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
@@ -12,9 +14,10 @@ from numpy.typing import NDArray
 from ccvae_deploy.arrays import Array
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.composer import Composer, Encoded
-from ccvae_deploy.edits.outcome import decided, outcomes
-from ccvae_deploy.edits.request import EditRequest, make_request
-from ccvae_deploy.schema import LabelSet
+from ccvae_deploy.edits.outcome import decided, outcomes, state
+from ccvae_deploy.edits.request import EditRequest
+from ccvae_deploy.errors import UsageError
+from ccvae_deploy.schema import Label, LabelSet
 
 from .parity import Graphs
 
@@ -115,7 +118,7 @@ class QualityGate:
 
     def _edits(self, composer: Composer) -> _Edits:
         encoded = composer.encode(self._images)
-        levels = np.empty_like(self._images)
+        levels = np.rint(np.float32(255) * encoded.decoded)
         reached = np.empty(len(levels), bool)
         for request, rows in self._requests:
             part = Encoded(*(getattr(encoded, one.name)[rows] for one in fields(Encoded)))
@@ -133,22 +136,29 @@ def disagreement(labels: LabelSet, found: Array, expected: Array) -> float:
 
 
 def _requests(composer: Composer, before: Array) -> list[tuple[EditRequest, list[int]]]:
-    """Per label and value, the request and the images that it is made of."""
+    """Per label and value, the request and the images that it is made of: of each the next value that can be asked for.
+
+    An image whose label has no other such value stays as it is.
+    """
+    possible = [_possible(composer, label) for label in composer.labels.labels]
     groups: dict[tuple[int, int], list[int]] = {}
     for row, probabilities in enumerate(before):
         label = row % len(composer.labels)
-        columns = composer.labels.columns[label]
-        if composer.labels.labels[label].kind == "binary":
-            value = int(probabilities[columns][0] <= 0.5)
-        else:
-            value = (int(probabilities[columns].argmax()) + 1) % (columns.stop - columns.start)
-        groups.setdefault((label, value), []).append(row)
-    return [(_request(composer, label, value), rows) for (label, value), rows in sorted(groups.items())]
+        now, count = int(state(composer.labels, label, probabilities)), len(composer.labels.labels[label].classes)
+        following = ((now + step) % count for step in range(1, count))
+        value = next((value for value in following if value in possible[label]), None)
+        if value is not None:
+            groups.setdefault((label, value), []).append(row)
+    return [(possible[label][value], rows) for (label, value), rows in sorted(groups.items())]
 
 
-def _request(composer: Composer, position: int, value: int) -> EditRequest:
-    label = composer.labels.labels[position]
-    return make_request(composer.labels, {label.name: label.classes[value]})
+def _possible(composer: Composer, label: Label) -> dict[int, EditRequest]:
+    """The values that a bundle can give a label: a class between others may be nowhere likely enough."""
+    found: dict[int, EditRequest] = {}
+    for value, name in enumerate(label.classes):
+        with suppress(UsageError):
+            found[value] = composer.request({label.name: name})
+    return found
 
 
 def _reached(composer: Composer, request: EditRequest, before: Array, after: Array) -> list[bool]:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from ccvae_deploy import images
 from ccvae_deploy.classify import classify_folder, classify_sources
 from ccvae_deploy.cli import app
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.folder import scan
@@ -104,7 +105,7 @@ def test_an_interrupted_run_leaves_no_table(pictures, tiny_bundle, tmp_path, mon
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Editor, "classify", interrupted)
+    monkeypatch.setattr(Composer, "classify", interrupted)
     with pytest.raises(KeyboardInterrupt):
         classify_folder([pictures], bundle=tiny_bundle, out=tmp_path / "labels.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["imgs"]

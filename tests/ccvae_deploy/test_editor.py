@@ -9,7 +9,7 @@ from PIL import Image
 
 from ccvae_deploy import Editor
 from ccvae_deploy.classify import classify_sources
-from ccvae_deploy.editor import Encoded
+from ccvae_deploy.composer import Encoded
 from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.folder import scan

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from ccvae_deploy import images
 from ccvae_deploy.classify import classify_folder
 from ccvae_deploy.cli import app
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.encode import encode_folder
@@ -132,7 +133,7 @@ def test_a_scale_that_is_none_is_refused_before_it_is_stored(pictures, editor: E
     encoder = editor.bundle.graphs["encoder"]
     graphs = editor.bundle.graphs | {"encoder": lambda image: (encoder(image)[0], 0 * encoder(image)[1])}
     strange = Editor(replace(editor.bundle, graphs=graphs))
-    monkeypatch.setattr(Editor, "open", lambda *_, **__: strange)
+    monkeypatch.setattr(Composer, "open", lambda *_, **__: strange)
     with pytest.raises(BundleError, match="gives a z_scale of 0, expected one above 0"):
         encode_folder([pictures], bundle=tmp_path, out=tmp_path / "l.safetensors")
     assert not (tmp_path / "l.safetensors").exists()
@@ -218,7 +219,7 @@ def test_edits_from_latents_are_the_same_bytes(pictures, tiny_bundle, latents, t
     given = {"bundle": tiny_bundle, "set": ["smiling=1"], "samples": 2}
     edit_folder([pictures], out=tmp_path / "plain", **given)
     with monkeypatch.context() as patched:
-        patched.setattr(Editor, "encode", lambda *_: pytest.fail("the encoder ran for sources"))
+        patched.setattr(Composer, "encode", lambda *_: pytest.fail("the encoder ran for sources"))
         edit_folder([pictures], out=tmp_path / "stored", latents=latents, **given)
     names = sorted(path.relative_to(tmp_path / "plain") for path in (tmp_path / "plain").rglob("*") if path.is_file())
     assert len(names) == 18 + 4
@@ -261,7 +262,7 @@ def unread(pictures, tiny_bundle, latents, tmp_path, receipts) -> dict:
 def test_decoding_from_latents_reads_no_source(unread, tmp_path, receipts, monkeypatch) -> None:
     out = tmp_path / "unread"
     with monkeypatch.context() as patched:
-        patched.setattr(Editor, "encode", lambda *_: pytest.fail("the encoder ran for sources"))
+        patched.setattr(Composer, "encode", lambda *_: pytest.fail("the encoder ran for sources"))
         summary = edit_folder([], out=out, report=True, **unread)
     assert (summary.sources, summary.written, summary.failed, summary.pixel_change) == (9, 18, 0, None)
     found, expected = receipts(out), receipts(tmp_path / "read")

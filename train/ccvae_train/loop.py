@@ -31,6 +31,7 @@ from .noise import Noise
 from .objective import Batch, Labels, NamedTerms, value_weights
 from .ranks import Ranks
 from .run_folder import append_metrics, write_run_json
+from .supervision import label_prior
 from .tensorboard import Scalars
 from .validation import Validation, validate
 
@@ -63,6 +64,7 @@ class Fit:
         states = self.model.states
         prior = states.of_columns(torch.as_tensor(self.prior, dtype=torch.float32, device=self.device.torch_device))
         self.log_prior = prior.log()
+        self.whole_prior = label_prior(self.data.train.labels, self.labels)
         self.value_weight = value_weights(states, prior, self.config.balance_of_classes)
 
     @property
@@ -258,7 +260,7 @@ def _note(fit: Fit, figures: Validation) -> None:
 
 def _validate(fit: Fit) -> tuple[Validation, NDArray[np.float32]]:
     fit.model.eval()
-    found = validate(fit.model, fit.data.valid, fit.labels, fit.prior, fit.device)
+    found = validate(fit.model, fit.data.valid, fit.labels, fit.whole_prior, fit.device)
     fit.model.train()
     return found
 

@@ -70,7 +70,7 @@ def append_metrics(run: Path, row: Mapping[str, float | int]) -> None:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
     with beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
+        writer = csv.DictWriter(file, fieldnames=list(row), extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})

@@ -1,5 +1,6 @@
 """The figures of a validation pass, each beside what makes it honest: accuracy beside its floor, w beside its ESS."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from .objective import Posterior
 from .objective.tilted import tilt
 
 WEIGHT_DRAWS = 64
+BY_LABEL = ("accuracy", "balanced_accuracy", "floor")
 DECODED = 1024
 """Images that are decoded for the reconstruction figure; the rest are encoded only."""
 
@@ -28,13 +30,14 @@ class Validation:
 
     Attributes:
         accuracy: mean over shown labels of the share predicted right at the posterior mean (Table 1).
-        balanced_accuracy: mean over labels of the mean recall of their values; 1/2 is chance for a binary label.
-        floor: the accuracy of always predicting each label's more frequent value in the shown training labels.
+        balanced_accuracy: mean over labels of the mean recall of their values; 1/2 is chance for a binary label. Labels
+            of which the partition shows one value only have none.
+        floor: the accuracy of always predicting each label's more frequent value in all training labels.
         l1: mean absolute difference between image and reconstruction, in [0, 1].
         weight_mean: mean of w = q(y|z_c) / q(y|x), 1 when the estimate is sound; None for a model without the four
             networks of eq. 4.
         weight_ess: effective sample size of w as a share of its draws, or None.
-        by_label: accuracy and balanced accuracy per label name.
+        by_label: accuracy, balanced accuracy and floor per label name, without those that cannot be told.
     """
 
     accuracy: float
@@ -46,15 +49,19 @@ class Validation:
     by_label: dict[str, dict[str, float]]
 
     def figures(self) -> dict[str, float]:
-        """The scalar figures by name."""
-        return {name: value for name, value in vars(self).items() if isinstance(value, float)}
+        """The scalar figures by name, without those that cannot be told."""
+        return {name: v for name, v in vars(self).items() if isinstance(v, float) and math.isfinite(v)}
 
 
 @torch.no_grad()
 def validate(
     model: Model, part: Partition, labels: LabelSet, prior: NDArray[np.float64], device: Device, batch: int = 500
 ) -> tuple[Validation, NDArray[np.float32]]:
-    """Run a partition through the model; also gives its posterior means, (N, Z)."""
+    """Run a partition through the model; also gives its posterior means, (N, Z).
+
+    Args:
+        prior: p(y) of which the floor says the likelier values, (Y,).
+    """
     codes, logits, errors = [], [], []
     for start in range(0, len(part), batch):
         rows = np.arange(start, min(start + batch, len(part)))
@@ -70,16 +77,15 @@ def validate(
     majority = np.array([_majority(prior[columns]) for columns in labels.columns])
     accuracy, balanced, floor = accuracies(predicted, np.asarray(part.labels), majority)
     figures = Validation(
-        accuracy=float(np.nanmean(accuracy)),
-        balanced_accuracy=float(np.nanmean(balanced)),
-        floor=float(np.nanmean(floor)),
+        accuracy=_mean_of(accuracy),
+        balanced_accuracy=_mean_of(balanced),
+        floor=_mean_of(floor),
         l1=float(torch.cat(errors).mean()),
         weight_mean=weight_mean,
         weight_ess=weight_ess,
         by_label={
-            name: {"accuracy": float(a), "balanced_accuracy": float(b), "floor": float(f)}
-            for name, a, b, f in zip(labels.names, accuracy, balanced, floor, strict=True)
-            if not np.isnan([a, b, f]).any()
+            name: {kind: float(value) for kind, value in zip(BY_LABEL, values, strict=True) if math.isfinite(value)}
+            for name, *values in zip(labels.names, accuracy, balanced, floor, strict=True)
         },
     )
     return figures, torch.cat(codes).float().cpu().numpy()
@@ -89,7 +95,7 @@ def accuracies(
     predicted: NDArray[np.int64], labels: NDArray[np.int8], majority: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Accuracy, balanced accuracy (the mean over classes of their recall) and floor per label over its shown values,
-    each (L,); NaN where none is shown.
+    each (L,); NaN where none is shown, balanced accuracy also where only one value is.
 
     Args:
         predicted, labels: (N, L), 0 or 1 or a class index; labels are -1 where missing.
@@ -109,9 +115,14 @@ def accuracies(
         np.nansum(recalls, axis=0),
         present.sum(axis=0),
         out=np.full(recalls.shape[1], np.nan),
-        where=present.any(axis=0),
+        where=present.sum(axis=0) > 1,
     )
     return share(right, shown), balanced, share(labels == majority, shown)
+
+
+def _mean_of(values: NDArray[np.float64]) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else math.nan
 
 
 def _majority(prior: NDArray[np.float64]) -> int:

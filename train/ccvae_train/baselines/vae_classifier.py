@@ -21,6 +21,9 @@ from ccvae_train.networks import SplitVAE
 from ccvae_train.objective import Batch, NamedTerms, Posterior, Terms
 from ccvae_train.objective.terms import kl_to_standard_normal
 
+DRAWS = 100
+"""Of which the likeliest stands for a class that the classifier is nowhere sure of."""
+
 
 class VAEClassifier(SplitVAE):
     """Encoder, decoder and classifier of eq. 2."""
@@ -55,7 +58,10 @@ class VAEClassifier(SplitVAE):
         return z_c
 
     def drawn(self, label: int, values: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.float32]:
-        """The block of one label, (N, d), a draw of N(0, I) where the classifier is sure of `values` (N,)."""
+        """The block of one label, (N, d), a draw of N(0, I) where the classifier is sure of `values` (N,).
+
+        Of a class that lies between others it is nowhere sure; then the likeliest of some draws.
+        """
         head, found = self.heads()[label], np.zeros((len(values), self.layout.blocks[label]), np.float32)
         for value in np.unique(values).tolist():
             rows = np.flatnonzero(values == value)
@@ -63,7 +69,7 @@ class VAEClassifier(SplitVAE):
             try:
                 found[rows] = accepted(head, value, CONFIDENCE, first, lambda *_: rng)[:, 0]
             except ValueError:
-                found[rows] = first[:, 0]
+                found[rows] = _likeliest(head, value, len(rows), rng)
         return found
 
     def heads(self) -> tuple[Head, ...]:
@@ -76,6 +82,15 @@ class VAEClassifier(SplitVAE):
     def choices(cls, config: TrainConfig) -> dict[str, Any]:
         """alpha, and how sure the classifier must be of a draw."""
         return {"alpha": config.weight_of_labels, "confidence of rejection": CONFIDENCE}
+
+
+def _likeliest(head: Head, value: int, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Of `DRAWS` draws of N(0, I) each the one that the classifier thinks most of as this class, (count, d)."""
+    drawn = rng.standard_normal((count, DRAWS, len(head.weight)), dtype=np.float32)
+    scores = drawn @ head.weight + head.bias
+    others = np.delete(scores, value, axis=2).max(axis=2)
+    best = (scores[..., value] - others).argmax(axis=1)
+    return np.take_along_axis(drawn, best[:, None, None], axis=1)[:, 0]
 
 
 def _mean_or_middle(head: Head, value: int, label: int) -> NDArray[np.float32]:

@@ -23,7 +23,8 @@ class Accuracy:
 
     Attributes:
         accuracy: share of shown labels whose more probable value is the true one.
-        balanced: mean over the values that occur of the share that is told right; 1 / K is chance.
+        balanced: mean over the values that occur of the share that is told right; 1 / K is chance. NaN where only one
+            occurs, of which always saying it would tell all.
         auroc: area under the ROC curve; of a categorical label the mean of one class against the others.
         ece: expected calibration error of the more probable value over 15 equal bins (Guo et al. 2017).
         floor: accuracy of always saying the majority value.
@@ -66,7 +67,8 @@ def _of_label(true: NDArray[np.intp], chances: Floats) -> tuple[float, float, fl
     said = chances.argmax(axis=1) if len(chances) else true
     right = said == true
     present = np.unique(true)
-    balanced = mean_of(np.array([share(right[true == value]) for value in present]))
+    recalls = [share(right[true == value]) for value in present]
+    balanced = mean_of(np.array(recalls)) if len(recalls) > 1 else float("nan")
     sides = range(1, 2) if chances.shape[1] == 2 else range(chances.shape[1])
     areas = np.array([area_under_roc(chances[:, k], true == k) for k in sides])
     return share(right), balanced, mean_of(areas), calibration_error(chances.max(axis=1, initial=0), right)

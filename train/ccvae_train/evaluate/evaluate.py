@@ -39,6 +39,8 @@ from .subject import subject_of
 
 PARTS, EVALUATION = "parts", "evaluation.json"
 FEWEST = 60
+EFFORT = ("epochs", "batch_size", "latents", "flip", "shift")
+"""Settings in which models that stand beside each other should agree."""
 
 
 @dataclass(frozen=True)
@@ -159,9 +161,11 @@ def _jobs(runs: Sequence[TrainedRun], source: str | None) -> list[_Job]:
 
 def _models(jobs: Sequence[_Job]) -> list[str]:
     """What the model of each run is called, so that runs of one name, rate and data differ in seed only: the family,
-    the estimator where it is not the default, and every setting in which such runs do not agree.
+    the estimator where it is not the default, and every setting in which such runs do not agree; how long they were
+    trained is compared over all models.
     """
     alike: dict[tuple[str, float, str], list[dict[str, Any]]] = {}
+    beside: dict[tuple[float, str], list[dict[str, Any]]] = {}
     named = []
     for job in jobs:
         config = job.run.state.config
@@ -169,8 +173,18 @@ def _models(jobs: Sequence[_Job]) -> list[str]:
         name = family if config.estimator == "exact" else f"{family} {config.estimator}"
         named.append((name, config.supervision, job.data.source))
         alike.setdefault(named[-1], []).append(_settings(job))
+        beside.setdefault(named[-1][1:], []).append(_settings(job))
     return [
-        " ".join([key[0], *(f"{name}={value}" for name, value in _settings(job).items() if _varies(name, alike[key]))])
+        " ".join(
+            [
+                key[0],
+                *(
+                    f"{name}={value}"
+                    for name, value in _settings(job).items()
+                    if _varies(name, beside[key[1:]] if name in EFFORT else alike[key])
+                ),
+            ]
+        )
         for key, job in zip(named, jobs, strict=True)
     ]
 
@@ -258,6 +272,7 @@ def _evaluate_run(
         config.supervision,
         config.seed,
         job.data.source,
+        job.data.fingerprint,
         has_papers_labels(job.data.source, job.run.labels.names) and _kind(config.data) == _kind(job.data.source),
         job.judge.state.figures if job.judge else {},
         tuple(parts),

@@ -13,11 +13,16 @@ Cell = str | float | int | None
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under column names; the name becomes part of a file name."""
+    """Rows under column names; the name becomes part of a file name.
+
+    Attributes:
+        shares: the first column of figures holds shares, from 0 to 1, which a page shows as bars.
+    """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    shares: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,13 @@ class Finding:
         return {
             "figures": {name: known(value) for name, value in self.figures.items()},
             "tables": [
-                {"name": t.name, "columns": list(t.columns), "rows": [[known(c) for c in row] for row in t.rows]}
-                for t in self.tables
+                {
+                    "name": table.name,
+                    "columns": list(table.columns),
+                    "rows": [[known(cell) for cell in row] for row in table.rows],
+                    "shares": table.shares,
+                }
+                for table in self.tables
             ],
             "pictures": list(self.pictures),
             "note": self.note,
@@ -52,10 +62,12 @@ class Skipped(Exception):
     """A protocol that does not apply, or whose extra is missing; the text says why and what would change it."""
 
 
-def by_label(name: str, labels: Sequence[str], columns: Mapping[str, Sequence[float] | NDArray[Any]]) -> Table:
-    """A table with one row per label."""
+def by_label(
+    name: str, labels: Sequence[str], columns: Mapping[str, Sequence[float] | NDArray[Any]], *, shares: bool = False
+) -> Table:
+    """A table with one row per label; see `Table` for `shares`."""
     rows = zip(labels, *columns.values(), strict=True)
-    return Table(name, ("label", *columns), tuple((label, *map(float, figures)) for label, *figures in rows))
+    return Table(name, ("label", *columns), tuple((label, *map(float, figures)) for label, *figures in rows), shares)
 
 
 def known(value: Cell) -> Cell:

@@ -33,19 +33,24 @@ def run(bench: Bench) -> Finding:
     }
     seen = predicted(bench.judge.logits(bench.subject.reconstruct(bench.images)), labels)
     kept = np.where(bench.values == MISSING, np.nan, seen == bench.values)
-    columns = {**shares, "reconstructions": np.array([mean_of(column) for column in kept.T])}
+    columns = {
+        **shares,
+        "reconstructions": np.array([mean_of(column) for column in kept.T]),
+        "real labels, floor": agreement(np.broadcast_to(bench.majority, real.shape), real),
+        "uniform labels, chance": np.array([1 / len(label.classes) for label in labels.labels]),
+    }
     return Finding(
         figures={f"generation, {name}": mean_of(share) for name, share in columns.items()},
         tables=(by_label(NAME, labels.names, columns),),
-        note="Share of labels on which the judge agrees with what was asked, higher is better; 0.5 is chance for "
-        "uniform binary labels. 'reconstructions' is its agreement with the true labels on unchanged reconstructions.",
+        note="Share of labels on which the judge agrees with what was asked, higher is better. The floor is what "
+        "images score that always show each label's more frequent value; 'reconstructions' is the judge's agreement "
+        "with the true labels on unchanged reconstructions.",
     )
 
 
 def real_values(bench: Bench, count: int, rng: np.random.Generator) -> Values:
-    """Label vectors of random training images; a missing label is drawn from p(y)."""
+    """Label vectors of random training images that show a label; a missing one is drawn from p(y)."""
     pool = np.asarray(bench.data.train.labels)
-    complete = np.flatnonzero((pool != MISSING).all(axis=1))
-    rows = rng.choice(complete if len(complete) else np.arange(len(pool)), size=count)
+    rows = rng.choice(np.flatnonzero((pool != MISSING).any(axis=1)), size=count)
     drawn = prior_values(count, bench.labels, bench.prior, rng)
     return np.where(pool[rows] == MISSING, drawn, pool[rows]).astype(np.int64)

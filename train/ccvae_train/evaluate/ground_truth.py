@@ -22,19 +22,26 @@ def run(bench: Bench) -> Finding:
     masks = bench.true_masks(IMAGES)
     images, values = bench.images[: len(masks)], bench.known_values[: len(masks)]
     rng, labels, rebuilt = bench.rng(NAME), bench.labels, bench.subject.reconstruct(images)
-    changed, inside, kept = [], [], []
+    changed, unedited, inside, kept = [], [], [], []
     before = predicted(bench.judge.logits(rebuilt), labels)
     for i in range(len(labels)):
         asked = other_value(values, i, labels, rng)
         edited = bench.subject.intervene(images, i, asked, rng)
         seen = predicted(bench.judge.logits(edited), labels)
         changed.append(float((seen[:, i] == asked).mean()))
+        unedited.append(float((before[:, i] == asked).mean()))
         kept.append(float(np.delete(seen == before, i, axis=1).mean()) if len(labels) > 1 else float("nan"))
         inside.append(mean_of(share_inside(np.abs(edited - rebuilt).mean(axis=1), masks[:, i])))
     told = bench.judge.state.figures["accuracy"]
-    columns = {"factor as asked": changed, "change inside the mask": inside, "others unchanged": kept}
+    columns = {
+        "factor as asked": changed,
+        "factor as asked, unedited": unedited,
+        "change inside the mask": inside,
+        "others unchanged": kept,
+    }
     return Finding(
         figures={name: mean_of(np.array(shares)) for name, shares in columns.items()},
         tables=(by_label(NAME, labels.names, columns),),
-        note=f"{len(images)} portraits; the judge is right for {told:.2%} of real ones.",
+        note=f"{len(images)} portraits; the judge is right for {told:.2%} of real ones. 'unedited' is the share of the "
+        "same requests that the unchanged reconstruction meets.",
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..datasets.dataset import MISSING
-from .accuracy import mean_of
+from .accuracy import mean_of, share
 from .bench import Bench
 from .finding import Finding, by_label
 from .label_columns import Floats, log_probability, other_value, predicted
@@ -24,8 +24,9 @@ class Effects:
 
     Attributes:
         condition: the ratio of its largest to its smallest singular value, infinite when it is singular.
-            Labels that no image shows are left out.
-        dominance: per row the diagonal's share of the row's sum, (L,); 1 is ideal, NaN where no image shows the label.
+            Labels that no image shows are left out; NaN where fewer than two are left, since one is always 1.
+        dominance: per row the diagonal's share of the row's sum, (L,); 1 is ideal, NaN where no image shows the label
+            or it is the only one.
     """
 
     matrix: Floats
@@ -44,7 +45,10 @@ def measure_effects(before: Floats, after: Floats) -> Effects:
     gaps = np.where(shown, np.abs(after - before), 0)
     matrix = gaps.sum(axis=1) / np.maximum(shown.sum(axis=0), 1)
     sums, known = matrix.sum(axis=1), shown.any(axis=0)
-    dominance = np.divide(np.diag(matrix), sums, out=np.full(len(sums), np.nan), where=known & (sums > 0))
+    told = known & (sums > 0) & (known.sum() > 1)
+    dominance = np.divide(np.diag(matrix), sums, out=np.full(len(sums), np.nan), where=told)
+    if known.sum() < 2:
+        return Effects(matrix, float("nan"), dominance)
     singular = np.linalg.svd(matrix[np.ix_(known, known)], compute_uv=False)
     condition = float(singular[0] / singular[-1]) if singular[-1] > 0 else float("inf")
     return Effects(matrix, condition, dominance)
@@ -53,14 +57,18 @@ def measure_effects(before: Floats, after: Floats) -> Effects:
 def run(bench: Bench) -> Finding:
     """Every image and every label, one draw each."""
     rng, labels, images, values = bench.rng(NAME), bench.labels, bench.images, bench.known_values
-    before = log_probability(bench.judge.logits(bench.subject.reconstruct(images)), bench.values, labels)
-    after, reached = [], []
+    unchanged = bench.judge.logits(bench.subject.reconstruct(images))
+    before = log_probability(unchanged, bench.values, labels)
+    after: list[Floats] = []
+    reached: list[float] = []
+    unedited: list[float] = []
     for i in range(len(labels)):
         asked = other_value(values, i, labels, rng)
         logits = bench.judge.logits(bench.subject.intervene(images, i, asked, rng))
         after.append(log_probability(logits, bench.values, labels))
         known = bench.values[:, i] != MISSING
-        reached.append(float((predicted(logits, labels)[known, i] == asked[known]).mean()) if known.any() else np.nan)
+        for shares, seen in ((reached, logits), (unedited, unchanged)):
+            shares.append(share(predicted(seen, labels)[known, i] == asked[known]))
     found = measure_effects(before, np.stack(after))
     names = labels.names
     columns = dict(zip(names, found.matrix.T, strict=True))
@@ -69,11 +77,13 @@ def run(bench: Bench) -> Finding:
             "diagonal dominance": mean_of(found.dominance),
             "condition number": found.condition,
             "reached": mean_of(np.array(reached)),
+            "reached, unedited": mean_of(np.array(unedited)),
         },
         tables=(
             by_label("interventions-matrix", names, columns),
-            by_label(NAME, names, {"reached": reached, "dominance": found.dominance}),
+            by_label(NAME, names, {"reached": reached, "unedited": unedited, "dominance": found.dominance}),
         ),
         note="Row: the label that was changed; column: mean |change of log p(true label)|. 'reached' is the share of "
-        "changed images that the judge sees as asked.",
+        "changed images that the judge sees as asked, 'unedited' that of the same requests on unchanged "
+        "reconstructions: what a model scores that changes nothing.",
     )

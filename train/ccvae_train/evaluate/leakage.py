@@ -29,7 +29,7 @@ def probe(latents: Array, values: NDArray[np.integer], classes: int) -> float:
     shown = np.flatnonzero(values != MISSING)
     half = len(shown) // 2
     train, test = shown[:half], shown[half:]
-    if half < FEWEST or len(np.unique(values[train])) < 2 or not latents.shape[1]:
+    if half < FEWEST or min(len(np.unique(values[part])) for part in (train, test)) < 2 or not latents.shape[1]:
         return float("nan")
     mean, spread = latents[train].mean(axis=0), latents[train].std(axis=0) + 1e-6
     x, x_test = (torch.from_numpy((latents[rows] - mean) / spread).double() for rows in (train, test))

@@ -15,7 +15,7 @@ from ccvae_deploy.storage.store import replace_file
 from .finding import Finding
 from .results import Part
 
-VERSION = 1
+VERSION = 2
 """Part of every key: another way to compute is another result."""
 
 

@@ -64,7 +64,12 @@ PROTOCOLS = (
         "Conditional generation",
         "Tables 5 and 7",
         generation.run,
-        ("generation, uniform labels", "generation, real labels", "generation, reconstructions"),
+        (
+            "generation, uniform labels",
+            "generation, real labels",
+            "generation, real labels, floor",
+            "generation, reconstructions",
+        ),
         judged=True,
     ),
     Protocol(
@@ -81,7 +86,7 @@ PROTOCOLS = (
         "Single interventions",
         "D.1",
         interventions.run,
-        ("diagonal dominance", "condition number", "reached"),
+        ("diagonal dominance", "condition number", "reached", "reached, unedited"),
         judged=True,
     ),
     Protocol(
@@ -89,7 +94,7 @@ PROTOCOLS = (
         "Interventions against the truth",
         "portraits",
         ground_truth.run,
-        ("factor as asked", "change inside the mask", "others unchanged"),
+        ("factor as asked", "factor as asked, unedited", "change inside the mask", "others unchanged"),
         judged=True,
     ),
     Protocol(

@@ -20,6 +20,7 @@ from .results import Evaluation, RunResult, mean_and_spread
 from .tables import cell, spread_cell
 
 PAGE = "report.html"
+JUDGED = ("accuracy", "floor", "balanced", "auroc")
 MORE = (
     ".grid td,.grid th{padding:2px 10px 2px 0;text-align:right;font-weight:400}.grid td:first-child{text-align:left}"
     ".grid th{color:var(--soft)}img{max-width:100%}"
@@ -39,7 +40,16 @@ def write_page(found: Evaluation) -> Path:
 
 def _runs(runs: Sequence[RunResult]) -> str:
     rows = [(r.name, r.model, r.data, f"{r.supervision:g}", str(r.seed), cell(r.judge.get("accuracy"))) for r in runs]
-    return _grid(("run", "model", "data", "f", "seed", "judge's own accuracy"), rows)
+    judges = {run.data: run.judge["by_label"] for run in runs if run.judge.get("by_label")}
+    told = "".join(
+        f"<h3>The judge of {escaped(data)}</h3>"
+        + _grid(
+            ("label", *JUDGED), ((label, *(cell(one.get(key)) for key in JUDGED)) for label, one in by_label.items())
+        )
+        for data, by_label in judges.items()
+    )
+    note = '<p class="note">On real validation images, which it was not trained on.</p>' if told else ""
+    return _grid(("run", "model", "data", "f", "seed", "judge's own accuracy"), rows) + told + note
 
 
 def _summary(found: Evaluation) -> str:
@@ -55,11 +65,13 @@ def _summary(found: Evaluation) -> str:
                 texts.append(text if paper is None else f"{text} ({cell(paper)})")
             if any(text != cell(None) for text in texts):
                 rows.append((figure, *texts))
-    heads = [f"{model}, f {rate:g}" for model, rate, _ in groups]
-    return (
-        '<h2>Summary</h2><p class="note">Mean and standard deviation over seeds; in brackets the paper\'s figure.</p>'
-        + _grid(("figure", *heads), rows)
-    )
+    several = len({data for _, _, data in groups}) > 1
+    heads = [
+        f"{model}, f {rate:g}" + (f", {data}" if several else "") + (f", {len(runs)} runs" if len(runs) > 1 else "")
+        for (model, rate, data), runs in groups.items()
+    ]
+    notes = ["Mean and standard deviation over seeds; in brackets the paper's figure.", *found.notes()]
+    return f'<h2>Summary</h2><p class="note">{escaped(" ".join(notes))}</p>' + _grid(("figure", *heads), rows)
 
 
 def _section(protocol: Protocol, runs: Iterable[RunResult]) -> str:
@@ -82,11 +94,11 @@ def _section(protocol: Protocol, runs: Iterable[RunResult]) -> str:
 
 
 def _table(table: Mapping[str, Any]) -> str:
-    """The table, and bars of its first column of shares."""
+    """The table, and bars of its first column of figures where those are shares."""
     shown = [tuple(c if isinstance(c, str) else cell(c) for c in row) for row in table["rows"]]
-    first = [(str(row[0]), row[1]) for row in table["rows"]]
+    first = [(str(row[0]), row[1]) for row in table["rows"] if row[1] is not None]
     drawn = ""
-    if len(first) > 1 and all(isinstance(value, float) and 0 <= value <= 1 for _, value in first):
+    if table["shares"] and len(first) > 1:
         drawn = f"<figure><figcaption>{escaped(table['columns'][1])}</figcaption>{bars(first)}</figure>"
     return f'<div class="row">{_grid(table["columns"], shown)}{drawn}</div>'
 

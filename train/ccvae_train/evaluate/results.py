@@ -38,6 +38,7 @@ class RunResult:
     Attributes:
         name: unique among the runs of an evaluation.
         model: the family, the estimator where it is not the default, and settings that runs of one rate differ in.
+        fingerprint: of the data; runs of one source may validate on different images of it.
         papers_labels: whether it was trained and evaluated on the paper's labels of these data.
         judge: figures of the judge itself.
     """
@@ -49,6 +50,7 @@ class RunResult:
     supervision: float
     seed: int
     data: str
+    fingerprint: str
     papers_labels: bool
     judge: Mapping[str, Any]
     parts: tuple[Part, ...]
@@ -91,6 +93,15 @@ class Evaluation:
         for run in self.runs:
             found.setdefault((run.model, run.supervision, run.data), []).append(run)
         return found
+
+    def notes(self) -> list[str]:
+        """What a reader of means over seeds must know."""
+        return [
+            f"The runs of {model} on {data}, f {rate:g}, validate on different images, drawn by their seeds: ± holds "
+            "that too."
+            for (model, rate, data), runs in self.groups().items()
+            if len({run.fingerprint for run in runs}) > 1
+        ]
 
 
 def mean_and_spread(runs: list[RunResult], figure: str) -> tuple[float | None, float | None]:

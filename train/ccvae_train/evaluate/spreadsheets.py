@@ -25,12 +25,15 @@ def write_csvs(found: Evaluation) -> None:
         for part in run.parts:
             for name, value in part.figures.items():
                 rows.append(
-                    (run.name, run.model, run.supervision, run.seed, part.protocol, name, value, run.paper(name))
+                    (
+                        *(run.name, run.model, run.data, run.supervision, run.seed),
+                        *(part.protocol, name, value, run.paper(name)),
+                    )
                 )
             for table in part.finding.get("tables", ()):
                 kept = tables.setdefault(table["name"], {}).setdefault(("run", *table["columns"]), [])
                 kept += [(run.name, *row) for row in table["rows"]]
-    head = ("run", "model", "supervision", "seed", "protocol", "figure", "value", "paper")
+    head = ("run", "model", "data", "supervision", "seed", "protocol", "figure", "value", "paper")
     replace_file(found.out / FIGURES, [_csv(head, rows)])
     for name, by_columns in tables.items():
         for number, (columns, kept) in enumerate(by_columns.items(), start=1):

@@ -33,13 +33,30 @@ def evaluation_tables(found: Evaluation) -> Iterator["RichTable"]:
             for figure in protocol.main:
                 if any(run.figure(figure) is not None for run in found.runs):
                     yield _models_by_rates(found, figure, f"{figure} ({protocol.source})")
-    skipped = {part.protocol: part.skipped for run in found.runs for part in run.parts if part.skipped}
+    yield from _notes(found)
+
+
+def _notes(found: Evaluation) -> Iterator["RichTable"]:
+    """What was skipped, of which runs and why, and what a reader must know."""
+    skipped: dict[tuple[str, str], list[str]] = {}
+    for run in found.runs:
+        for part in run.parts:
+            if part.skipped:
+                skipped.setdefault((part.protocol, part.skipped), []).append(run.name)
     if skipped:
         table = _titled("skipped")
         table.add_column("protocol")
         table.add_column("why", overflow="fold")
-        for name, reason in skipped.items():
-            table.add_row(name, _plain(reason))
+        for (name, reason), runs in skipped.items():
+            of = "" if len(runs) == len(found.runs) else f"{', '.join(runs)}: "
+            table.add_row(name, _plain(of + reason))
+        yield table
+    if notes := found.notes():
+        table = _titled("note")
+        table.show_header = False
+        table.add_column(overflow="fold")
+        for note in notes:
+            table.add_row(_plain(note))
         yield table
 
 
@@ -96,7 +113,8 @@ def cell(value: float | None) -> str:
     """A figure as people read it; a dash where there is none."""
     if value is None:
         return "–"
-    if isinstance(value, int) or abs(value) >= 100:
+    # counts come as floats too
+    if isinstance(value, int) or abs(value) >= 100 or (value == int(value) and abs(value) > 1):
         return f"{value:,.0f}"
     return f"{value:.4f}"
 
