@@ -37,6 +37,6 @@ def run(bench: Bench) -> Finding:
             "AUROC": means["auroc"],
             "calibration error": means["ece"],
         },
-        tables=(by_label(NAME, bench.labels.names, columns),),
+        tables=(by_label(NAME, bench.labels.names, columns, shares=True),),
         note=f"{len(valid):,} validation images; the floor always says each label's more frequent training value.",
     )

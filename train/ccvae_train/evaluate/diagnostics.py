@@ -40,7 +40,7 @@ def run(bench: Bench) -> Finding:
             "collapsed latents": float((np.abs(ratio - 1) < 0.1).mean()),
             "L1 of reconstructions": float(np.abs(subject.decode(loc) - images).mean()),
         },
-        tables=(by_label(NAME, bench.labels.names, {"self-consistency": consistent, "KL": kl}),),
+        tables=(by_label(NAME, bench.labels.names, {"self-consistency": consistent, "KL": kl}, shares=True),),
         note="E[w] is 1 when q(y|x) is integrated soundly; ESS is a share of the draws; KL in nats per label; a latent "
         "is collapsed when its posterior is as wide as its prior.",
     )

@@ -81,7 +81,9 @@ def run(bench: Bench) -> Finding:
         },
         tables=(
             by_label("interventions-matrix", names, columns),
-            by_label(NAME, names, {"reached": reached, "unedited": unedited, "dominance": found.dominance}),
+            by_label(
+                NAME, names, {"reached": reached, "unedited": unedited, "dominance": found.dominance}, shares=True
+            ),
         ),
         note="Row: the label that was changed; column: mean |change of log p(true label)|. 'reached' is the share of "
         "changed images that the judge sees as asked, 'unedited' that of the same requests on unchanged "

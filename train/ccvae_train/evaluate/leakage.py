@@ -69,6 +69,10 @@ def run(bench: Bench) -> Finding:
     residual, own, chance = (list(column) for column in zip(*rows, strict=True))
     return Finding(
         figures={"labels from z_s": mean_of(np.array(residual)), "labels from their own z_i": mean_of(np.array(own))},
-        tables=(by_label(NAME, bench.labels.names, {"from z_s": residual, "from its z_i": own, "chance": chance}),),
+        tables=(
+            by_label(
+                NAME, bench.labels.names, {"from z_s": residual, "from its z_i": own, "chance": chance}, shares=True
+            ),
+        ),
         note="Balanced accuracy of a linear probe on images that it was not fitted on; from z_s, chance is ideal.",
     )

@@ -79,7 +79,7 @@ def run(bench: Bench) -> Finding:
             "variance inside the true mask": mean_of(inside),
             f"variance within {NEAR} pixels of it": mean_of(near),
         },
-        tables=(by_label(NAME, bench.labels.names, columns),),
+        tables=(by_label(NAME, bench.labels.names, columns, shares=True),),
         pictures=pictures,
         note=note,
     )
