@@ -12,6 +12,7 @@ from . import images
 from .errors import ImageError
 from .folder import Source
 from .images import Format
+from .records.results import in_the_way
 from .storage.remote import Place, Remote
 from .terminal.printable import printable
 from .terminal.screen import counted, facts
@@ -21,7 +22,7 @@ from .work.job import Job, RunOptions, settle
 if TYPE_CHECKING:
     from rich.table import Table
 
-State = Literal["new", "done", "changed", "incomplete", "replaced", "unreadable"]
+State = Literal["new", "done", "changed", "incomplete", "replaced", "blocked", "unreadable"]
 
 MEANING: dict[State, str] = {
     "new": "of a source of which nothing is recorded",
@@ -29,6 +30,7 @@ MEANING: dict[State, str] = {
     "changed": "to be done again: the source has changed",
     "incomplete": "to be done again: files are missing or cut short, or more samples are asked",
     "replaced": "made with other settings, to be replaced",
+    "blocked": "whose source has changed, where a file that is not its own lies in the way",
     "unreadable": "done before, whose source cannot be read now",
 }
 
@@ -58,7 +60,7 @@ class Forecast:
 def dry_run(inputs: Sequence[Path | str], **options: Unpack[RunOptions]) -> Forecast:
     """Say what `edit_folder` with the same arguments would do.
 
-    Sources with records are read to see whether they have changed; of all others only the first are.
+    Sources with records are read to see whether they have changed, and decoded if so; of all others only the first are.
 
     Raises:
         CCVAEError: `edit_folder` would be refused in the same way.
@@ -72,7 +74,7 @@ def dry_run(inputs: Sequence[Path | str], **options: Unpack[RunOptions]) -> Fore
         for wanted in task.wanted:
             state = _state(job, task, wanted, digest)
             counts[state] += 1
-            if state in ("done", "unreadable"):
+            if state in ("done", "blocked", "unreadable"):
                 continue
             outputs += wanted.request.samples
             size += wanted.request.samples * _size(task)
@@ -91,8 +93,18 @@ def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Source], str]
     if not now:
         return "unreadable"
     if now != group.source_sha256:
-        return "changed"
+        return _changed(job, task, wanted)
     return "done" if job.done(task, wanted, group) else "incomplete"
+
+
+def _changed(job: Job, task: Task, wanted: Wanted) -> State:
+    """What would become of a source of other bytes."""
+    try:
+        names = wanted.outputs(task.stem, _format(job, task.source))
+    except ImageError:
+        return "unreadable"
+    taken = in_the_way(job.ledger, job.store, task.source.relative, wanted.settings, names)
+    return "blocked" if taken is not None and not job.overwrite else "changed"
 
 
 def _digest(job: Job, source: Source) -> str:

@@ -15,6 +15,7 @@ from .folder import NAME_LIMIT, Source, scan
 from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
 from .receipts import Failure
+from .records.reading import read_failures
 from .storage.remote import refuse_url
 from .storage.store import refuse_unwritable, replace_file
 from .terminal.progress import progress
@@ -82,7 +83,8 @@ def encode_folder(
             bar.advance()
         if len(failures) == len(found.sources):
             raise UsageError(f"no image could be read; the first is {failures[0].source}: {failures[0].reason}")
-    replace_file(failures_at, (failure.line().encode("ascii") for failure in failures))
+        # before the latents: a file of latents is whole, and what failed is told beside it
+        replace_file(failures_at, (failure.line().encode("ascii") for failure in failures))
     return EncodedFolder(
         out=out,
         failures=failures_at,
@@ -135,7 +137,18 @@ def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
         raise UsageError(f"--out {out}: {failures.name} would be too long a name; give a shorter one")
     if out.is_dir():
         raise UsageError(f"{out} is a folder; give a file with --out")
-    taken = [path for path in (out, failures) if path.exists()]
+    taken = [path for path in (out, failures) if os.path.lexists(path)]
+    if taken == [failures] and _is_ours(failures):
+        # of a run that ended before its latents were in place
+        taken = []
     if taken and not overwrite:
         raise UsageError(f"{taken[0]} is there; add --overwrite to replace it, or give another --out")
     refuse_unwritable(out.parent)
+
+
+def _is_ours(failures: Path) -> bool:
+    try:
+        read_failures(failures.parent, failures.name)
+    except (OSError, ValueError, TypeError):
+        return False
+    return failures.is_file() and not failures.is_symlink()

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from . import images
 from .errors import ImageError, UsageError
-from .folder import check_out
+from .folder import check_out, in_shard
 from .receipts import Failure
 from .records.reading import (
     FAILURES,
@@ -31,6 +31,7 @@ from .records.reading import (
     read_failures,
     read_groups,
     read_settings,
+    read_unfinished,
     reading,
     settings_text,
 )
@@ -133,6 +134,12 @@ def _parts(folder: Path) -> list[_Part]:
         which = f"--shard {part.replace('-of-', '/')}" if part else "a run"
         raise UsageError(f"{folder} holds {which} that was cut off; start it again, and merge when it has ended")
     with reading(folder):
+        for shard in found:
+            for (source, _), begun in read_unfinished(folder, Names.of(shard).unfinished).items():
+                raise UsageError(
+                    f"{folder} holds {printable(begun.outputs[0])}, begun of {printable(source)} and not recorded; "
+                    "start that run again, or remove the file and start any run of that shard"
+                )
         names = [Names.of(shard) for shard in found]
         return [_Part(folder, one, read_settings(folder, one.settings)) for one in names]
 
@@ -147,12 +154,13 @@ def _joined_settings(parts: Iterable[_Part]) -> AllSettings:
 
 
 def _joined_failures(parts: Sequence[_Part]) -> list[Failure]:
-    """Each failure once, in the order of sources; without those of an earlier merge that a shard has done since."""
+    """Each failure once, in the order of sources; of an earlier merge those alone whose shard has not run since."""
     earlier, found = ({failure.source: failure for failure in _failures(parts, sharded)} for sharded in (False, True))
-    if earlier:
-        shards = (part for part in parts if part.names.mark)
-        done = {source for part in shards for (source, _), *_ in part.groups() if source in earlier}
-        found = {source: failure for source, failure in earlier.items() if source not in done} | found
+    # a merge that was cut off may have left the settings of a shard alone
+    there = (part for part in parts if (part.folder / part.names.failures).exists())
+    again = [part.names.shard for part in there if part.names.shard]
+    kept = (one for one in earlier.values() if not any(in_shard(one.source, *shard) for shard in again))
+    found = {failure.source: failure for failure in kept} | found
     return [found[source] for source in sorted(found, key=lambda source: order((source, "")))]
 
 
@@ -248,12 +256,12 @@ def _refuse_others(target: Path, rows: Iterable[Mapping[str, Any]], folder: Path
 class _Twins:
     """Tells sources whose outputs have one name, such as a.png and a.bmp that were edited apart.
 
-    Sources come in order, so those with one name before the first dot stand together, and only theirs are kept.
+    Both begin with what stands before the first dot. Sources come in order, so all that begin alike stand together:
+    kept are the outputs of those beginnings alone that the next source may still share.
     """
 
     def __init__(self) -> None:
-        self._head = ""
-        self._sources: dict[str, str] = {}
+        self._kept: list[tuple[str, dict[str, str]]] = []
 
     def refuse(self, source: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Refuse an output that another source has too.
@@ -263,10 +271,13 @@ class _Twins:
         """
         folder, slash, name = source.rpartition("/")
         head = f"{folder}{slash}{name.partition('.')[0]}"
-        if head != self._head:
-            self._head, self._sources = head, {}
+        while self._kept and not source.startswith(self._kept[-1][0]):
+            self._kept.pop()
+        if not self._kept or self._kept[-1][0] != head:
+            self._kept.append((head, {}))
+        sources = self._kept[-1][1]
         for row in rows:
-            other = self._sources.setdefault(row["output"], source)
+            other = sources.setdefault(row["output"], source)
             if other != source:
                 raise UsageError(
                     f"{printable(other)} and {printable(source)} both became {printable(row['output'])}; "

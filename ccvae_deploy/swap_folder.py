@@ -170,10 +170,15 @@ def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolEx
     ]
     receipts: list[list[OutputRecord]] = [[] for _ in batch]
     failed: dict[int, Failure] = {}
-    for source in batch:
+    for at, source in enumerate(batch):
         names = swap.outputs(source.row, source.stem, source.picture.format)
-        results.begin(source.source.relative, source.digest, names)
-    for part in chunks(units, swap.composer.batch_size):
+        try:
+            results.begin(source.source.relative, source.digest, names)
+        except ImageError as error:
+            failed[at] = Failure.of(source.source.relative, error)
+    todo = [unit for unit in units if unit.at not in failed]
+    bar.advance(len(units) - len(todo))
+    for part in chunks(todo, swap.composer.batch_size):
         done: list[tuple[Unit, Rendered]] = []
         for unit, rendered in _rendered(swap, batch, encoded, part, pool):
             if isinstance(rendered, Failure):

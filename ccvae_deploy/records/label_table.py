@@ -7,6 +7,7 @@ a file with `errors="surrogateescape"`. JSON lines are ASCII: such bytes are sur
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -95,7 +96,7 @@ def refuse_table(path: Path, overwrite: bool) -> None:
     table_format(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder; give a file with --out")
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise UsageError(f"{path} is there; add --overwrite to replace it, or give another --out")
     refuse_unwritable(path.parent)
 

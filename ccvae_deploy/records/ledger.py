@@ -3,8 +3,9 @@
 `receipts.jsonl` and `failures.jsonl` are in the order of the sources' paths, then edit, then sample, whatever the
 order of work was. While a run lasts, each finished source is one entry of `.journal.jsonl`; a run that was killed
 leaves the journal, and the next run goes on from it. At its end the journal is merged in. `settings.json` holds the
-settings that receipts refer to, `.unfinished.json` names those of runs that have begun and not ended. Memory is one
-small index entry per source and edit, not the records themselves.
+settings that receipts refer to. Before the outputs of a source are written the journal says which they will be, so that
+what a kill leaves between the first of them and their record is known for ours; `.unfinished.json` keeps that where a
+later run ends without having done the source. Memory is one small index entry per source and edit, not the records.
 
 What a power cut takes from the journal is done again; what it takes from an output is seen by the output's size.
 """
@@ -12,7 +13,7 @@ What a power cut takes from the journal is done again; what it takes from an out
 import json
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Self
@@ -25,9 +26,11 @@ from ..storage.store import replace_file
 from .reading import (
     AUDIT,
     AllSettings,
+    Begun,
     Group,
     Key,
     Names,
+    begun_entry,
     order,
     read_failures,
     read_groups,
@@ -60,7 +63,8 @@ class Ledger:
         self._journal: IO[bytes] | None = None
         self._lock: FolderLock | None = None
         self._whole = 0
-        self._unfinished: frozenset[str] = frozenset()
+        self._begun: dict[Key, Begun] = {}
+        self._owners: dict[str, Key] | None = None
         self._read()
 
     def __enter__(self) -> Self:
@@ -98,11 +102,12 @@ class Ledger:
     @property
     def resuming(self) -> bool:
         """Whether a run was cut off here."""
-        return bool(self._unfinished)
+        return bool(self._whole or self._begun)
 
-    def cut_off(self, settings: RunSettings) -> bool:
-        """Whether a run of these settings was cut off here before, so that outputs of it may lie beside the ledger."""
-        return settings.id in self._unfinished
+    def begun(self, source: str, settings: RunSettings) -> Collection[str]:
+        """The outputs that a run of these settings was about to write of a source, and that are not recorded."""
+        found = self._begun.get((source, settings.edit))
+        return found.outputs if found is not None and found.settings == settings.id else ()
 
     def group(self, source: str, edit: str) -> Group | None:
         """What is recorded of a source under an edit."""
@@ -123,6 +128,15 @@ class Ledger:
         if any(entry["edit"] == AUDIT and "feeding" in entry for entry in self.all_settings.values()):
             raise UsageError(f"{self.place} holds an audit; give another --out")
 
+    def begin(self, source: str, settings: RunSettings, outputs: Sequence[str]) -> None:
+        """Note which files will be written of a source; call it before the first one is."""
+        left = self.begun(source, settings)
+        begun = Begun(settings.id, (*outputs, *(name for name in left if name not in outputs)))
+        key = (source, settings.edit)
+        if self._begun.get(key) != begun:
+            self._append((json.dumps(begun_entry(key, begun)) + "\n").encode("ascii"))
+            self._begun[key] = begun
+
     def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
         """Note a source as done; call it after its outputs are written.
 
@@ -140,12 +154,20 @@ class Ledger:
         head = json.dumps({"source": source, "receipts": len(lines)}) + "\n"
         at = self._whole + len(head)
         self._append(head.encode("ascii") + b"".join(lines))
-        self.groups[key] = Group(*same, sizes, self.names.journal, at, sum(map(len, lines)))
+        self._hold(key, Group(*same, sizes, self.names.journal, at, sum(map(len, lines))))
 
     def forget(self, source: str, edit: str) -> None:
         """Take back what is recorded of a source under an edit; call it before its outputs are replaced."""
         self._append((json.dumps({"source": source, "edit": edit, "receipts": 0}) + "\n").encode("ascii"))
         del self.groups[source, edit]
+
+    def forget_owner(self, output: str, source: str, edit: str) -> None:
+        """Take back what is recorded of another source whose first output this is; call it before it is replaced."""
+        if self._owners is None:
+            self._owners = {group.output: key for key, group in self.groups.items()}
+        owner = self._owners.get(output)
+        if owner is not None and owner != (source, edit) and owner in self.groups:
+            self.forget(*owner)
 
     def fail(self, failure: Failure) -> None:
         """Note a source as failed in this run; the next run tries it again."""
@@ -173,10 +195,13 @@ class Ledger:
                 at += group.length
         failures = sorted(self.failures.values(), key=lambda failure: os.fsencode(failure.source))
         replace_file(self.out / self.names.failures, (failure.line().encode("ascii") for failure in failures))
+        self._keep_unfinished()
         (self.out / self.names.journal).unlink(missing_ok=True)
         self._whole = 0
-        self._unfinished -= self.settings.keys()
-        self._note_unfinished(self._unfinished)
+
+    def there(self, output: str) -> bool:
+        """Whether anything lies where an output would."""
+        return os.path.lexists(self.out / output)
 
     def _open_journal(self) -> None:
         path = self.out / self.names.journal
@@ -199,13 +224,23 @@ class Ledger:
         if not new.keys() <= self.all_settings.keys():
             self.all_settings |= new
             replace_file(self.out / self.names.settings, [settings_text(self.all_settings)])
-        self._note_unfinished(self._unfinished | self.settings.keys())
 
-    def _note_unfinished(self, ids: frozenset[str]) -> None:
-        if ids:
-            replace_file(self.out / self.names.unfinished, [json.dumps(sorted(ids)).encode("ascii")])
+    def _keep_unfinished(self) -> None:
+        """Keep what was begun, not recorded, and lies there: its source is gone or failed, or was not asked for."""
+        found = {key: one for key, one in self._begun.items() if any(map(self.there, one.outputs))}
+        entries = [begun_entry(key, one) for key, one in sorted(found.items(), key=lambda item: order(item[0]))]
+        if entries:
+            replace_file(self.out / self.names.unfinished, [(json.dumps(entries) + "\n").encode("ascii")])
         else:
             (self.out / self.names.unfinished).unlink(missing_ok=True)
+
+    def _hold(self, key: Key, group: Group) -> None:
+        """Keep a group that is recorded, and what was begun beyond it."""
+        self.groups[key] = group
+        if key in self._begun:
+            left = self._begun.pop(key).beyond(group)
+            if left.outputs and left.settings == group.settings:
+                self._begun[key] = left
 
     def _append(self, entry: bytes) -> None:
         if self._journal is None:
@@ -245,13 +280,15 @@ class Ledger:
                 self.groups[key] = group
             # failures of earlier runs are tried again, so they are not kept; but only our own file is replaced
             read_failures(self.out, self.names.failures)
-            self._unfinished = read_unfinished(self.out, self.names, self.all_settings)
+            self._begun = read_unfinished(self.out, self.names.unfinished)
             for key, entry, end in read_journal(self.out, self.names.journal, self.all_settings):
                 self._whole = end
                 if entry is None:
                     self.groups.pop(key, None)
+                elif isinstance(entry, Begun):
+                    self._begun[key] = entry
                 else:
-                    self.groups[key] = entry
+                    self._hold(key, entry)
 
     def _all_lines(self, groups: Iterable[Group]) -> Iterator[list[bytes]]:
         with ExitStack() as stack:

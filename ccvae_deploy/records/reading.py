@@ -42,6 +42,7 @@ class Names:
     sheet: str
     report: str
     mark: str
+    shard: tuple[int, int] | None
 
     @classmethod
     def of(cls, shard: tuple[int, int] | None) -> Self:
@@ -49,7 +50,9 @@ class Names:
         mark = f"-{shard[0]}-of-{shard[1]}" if shard else ""
         receipts, failures, settings = (name.replace(".", f"{mark}.") for name in (RECEIPTS, FAILURES, SETTINGS))
         journal, unfinished = JOURNAL.replace(".jsonl", f"{mark}.jsonl"), UNFINISHED.replace(".json", f"{mark}.json")
-        return cls(receipts, failures, settings, journal, unfinished, f"sheet{mark}.png", f"report{mark}.html", mark)
+        return cls(
+            receipts, failures, settings, journal, unfinished, f"sheet{mark}.png", f"report{mark}.html", mark, shard
+        )
 
 
 class Group(NamedTuple):
@@ -72,6 +75,23 @@ class Group(NamedTuple):
     def samples(self) -> int:
         """How many outputs there are."""
         return len(self.sizes)
+
+
+class Begun(NamedTuple):
+    """What a run was about to write of a source under an edit: while that is not recorded, these files may be its own.
+
+    Attributes:
+        settings: the id of its settings.
+        outputs: names, in the order of samples.
+    """
+
+    settings: str
+    outputs: tuple[str, ...]
+
+    def beyond(self, done: Group) -> "Begun":
+        """Without the outputs that are recorded by now."""
+        mine = self.outputs[:1] == (done.output,)
+        return self._replace(outputs=self.outputs[done.samples :] if mine else self.outputs)
 
 
 def group_of(
@@ -103,7 +123,7 @@ def read_groups(folder: Path, name: str, settings: AllSettings) -> Iterator[tupl
         return
     start = 0
     with path.open("rb") as file:
-        pairs = ((line, json.loads(line)) for line in file)
+        pairs = ((line, json.loads(_ended(line))) for line in file)
         for _, together in groupby(pairs, key=lambda pair: (pair[1]["source"], pair[1]["settings"])):
             lines, rows = zip(*together, strict=True)
             length = sum(map(len, lines))
@@ -111,7 +131,7 @@ def read_groups(folder: Path, name: str, settings: AllSettings) -> Iterator[tupl
             start += length
 
 
-def read_journal(folder: Path, name: str, settings: AllSettings) -> Iterator[tuple[Key, Group | None, int]]:
+def read_journal(folder: Path, name: str, settings: AllSettings) -> Iterator[tuple[Key, Group | Begun | None, int]]:
     """The whole entries of a journal, each with the position after it; None stands for a group that was taken back.
 
     A kill cuts the last entry off, and a power cut may leave zeros behind it: there the journal ends.
@@ -131,23 +151,43 @@ def read_journal(folder: Path, name: str, settings: AllSettings) -> Iterator[tup
             if lines:
                 end = file.tell()
                 yield *group_of([*map(json.loads, lines)], settings, name, at, end - at), end
+            elif "outputs" in entry:
+                yield *_begun(entry), at
             else:
                 yield (entry["source"], entry["edit"]), None, at
 
 
-def read_unfinished(folder: Path, names: Names, settings: AllSettings) -> frozenset[str]:
-    """The ids of settings whose runs have not ended; of an earlier version's journal, which of them is not known.
+def read_unfinished(folder: Path, name: str) -> dict[Key, Begun]:
+    """What earlier runs have begun and none has recorded.
 
     Raises:
-        ValueError, TypeError: the file holds something else.
+        ValueError, KeyError, TypeError: the file holds something else.
     """
-    path = folder / names.unfinished
+    path = folder / name
     if not path.exists():
-        return frozenset(settings) if (folder / names.journal).exists() else frozenset()
+        return {}
     found = json.loads(path.read_bytes())
-    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
-        raise TypeError(f"{names.unfinished} is no list of settings")
-    return frozenset(found)
+    if not isinstance(found, list):
+        raise TypeError(f"{name} is no list of outputs")
+    return dict(map(_begun, found))
+
+
+def begun_entry(key: Key, begun: Begun) -> dict[str, Any]:
+    """How it is noted, in the journal and in the file of what is unfinished."""
+    return {"source": key[0], "edit": key[1], "receipts": 0, "settings": begun.settings, "outputs": begun.outputs}
+
+
+def _begun(entry: dict[str, Any]) -> tuple[Key, Begun]:
+    named = (entry["source"], entry["edit"], entry["settings"], *entry["outputs"])
+    if not all(isinstance(one, str) for one in named):
+        raise TypeError("an output without a name")
+    return (entry["source"], entry["edit"]), Begun(entry["settings"], tuple(entry["outputs"]))
+
+
+def _ended(line: bytes) -> bytes:
+    if not line.endswith(b"\n"):
+        raise ValueError("its last line is cut off")
+    return line
 
 
 def _whole(line: bytes) -> bool:

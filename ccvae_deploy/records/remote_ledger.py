@@ -61,6 +61,10 @@ class RemoteLedger(Ledger):
             self._files.put(name, self.out / name)
         (self.out / BEGUN).unlink()
 
+    def there(self, output: str) -> bool:
+        """Not asked of the URL: what was begun is taken to lie there."""
+        return True
+
     def _fetch(self, folder: Path, names: Names) -> str:
         """Bring the work folder up to the records at the URL; gives the hash of the receipts there."""
         try:
@@ -84,6 +88,7 @@ class RemoteLedger(Ledger):
             receipts.unlink(missing_ok=True)
         else:
             (folder / names.journal).unlink(missing_ok=True)
+            (folder / names.unfinished).unlink(missing_ok=True)
             (folder / names.receipts).unlink(missing_ok=True)
             self._files.get(names.failures, folder / names.failures)
             if seen != NONE:

@@ -4,7 +4,8 @@ Writes below one root; the ledger makes a run resumable, as for `edit`.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,7 @@ class Results:
     def begin(self, source: str, source_sha256: str, outputs: Sequence[str]) -> None:
         """Make room for the outputs of a source; call it before the first is written. Raises as `take_back`."""
         take_back(self.ledger, self.store, source, self.settings, source_sha256, outputs, overwrite=self.overwrite)
+        self.ledger.begin(source, self.settings, outputs)
 
     def write(self, name: str, data: bytes) -> None:
         """Write one output; `record` its source when all of its outputs are there.
@@ -154,10 +156,9 @@ def open_results(
     ledger = Ledger(out, [settings])
     store = Store(out)
     ledger.refuse_audit()
-    if not overwrite:
-        _refuse_taken(out, ledger, settings, plan)
-        if sheet:
-            refuse_foreign(out, store, [ledger.names.sheet])
+    _refuse_taken(store, ledger, settings, plan, overwrite)
+    if sheet and not overwrite:
+        refuse_foreign(out, store, [ledger.names.sheet])
     with ledger, store:
         yield Results(out, ledger, store, settings, overwrite)
         ledger.finish()
@@ -175,35 +176,50 @@ def take_back(
 ) -> None:
     """Take other results of a source out of the records before they are replaced, and remove those of other names.
 
-    They are there because the source or the settings have changed. A kill in between leaves nothing that is recorded
-    and not true.
+    They are there because the source or the settings have changed. A kill in between leaves records of outputs that are
+    gone, which the next run sees.
 
     Raises:
         ImageError: a file lies where a result would go that had another name before, and `overwrite` is not given.
     """
+    if overwrite:
+        ledger.forget_owner(outputs[0], source, settings.edit)
     old = ledger.group(source, settings.edit)
     if old is None or (old.settings, old.source_sha256, old.output) == (settings.id, source_sha256, outputs[0]):
         return
     recorded = {row["output"]: row["output_sha256"] for row in map(json.loads, ledger.lines(old))}
-    new = [name for name in outputs if name not in recorded]
-    if new and not overwrite and not ledger.cut_off(settings):
-        # the outputs of a source lie in one folder
-        there = set(store.names(new[0].rpartition("/")[0]))
-        taken = next((name for name in new if name.rpartition("/")[2] in there), None)
-        if taken is not None:
-            raise ImageError(f"its result would replace {taken}, which is not its own; add --overwrite, or move it")
+    taken = None if overwrite else in_the_way(ledger, store, source, settings, outputs)
+    if taken is not None:
+        raise ImageError(f"its result would replace {taken}, which is not its own; add --overwrite, or move it")
     for name, digest in recorded.items():
         if name not in outputs:
             store.remove(name, digest)
     ledger.forget(source, settings.edit)
 
 
-def _unexplained(out: Path, group: Group | None, outputs: Iterable[str]) -> str | None:
-    """The first of these outputs that is there, unless the source is recorded under one of these names."""
+def in_the_way(
+    ledger: Ledger, store: Store | RemoteStore, source: str, settings: RunSettings, outputs: Sequence[str]
+) -> str | None:
+    """The first of these outputs of a recorded source that lies there and is not its own."""
+    old = ledger.group(source, settings.edit)
+    recorded = [json.loads(line)["output"] for line in ledger.lines(old)] if old is not None else []
+    ours = {*recorded, *ledger.begun(source, settings)}
+    new = [name for name in outputs if name not in ours]
+    if not new:
+        return None
+    # the outputs of a source lie in one folder
+    there = set(store.names(new[0].rpartition("/")[0]))
+    return next((name for name in new if name.rpartition("/")[2] in there), None)
+
+
+def _unexplained(out: Path, group: Group | None, outputs: Iterable[str], begun: Collection[str]) -> str | None:
+    """The first of these outputs that is there, unless the source is recorded under one of these names, or a run that
+    was cut off was about to write it.
+    """
     names = list(outputs)
     if group is not None and group.output in names:
         return None
-    return next((name for name in names if (out / name).exists()), None)
+    return next((name for name in names if name not in begun and os.path.lexists(out / name)), None)
 
 
 def outcome_table(outcome: Outcome) -> "Table":
@@ -224,15 +240,20 @@ def outcome_table(outcome: Outcome) -> "Table":
     return facts(rows)
 
 
-def _refuse_taken(out: Path, ledger: Ledger, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]]) -> None:
+def _refuse_taken(
+    store: Store, ledger: Ledger, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]], overwrite: bool
+) -> None:
+    out = store.root
     first, count = "", 0
     for source, outputs in plan if out.exists() else ():
+        store.refuse_blocked(source.rpartition("/")[0])
+        if overwrite:
+            continue
         if ledger.made_with_others(source, settings):
             taken = next(iter(outputs), None)
-        elif ledger.cut_off(settings):
-            continue
         else:
-            taken = _unexplained(out, ledger.group(source, settings.edit), outputs)
+            begun = ledger.begun(source, settings)
+            taken = _unexplained(out, ledger.group(source, settings.edit), outputs, begun)
         if taken is not None:
             first, count = first or taken, count + 1
     if count:

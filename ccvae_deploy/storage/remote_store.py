@@ -155,6 +155,9 @@ class RemoteStore:
             raise unreadable(Remote(self.root.root, folder), error) from error
         return {info["name"].rpartition("/")[2]: info["size"] for info in found if info["type"] == "file"}
 
+    def refuse_blocked(self, folder: str) -> None:
+        """Nothing lies in the way of a folder of an object store."""
+
     def _clean(self) -> None:
         """Remove what writes that were cut off have left."""
         if self._whole:

@@ -29,6 +29,7 @@ class Store:
         self.root = root
         self._temporaries = root / f"{TEMPORARIES}{mark}"
         self._inside: set[Path] = set()
+        self._free: set[Path] = set()
 
     def __enter__(self) -> Self:
         self._clean()
@@ -100,11 +101,30 @@ class Store:
         """Where a file lies."""
         return self.root / relative
 
+    def refuse_blocked(self, folder: str) -> None:
+        """Refuse a folder of results that cannot be made.
+
+        Raises:
+            UsageError: a link leads outside, or something that is no folder lies in its way.
+        """
+        target = self.root / folder
+        if target in self._free:
+            return
+        self._refuse_outside(target)
+        part = next((one for one in (target, *target.parents) if os.path.lexists(one)), target)
+        if not part.is_dir():
+            raise UsageError(f"{part} lies where a folder of results goes; move it, or give another --out")
+        if len(self._free) < 10_000:
+            self._free.add(target)
+
+    def _refuse_outside(self, folder: Path) -> None:
+        if not inside(folder, self.root):
+            raise UsageError(f"{folder} leads outside {self.root}; remove the link or give another --out")
+
     def _make_folder(self, folder: Path) -> None:
         if folder in self._inside:
             return
-        if not inside(folder, self.root):
-            raise UsageError(f"{folder} leads outside {self.root}; remove the link or give another --out")
+        self._refuse_outside(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if len(self._inside) < 10_000:
             self._inside.add(folder)
@@ -154,6 +174,9 @@ def replace_file(path: Path, lines: Iterable[bytes]) -> None:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise _full(path, error) from error
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def refuse_output(out: Path, source: Path, endings: Sequence[str], overwrite: bool) -> None:
@@ -166,7 +189,7 @@ def refuse_output(out: Path, source: Path, endings: Sequence[str], overwrite: bo
     refuse_url(source)
     if out.suffix.lower() not in endings:
         raise UsageError(f"--out {out}: expected a name that ends in {', '.join(endings)}")
-    if out.exists() and (not overwrite or not out.is_file()):
+    if os.path.lexists(out) and (not overwrite or not out.is_file()):
         raise UsageError(f"{out} is there already; add --overwrite to replace a file, or give another --out")
     if out.exists() and source.exists() and out.samefile(source):
         raise UsageError(f"--out {out} is the image itself; give another --out")

@@ -178,6 +178,8 @@ def settle(
     again = partial(open_composer, bundle.resolve())
     job = Job(composer, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
     ledger.refuse_audit()
+    for task in tasks if target.exists() else ():
+        store.refuse_blocked(task.source.relative.rpartition("/")[0])
     if not overwrite:
         names = ledger.names
         _refuse_conflicts(job, [name for name, made in ((names.sheet, sheet), (names.report, report)) if made])
@@ -252,8 +254,10 @@ def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
             source, settings = task.source.relative, wanted.settings
             if job.ledger.made_with_others(source, settings):
                 others.append(source)
-            elif not job.ledger.cut_off(settings):
-                unknown += [name for name in _unrecorded(job, task, wanted) if _there(name, listing)][:1]
+            else:
+                begun = job.ledger.begun(source, settings)
+                names = (name for name in _unrecorded(job, task, wanted) if name not in begun)
+                unknown += [name for name in names if _there(name, listing)][:1]
     if others:
         raise UsageError(
             f"{job.out} has results for {len(others):,} of these sources that were made with other settings, such as "

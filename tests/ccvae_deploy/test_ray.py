@@ -134,7 +134,8 @@ def test_a_killed_driver_takes_its_cluster_with_it_and_either_engine_goes_on(
     many, tiny_bundle, tmp_path, run, tree
 ) -> None:
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom ccvae_deploy import ledger, pipeline\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom ccvae_deploy import pipeline\n"
+        "from ccvae_deploy.records import ledger\n"
         "record = ledger.Ledger.record\ncount = 0\n"
         "def waiting(self, *arguments):\n"
         "    global count\n    count += 1\n"

@@ -1,0 +1,283 @@
+"""Whose file is it? What a run was about to write is its own, after a kill too; everything else stays as it is."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from ccvae_deploy.cli import app
+from ccvae_deploy.dry_run import dry_run
+from ccvae_deploy.encode import encode_folder
+from ccvae_deploy.errors import UsageError
+from ccvae_deploy.merge import merge_folders
+from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.storage.store import Store, replace_file
+from ccvae_deploy.swap_folder import swap_folder
+
+
+@pytest.fixture
+def imgs(tmp_path: Path) -> Path:
+    """Two small pictures, a.png and b.png."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        Image.new("RGB", (40, 40), colour).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def edit(tiny_bundle: Path, tmp_path: Path):
+    """`smiling=1` of some inputs into `out`, without a sheet."""
+
+    def call(*inputs: Path, out: Path = tmp_path / "out", **options):
+        asked = {"bundle": tiny_bundle, "set": ["smiling=1"], "out": out, "provider": "cpu", "sheet": False} | options
+        return edit_folder(inputs, **asked)
+
+    return call
+
+
+@pytest.fixture
+def stopped(monkeypatch: pytest.MonkeyPatch):
+    """A call that is interrupted at the n-th write of an output."""
+
+    def call(after: int, run, *arguments, **options) -> None:
+        write, calls = Store.write, []
+
+        def interrupting(self, *given):
+            calls.append(given)
+            if len(calls) == after:
+                raise KeyboardInterrupt
+            write(self, *given)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write", interrupting)
+            with pytest.raises(KeyboardInterrupt):
+                run(*arguments, **options)
+
+    return call
+
+
+def test_a_kill_explains_files_of_no_other_source(imgs, tmp_path, edit, stopped) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/b__smiling=1__00.png").write_text("mine")
+    stopped(1, edit, imgs / "a.png")
+    with pytest.raises(UsageError, match=r"such as b__smiling=1__00\.png"):
+        edit(imgs)
+    assert (tmp_path / "out/b__smiling=1__00.png").read_text() == "mine"
+
+
+def test_a_conflict_stays_one_after_an_interrupt(imgs, tmp_path, edit, monkeypatch) -> None:
+    out = tmp_path / "out"
+    edit(imgs / "a.png")
+    Image.new("RGB", (40, 40), "green").save(imgs / "a.png", "JPEG")
+    (out / "a__smiling=1__00.jpg").write_text("mine")
+    assert edit(imgs / "a.png").failed == 1
+    replace = os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr("ccvae_deploy.records.ledger.replace_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            edit(imgs / "a.png")
+    assert os.replace is replace
+    assert edit(imgs / "a.png").failed == 1
+    assert (out / "a__smiling=1__00.jpg").read_text() == "mine"
+
+
+def test_recorded_results_are_not_taken_over_after_a_kill(imgs, tmp_path, edit, stopped) -> None:
+    stopped(2, edit, imgs)
+    (imgs / "a.png").rename(imgs / "a.bmp")
+    Image.new("RGB", (40, 40), "green").save(imgs / "a.bmp")
+    with pytest.raises(UsageError, match=r"such as a__smiling=1__00\.png"):
+        edit(imgs)
+
+
+def test_what_a_kill_left_is_ours_after_other_runs_too(imgs, tmp_path, edit, stopped, tree) -> None:
+    edit(imgs, samples=2, out=tmp_path / "undisturbed")
+    stopped(2, edit, imgs, samples=2)
+    assert (tmp_path / "out/a__smiling=1__00.png").exists()
+    edit(imgs / "b.png", samples=2)
+    assert (tmp_path / "out/.unfinished.json").exists()
+    edit(imgs, samples=2)
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def test_fewer_samples_after_a_kill(imgs, tmp_path, edit, stopped, tree) -> None:
+    edit(imgs, samples=4, out=tmp_path / "undisturbed")
+    stopped(4, edit, imgs, samples=4)
+    edit(imgs, samples=2)
+    edit(imgs, samples=4)
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def test_a_start_that_failed_explains_nothing(imgs, tmp_path, edit, monkeypatch) -> None:
+    edit(imgs / "a.png")
+    (tmp_path / "out/b__smiling=1__00.png").write_text("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr("ccvae_deploy.records.ledger.replace_file", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            edit(imgs, set=["young=0"])
+    with pytest.raises(UsageError, match=r"such as b__smiling=1__00\.png"):
+        edit(imgs)
+
+
+def test_swap_records_a_conflict_and_does_the_others(imgs, tiny_bundle, tmp_path) -> None:
+    out = tmp_path / "out"
+
+    def swap():
+        options = {"bundle": tiny_bundle, "from_": tmp_path / "ref.png", "labels": ["smiling"], "provider": "cpu"}
+        return swap_folder([imgs], out=out, sheet=False, **options)
+
+    Image.new("RGB", (40, 40), "white").save(tmp_path / "ref.png")
+    swap()
+    for name in ("a", "b"):
+        Image.new("RGB", (40, 40), "green").save(imgs / f"{name}.png", "JPEG")
+    (out / "b__smiling=ref__00.jpg").write_text("mine")
+    for _ in range(2):
+        found = swap()
+        assert found.failed == 1
+        assert (out / "b__smiling=ref__00.jpg").read_text() == "mine"
+        assert (out / "a__smiling=ref__00.jpg").exists()
+        assert not (out / ".journal.jsonl").exists()
+    assert "which is not its own" in json.loads((out / "failures.jsonl").read_text())["reason"]
+
+
+def test_merge_sees_a_source_without_an_ending(tmp_path, edit) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name, colour in (("a", "red"), ("a-1.png", "blue"), ("a.png", "green")):
+        Image.new("RGB", (40, 40), colour).save(folder / name, "PNG")
+    edit(folder / "a", out=tmp_path / "one")
+    edit(folder / "a-1.png", folder / "a.png", out=tmp_path / "two-of-them")
+    with pytest.raises(UsageError, match=r"a and a\.png both became a__smiling=1__00\.png"):
+        merge_folders([tmp_path / "one", tmp_path / "two-of-them"], tmp_path / "merged")
+
+
+def test_merge_refuses_a_shard_that_left_something(imgs, edit, stopped, tmp_path) -> None:
+    stopped(2, edit, imgs, samples=2, shard="0/1")
+    edit(imgs, set=["young=0"], shard="0/1")
+    with pytest.raises(UsageError, match=r"a__smiling=1__00\.png, begun of a\.png and not recorded"):
+        merge_folders([tmp_path / "out"])
+    edit(imgs, samples=2, shard="0/1")
+    assert merge_folders([tmp_path / "out"]).receipts == 6
+
+
+def test_merge_forgets_a_failure_whose_source_is_gone(imgs, edit, tmp_path) -> None:
+    (imgs / "bad.png").write_text("no image")
+    for index in range(2):
+        edit(imgs, out=tmp_path / f"p{index}", shard=f"{index}/2")
+    merge_folders([tmp_path / "p0", tmp_path / "p1"], tmp_path / "merged")
+    assert "bad.png" in (tmp_path / "merged/failures.jsonl").read_text()
+    (imgs / "bad.png").unlink()
+    for index in range(2):
+        edit(imgs, out=tmp_path / f"p{index}", shard=f"{index}/2")
+    merge_folders([tmp_path / "p0", tmp_path / "p1"], tmp_path / "merged")
+    assert (tmp_path / "merged/failures.jsonl").read_text() == ""
+
+
+def test_records_without_their_last_byte_are_refused(imgs, edit, tmp_path) -> None:
+    edit(imgs / "a.png")
+    receipts = tmp_path / "out/receipts.jsonl"
+    whole = receipts.read_bytes()
+    receipts.write_bytes(whole[:-1])
+    with pytest.raises(UsageError, match="damaged or not ours"):
+        edit(imgs)
+    assert receipts.read_bytes() == whole[:-1]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+def test_a_link_that_leads_nowhere_is_a_file_of_its_owner(imgs, tiny_bundle, tmp_path) -> None:
+    image, given = str(imgs / "a.png"), ["--bundle", str(tiny_bundle)]
+    commands = {
+        "l.safetensors": ["encode", image],
+        "t.csv": ["classify", image],
+        "v.png": ["variance", image],
+        "k.png": ["traverse", image, "--labels", "smiling"],
+    }
+    for name, command in commands.items():
+        (tmp_path / name).symlink_to("nowhere")
+        result = CliRunner().invoke(app, [*command, *given, "--out", str(tmp_path / name)])
+        assert result.exit_code == 2, result.output
+        assert (tmp_path / name).is_symlink()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/a__smiling=b__00.png").symlink_to("nowhere")
+    with pytest.raises(UsageError, match="made with other settings or by others"):
+        swap_folder(
+            [imgs / "a.png"], bundle=tiny_bundle, from_=imgs / "b.png", labels=["smiling"], out=tmp_path / "out"
+        )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs links")
+@pytest.mark.parametrize("what", ["link", "file"])
+def test_what_lies_in_place_of_a_folder_is_refused_before_work(imgs, edit, tiny_bundle, tmp_path, tree, what) -> None:
+    (imgs / "deep").mkdir()
+    (imgs / "b.png").rename(imgs / "deep/b.png")
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    if what == "link":
+        (out / "deep").symlink_to(tmp_path / "elsewhere")
+    else:
+        (out / "deep").write_text("mine")
+    before = tree(out)
+    message = "leads outside" if what == "link" else "lies where a folder of results goes"
+    with pytest.raises(UsageError, match=message):
+        dry_run([imgs], bundle=tiny_bundle, set=["smiling=1"], out=out, provider="cpu")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=message):
+            edit(imgs, overwrite=overwrite)
+    with pytest.raises(UsageError, match=message):
+        swap_folder([imgs], bundle=tiny_bundle, from_=imgs / "a.png", labels=["smiling"], out=out)
+    assert tree(out) == before
+
+
+def test_overwriting_takes_the_records_of_whose_output_it_was(imgs, edit, tmp_path, receipts) -> None:
+    edit(imgs / "a.png")
+    (imgs / "a.png").unlink()
+    Image.new("RGB", (40, 40), "green").save(imgs / "a.bmp")
+    edit(imgs / "a.bmp", overwrite=True)
+    assert [row["source"] for row in receipts(tmp_path / "out")] == ["a.bmp"]
+
+
+def test_a_dry_run_tells_what_cannot_be_done_again(imgs, edit, tiny_bundle, tmp_path) -> None:
+    edit(imgs)
+    (imgs / "a.png").write_text("no image")
+    Image.new("RGB", (40, 40), "green").save(imgs / "b.png", "JPEG")
+    (tmp_path / "out/b__smiling=1__00.jpg").write_text("mine")
+    found = dry_run([imgs], bundle=tiny_bundle, set=["smiling=1"], out=tmp_path / "out", provider="cpu")
+    assert dict(found.units) == {"unreadable": 1, "blocked": 1}
+    assert found.outputs == 0
+    assert edit(imgs).failed == 2
+
+
+def test_an_interrupt_leaves_no_temporary_file(tmp_path) -> None:
+    def lines():
+        yield b"half"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(tmp_path / "settings.json", lines())
+    assert not list(tmp_path.iterdir())
+
+
+def test_encode_goes_on_where_it_stopped_between_its_two_files(imgs, tiny_bundle, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "l.safetensors"
+
+    replace = Path.replace
+
+    def interrupted(self, target):
+        if target == out:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            encode_folder([imgs], bundle=tiny_bundle, out=out, provider="cpu")
+    assert (tmp_path / "l.failures.jsonl").exists()
+    assert not out.exists()
+    assert encode_folder([imgs], bundle=tiny_bundle, out=out, provider="cpu").sources == 2
+    (tmp_path / "m.failures.jsonl").write_text("mine")
+    with pytest.raises(UsageError, match=r"m\.failures\.jsonl is there"):
+        encode_folder([imgs], bundle=tiny_bundle, out=tmp_path / "m.safetensors", provider="cpu")
