@@ -10,7 +10,7 @@ from PIL import Image
 
 from ccvae_deploy import Editor
 from ccvae_deploy.bundle import open_bundle
-from ccvae_deploy.edits.request import make_request
+from ccvae_deploy.edits.request import CONFIDENCE, make_request
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.schema import GRAPHS, LatentLayout
 from ccvae_export.export import export_run
@@ -72,6 +72,31 @@ def test_what_its_edits_draw_is_what_the_model_says(vae_classifier: Path, tmp_pa
         request = make_request(MIXED, {label: MIXED.labels[MIXED.index(label)].classes[value]}, mode="mean")
         encoded = editor.encode(image)
         assert editor.changed(request, encoded, ["a"])[0, 0] == pytest.approx(expected[0], abs=1e-3)
+
+
+def test_a_class_between_others_is_exported_and_left_as_it_is(tmp_path: Path) -> None:
+    """On one latent the middle one of three classes is nowhere likely enough to be asked for."""
+    hair = MIXED.labels[1].model_copy(update={"dims": 1})
+    labels = MIXED.model_copy(update={"labels": (MIXED.labels[0], hair)})
+    layout = LatentLayout(blocks=(1, 1), residual=6)
+    run = write_run(tmp_path / "run", labels, layout, PRIOR, "table:faces", "vae-classifier")
+    report = export_run(run, "onnx", tmp_path / "bundle")
+    assert report.exported[0].quality.ok
+    editor = Editor.open(tmp_path / "bundle", provider="cpu")
+    middle = hair.classes[1]
+    with pytest.raises(UsageError, match=middle):
+        editor.edit(picture(), set={"Hair": middle})
+    assert editor.edit(picture(), set={"Hair": hair.classes[2]}).receipts[0].after
+    model = load_run(run).model
+    drawn = model.drawn(1, np.ones(500, int), np.random.default_rng(0))
+
+    def chances(z: torch.Tensor) -> torch.Tensor:
+        return model.states.log_probabilities(model.classifier(torch.cat([torch.zeros_like(z), z], dim=1))).exp()[:, 3]
+
+    # all near the most that there is, which is less than what other classes are asked for
+    most = chances(torch.linspace(-5, 5, 2001).unsqueeze(1)).max()
+    assert most < CONFIDENCE
+    assert most - 0.02 < chances(torch.from_numpy(drawn)).min()
 
 
 def test_diva_has_four_graphs(tmp_path: Path) -> None:

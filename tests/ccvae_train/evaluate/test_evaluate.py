@@ -1,12 +1,15 @@
 """The whole command on small runs: files, tables, resumption, several runs, what is skipped and what is refused."""
 
 import csv
+import html
+import io
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from ccvae_deploy.cli import app
@@ -20,6 +23,7 @@ from ccvae_train.evaluate import panels
 from ccvae_train.evaluate.evaluate import evaluate
 from ccvae_train.evaluate.paper import has_papers_labels, published
 from ccvae_train.evaluate.protocols import PROTOCOLS
+from ccvae_train.evaluate.report import write_page
 from ccvae_train.evaluate.results import Evaluation, Part, RunResult, mean_and_spread
 from ccvae_train.evaluate.spreadsheets import write_csvs
 from ccvae_train.evaluate.tables import cell, evaluation_tables
@@ -158,6 +162,36 @@ def test_runs_that_differ_in_more_than_seed_are_told_apart(trained: Path, monkey
     assert other == "ccvae epochs=1 latents=8"
 
 
+def test_runs_that_validate_on_other_images_say_so(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = evaluate([trained / "seed0", trained / "seed1"], protocols=["accuracy"], images=80, device="cpu")
+    assert not found.notes()
+    first, second = found.runs
+    other = Evaluation(found.out, (first, replace(second, fingerprint="0" * 64)))
+    (note,) = other.notes()
+    assert "validate on different images, drawn by their seeds" in note
+    write_page(other)
+    assert note in html.unescape((found.out / "report.html").read_text())
+    assert [table.title for table in evaluation_tables(other)][1:] == ["note"]
+
+
+def test_what_was_skipped_names_its_runs() -> None:
+    def result(name: str, *reasons: tuple[str, str]) -> RunResult:
+        parts = tuple(Part(protocol, {}, reason, 0.0, {}) for protocol, reason in reasons)
+        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "f" * 64, False, {}, parts)
+
+    runs = (
+        result("a", ("swap", "no residual latents"), ("FID", "no weights")),
+        result("b", ("swap", "not split"), ("FID", "no weights")),
+    )
+    console = Console(file=io.StringIO(), width=80)
+    for table in evaluation_tables(Evaluation(Path(), runs)):
+        console.print(table)
+    shown = console.file.getvalue()
+    assert "a: no residual latents" in shown
+    assert "b: not split" in shown
+    assert shown.count("no weights") == 1
+
+
 def test_models_and_rates_make_the_papers_tables(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
@@ -278,7 +312,7 @@ def test_the_papers_figures_stand_beside_the_papers_labels_only() -> None:
     assert has_papers_labels("celeba:/data", celeba.PAPER_LABELS[::-1])
     assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS[:3])
     assert has_papers_labels("mnist:/data", ["digit"])
-    ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", True, {}, ())
+    ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", "f" * 64, True, {}, ())
     assert ours.paper("accuracy") == 0.878
     assert replace(ours, papers_labels=False).paper("accuracy") is None
 
@@ -291,7 +325,7 @@ def test_tables_of_other_columns_have_files_of_their_own(tmp_path: Path) -> None
             "rows": [[one, *range(len(labels))] for one in labels],
         }
         part = Part("interventions", {"figures": {}, "tables": [table]}, "", 0.0, {})
-        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", False, {}, (part,))
+        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "f" * 64, False, {}, (part,))
 
     runs = (result("a", ["x", "y"]), result("b", ["y", "x", "z"]), result("c", ["x", "y"]))
     write_csvs(Evaluation(tmp_path, runs))

@@ -48,7 +48,12 @@ def test_swap_that_ignores_labels_is_as_bad_as_a_third_image() -> None:
 
 
 def test_generation() -> None:
-    assert set(generation.run(bench(Painter())).figures.values()) == {1.0}
+    found = generation.run(bench(Painter()))
+    asked = ("uniform labels", "real labels", "reconstructions")
+    assert [found.figures[f"generation, {name}"] for name in asked] == [1, 1, 1]
+    # half, half and a third of the labels have their more frequent value, or a little more
+    assert 4 / 9 <= found.figures["generation, real labels, floor"] < 0.55
+    assert found.figures["generation, uniform labels, chance"] == pytest.approx(4 / 9)
     blind = generation.run(bench(Blind(), 600)).figures
     assert blind["generation, uniform labels"] == pytest.approx((1 / 2 + 1 / 2 + 1 / 3) / 3, abs=0.05)
 
@@ -57,7 +62,41 @@ def test_interventions_of_a_perfect_model_are_diagonal() -> None:
     found = interventions.run(bench(Painter()))
     matrix = np.array([row[1:] for row in found.tables[0].rows])
     assert matrix == pytest.approx(np.diag([SURE, SURE, 2 * SURE]), abs=1e-6)
-    assert found.figures == {"diagonal dominance": 1, "condition number": pytest.approx(2), "reached": 1}
+    perfect = {"diagonal dominance": 1, "condition number": pytest.approx(2), "reached": 1, "reached, unedited": 0}
+    assert found.figures == perfect
+
+
+def test_what_unedited_images_score_stands_beside_what_edits_do() -> None:
+    class Hazy(Blind):
+        """It shows `a` in every image, whatever is asked."""
+
+        def reconstruct(self, images):
+            return super()._set(images, np.maximum(read(images), [1, 0, 0]))
+
+        def intervene(self, images, label, value, rng):
+            return self.reconstruct(images)
+
+    whole = bench(Hazy())
+    found = interventions.run(whole).figures
+    absent = (whole.values[:, 0] == 0).mean()
+    assert found["reached"] == found["reached, unedited"] == pytest.approx(absent / 3)
+
+
+def test_one_label_has_no_dominance() -> None:
+    found = measure_effects(np.zeros((4, 1)), np.full((1, 4, 1), 2.0))
+    assert found.matrix == pytest.approx(np.array([[2.0]]))
+    assert np.isnan([found.condition, found.dominance[0]]).all()
+
+
+def test_real_labels_are_those_of_every_image_that_shows_one() -> None:
+    whole = bench(Painter(), 400)
+    labels = np.asarray(whole.data.train.labels).copy()
+    labels[1:, 1:] = -1
+    labels[:, 0] = np.arange(400) % 4 == 0
+    part = replace(whole.data.train, labels=labels)
+    found = generation.real_values(replace(whole, data=replace(whole.data, train=part)), 4000, np.random.default_rng(0))
+    # what is shown has its own frequency, what is missing that of p(y)
+    assert found.mean(axis=0) == pytest.approx([0.25, 0.5, 1], abs=0.05)
 
 
 def test_images_without_the_label_do_not_count_as_reached() -> None:
@@ -125,6 +164,5 @@ def test_a_label_that_no_image_shows_has_no_say() -> None:
     before = np.array([[-1.0, np.nan], [-1.0, np.nan]])
     found = measure_effects(before, np.stack([before - 2, before - 1]))
     assert found.matrix[:, 0].tolist() == [2, 1]
-    assert found.dominance[0] == 1
-    assert np.isnan(found.dominance[1])
-    assert found.condition == 1
+    # and of the one that is left nothing can be told
+    assert np.isnan([*found.dominance, found.condition]).all()

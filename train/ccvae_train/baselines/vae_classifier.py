@@ -88,8 +88,7 @@ def _likeliest(head: Head, value: int, count: int, rng: np.random.Generator) -> 
     """Of `DRAWS` draws of N(0, I) each the one that the classifier thinks most of as this class, (count, d)."""
     drawn = rng.standard_normal((count, DRAWS, len(head.weight)), dtype=np.float32)
     scores = drawn @ head.weight + head.bias
-    others = np.delete(scores, value, axis=2).max(axis=2)
-    best = (scores[..., value] - others).argmax(axis=1)
+    best = (scores[..., value] - np.logaddexp.reduce(scores, axis=2)).argmax(axis=1)
     return np.take_along_axis(drawn, best[:, None, None], axis=1)[:, 0]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -67,7 +68,12 @@ def by_label(
 ) -> Table:
     """A table with one row per label; see `Table` for `shares`."""
     rows = zip(labels, *columns.values(), strict=True)
-    return Table(name, ("label", *columns), tuple((label, *map(float, figures)) for label, *figures in rows), shares)
+    return Table(name, ("label", *columns), tuple((label, *map(_number, figures)) for label, *figures in rows), shares)
+
+
+def _number(value: Any) -> int | float:
+    """As Python has it; counts stay whole numbers."""
+    return int(value) if isinstance(value, int | np.integer) else float(value)
 
 
 def known(value: Cell) -> Cell:

@@ -113,8 +113,7 @@ def cell(value: float | None) -> str:
     """A figure as people read it; a dash where there is none."""
     if value is None:
         return "–"
-    # counts come as floats too
-    if isinstance(value, int) or abs(value) >= 100 or (value == int(value) and abs(value) > 1):
+    if isinstance(value, int) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.4f}"
 
