@@ -73,6 +73,10 @@ def test_everything_on_one_run(trained: Path) -> None:
     page = (out / "report.html").read_text()
     assert page.count("data:image/jpeg") >= 7
     assert "default-src 'none'" in page
+    assert "The judge of made" in page
+    counts = {name: found["images"] for name, found in run["protocols"].items() if not found.get("skipped")}
+    assert (counts["swap"], counts["gradients"], counts["accuracy"]) == (80, 32, len(DATA.valid))
+    assert '<p class="note">80 images. Mean |change' in page
     with (out / "swap.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == ["bright", "Left_Bar"]
@@ -314,6 +318,7 @@ def test_the_papers_figures_stand_beside_the_papers_labels_only() -> None:
     assert has_papers_labels("mnist:/data", ["digit"])
     ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", "f" * 64, True, {}, ())
     assert ours.paper("accuracy") == 0.878
+    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS, 128)
     assert replace(ours, papers_labels=False).paper("accuracy") is None
 
 

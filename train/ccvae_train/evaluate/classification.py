@@ -38,5 +38,6 @@ def run(bench: Bench) -> Finding:
             "calibration error": means["ece"],
         },
         tables=(by_label(NAME, bench.labels.names, columns, shares=True),),
-        note=f"{len(valid):,} validation images; the floor always says each label's more frequent training value.",
+        images=len(valid),
+        note="The whole validation partition; the floor always says each label's more frequent training value.",
     )

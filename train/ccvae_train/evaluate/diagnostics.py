@@ -41,6 +41,7 @@ def run(bench: Bench) -> Finding:
             "L1 of reconstructions": float(np.abs(subject.decode(loc) - images).mean()),
         },
         tables=(by_label(NAME, bench.labels.names, {"self-consistency": consistent, "KL": kl}, shares=True),),
+        images=len(images),
         note="E[w] is 1 when q(y|x) is integrated soundly; ESS is a share of the draws; KL in nats per label; a latent "
         "is collapsed when its posterior is as wide as its prior.",
     )

@@ -273,7 +273,8 @@ def _evaluate_run(
         config.seed,
         job.data.source,
         job.data.fingerprint,
-        has_papers_labels(job.data.source, job.run.labels.names) and _kind(config.data) == _kind(job.data.source),
+        has_papers_labels(job.data.source, job.run.labels.names, job.run.image.size)
+        and _kind(config.data) == _kind(job.data.source),
         job.judge.state.figures if job.judge else {},
         tuple(parts),
     )
@@ -286,4 +287,5 @@ def _run(protocol: Protocol, bench: Bench, folder: Path, key: str) -> Part:
     except Skipped as reason:
         # not stored: the extra may be there next time
         return Part(protocol.name, {}, str(reason), 0.0, {})
-    return write_part(folder, protocol.name, key, finding, time.monotonic() - began)
+    counted = replace(finding, images=finding.images or len(bench.images))
+    return write_part(folder, protocol.name, key, counted, time.monotonic() - began)

@@ -34,12 +34,14 @@ class Finding:
         figures: what is reported and compared, by name; NaN where it cannot be told.
         pictures: by name, for people.
         note: one line on how to read it.
+        images: on how many it was measured; 0 means all that the bench holds.
     """
 
     figures: Mapping[str, float] = field(default_factory=dict)
     tables: tuple[Table, ...] = ()
     pictures: Mapping[str, Image.Image] = field(default_factory=dict)
     note: str = ""
+    images: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Figures, tables and note; pictures by name only."""
@@ -56,6 +58,7 @@ class Finding:
             ],
             "pictures": list(self.pictures),
             "note": self.note,
+            "images": self.images,
         }
 
 

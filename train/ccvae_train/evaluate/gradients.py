@@ -70,7 +70,8 @@ def run(bench: Bench) -> Finding:
     return Finding(
         figures=figures,
         tables=(Table(NAME, ("gradient of", "mean norm", "standard deviation"), tuple(rows)),),
-        note=f"Norms over {DRAWS} draws on {len(image)} images, equal noise. The classifier's gradient is the same in "
+        images=len(image),
+        note=f"Norms over {DRAWS} draws, equal noise. The classifier's gradient is the same in "
         "both by construction; the stop-gradient acts on the encoder's.",
     )
 

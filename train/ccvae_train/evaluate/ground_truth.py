@@ -42,6 +42,7 @@ def run(bench: Bench) -> Finding:
     return Finding(
         figures={name: mean_of(np.array(shares)) for name, shares in columns.items()},
         tables=(by_label(NAME, labels.names, columns, shares=True),),
-        note=f"{len(images)} portraits; the judge is right for {told:.2%} of real ones. 'unedited' is the share of the "
+        images=len(images),
+        note=f"The judge is right for {told:.2%} of real ones. 'unedited' is the share of the "
         "same requests that the unchanged reconstruction meets.",
     )

@@ -10,13 +10,15 @@ from ..datasets import celeba, chexpert
 
 DATA = {"celeba": "CelebA", "chexpert": "CheXpert", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 MODELS = {"ccvae": "CCVAE", "m2": "M2", "diva": "DIVA", "mvae": "MVAE"}
+SIZE = 64
+"""Of its faces and chest X-rays; digits and garments have one size."""
 LABELS = {"celeba": celeba.PAPER_LABELS, "chexpert": chexpert.PAPER_LABELS}
 
 
-def has_papers_labels(source: str, labels: Collection[str]) -> bool:
-    """Whether labels of these data are those of which the paper reports."""
+def has_papers_labels(source: str, labels: Collection[str], size: int = SIZE) -> bool:
+    """Whether labels of these data are those of which the paper reports, and its images as large."""
     wanted = LABELS.get(source.partition(":")[0])
-    return wanted is None or set(labels) == set(wanted)
+    return wanted is None or (set(labels) == set(wanted) and size == SIZE)
 
 
 def published(figure: str, source: str, family: str, supervision: float) -> float | None:

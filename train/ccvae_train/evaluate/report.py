@@ -87,7 +87,7 @@ def _section(protocol: Protocol, runs: Iterable[RunResult]) -> str:
             bodies.append(f"<h3>{escaped(run.name)}</h3>" + (_grid(("figure", "value"), figures) if figures else ""))
             bodies += [_table(table) for table in part.finding["tables"]]
             bodies += [_picture(path, name) for name, path in part.pictures.items()]
-            bodies.append(f'<p class="note">{escaped(part.finding["note"])}</p>')
+            bodies.append(f'<p class="note">{part.finding["images"]:,} images. {escaped(part.finding["note"])}</p>')
     if not bodies:
         return ""
     return f"<h2>{escaped(protocol.title)} <small>({escaped(protocol.source)})</small></h2>{''.join(bodies)}"

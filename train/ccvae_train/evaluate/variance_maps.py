@@ -67,11 +67,11 @@ def run(bench: Bench) -> Finding:
         raise Skipped("the model has no latents of a label to draw")
     maps = measure_maps(bench, min(IMAGES, len(bench.images)))
     pictures = {NAME: _overlays(bench, maps[:SHOWN])}
-    note = f"{DRAWS} draws per label, {len(maps)} images; green where they differ, each map by its own maximum."
+    note = f"{DRAWS} draws per label; green where they differ, each map by its own maximum."
     try:
         masks = bench.true_masks(len(maps))
     except Skipped as reason:
-        return Finding(pictures=pictures, note=f"{note} No share inside the true mask: {reason}.")
+        return Finding(pictures=pictures, images=len(maps), note=f"{note} No share inside the true mask: {reason}.")
     inside, near = (np.array([mean_of(column) for column in share_inside(maps, m).T]) for m in (masks, grown(masks)))
     columns = {"inside the mask": inside, f"within {NEAR} pixels": near, "mask's area": masks.mean(axis=(0, 2, 3))}
     return Finding(
@@ -81,6 +81,7 @@ def run(bench: Bench) -> Finding:
         },
         tables=(by_label(NAME, bench.labels.names, columns, shares=True),),
         pictures=pictures,
+        images=len(maps),
         note=note,
     )
 
