@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from .arrays import Array
-from .errors import BundleError, one_line
+from .errors import BundleError, UsageError, one_line
 from .latest import ONNX_BUNDLE
 from .providers import Choice, choose_provider, make_session
 from .schema import GRAPH_LIMIT, SCHEMA_VERSION, GraphFile, GraphName, Manifest
@@ -25,6 +25,7 @@ Graph = Callable[[Array], tuple[Array, ...]]
 
 MANIFEST = "manifest.json"
 MANIFEST_LIMIT = 1 << 20
+MOST_THREADS = 256
 SLACK = 1e-2
 """How far outside of 0 to 1 a pixel may lie: low precisions round."""
 
@@ -124,9 +125,12 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
         threads: threads of one graph run; 0 leaves it to the backend.
 
     Raises:
+        UsageError: threads outside of 0 to 256.
         BundleError: the bundle is missing, damaged, unsafe, or of a newer version.
         ProviderError: the provider cannot be used.
     """
+    if not 0 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads {threads}: expected 0 to {MOST_THREADS}")
     manifest, digest = read_manifest(path)
     if manifest.format == "pt2":
         raise BundleError(f"{path} holds .pt2 graphs, which are for torch; export with --format onnx to edit")

@@ -105,7 +105,7 @@ class Collected:
         for name, value in row["asked"].items():
             was, became = (_chance(row, key, name, value) for key in ("before", "after"))
             before, after = min(before, was), min(after, became)
-            edit = _edit(name, value)
+            edit = _edit(row, name, value)
             if edit not in self.chances and len(self.chances) == EDITS:
                 edit = OTHERS
             bins = self.chances.setdefault(edit, np.zeros(BINS, np.int64))
@@ -199,8 +199,12 @@ def _chance(row: dict[str, Any], key: str, spelled: str, value: float | str) -> 
     return float(chances[chosen])
 
 
-def _edit(name: str, value: float | str) -> str:
-    return f"{name}={value}" if isinstance(value, str) else f"{name}={value:g}"
+def _edit(row: Mapping[str, Any], name: str, value: float | str) -> str:
+    """What was asked, with the class's own name, which receipts hold by its place."""
+    if isinstance(value, str):
+        return f"{name}={value}"
+    classes = [column for column in row["after"] if "=" in column and folded(column.partition("=")[0]) == folded(name)]
+    return classes[int(value)] if 0 <= int(value) < len(classes) else f"{name}={value:g}"
 
 
 def _summary(summary: Summary) -> str:
@@ -250,7 +254,7 @@ def _pictures(title: str, note: str, ranked: Iterable[Ranked], out: Path, source
         source, output = sources.get(row["source"]), out / row["output"]
         inside = output.resolve().is_relative_to(out.resolve())
         pictures = _image(source, "before") + _image(output if inside else None, "after")
-        asked = ", ".join(_edit(name, value) for name, value in row["asked"].items())
+        asked = ", ".join(_edit(row, name, value) for name, value in row["asked"].items())
         cards.append(
             f'<figure class="pair">{pictures}<figcaption><bdi>{escaped(row["output"])}</bdi><br>{escaped(asked)}: '
             f"{one.before:.3f} → <b>{one.after:.3f}</b>, drift {row['drift']:.3f}, "

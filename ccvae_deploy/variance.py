@@ -19,6 +19,7 @@ from . import images
 from .arrays import Array
 from .composer import Composer
 from .edits.outcome import decided
+from .edits.request import MAX_SAMPLES
 from .errors import UsageError
 from .images import Picture
 from .pictures.film import Cell, film_grid
@@ -57,9 +58,11 @@ def variance_maps(
     composer: Composer, picture: Picture, name: str, labels: Sequence[str], samples: int, seed: int
 ) -> Variance:
     """The maps of a picture; `name` keys the noise. See `Editor.variance` for the other arguments and errors."""
-    if samples < 2:
-        raise UsageError(f"--samples {samples}: a variance needs at least 2")
+    if not 2 <= samples <= MAX_SAMPLES:
+        raise UsageError(f"--samples {samples}: expected 2 to {MAX_SAMPLES}")
     asked = [composer.labels.index(label) for label in labels] or list(range(len(composer.labels)))
+    if len(set(asked)) != len(asked):
+        raise UsageError(f"--labels {','.join(labels)}: expected different labels, such as smiling,young")
     encoded = composer.encode(images.network_input(picture, composer.bundle.manifest.image)[None])
     state = decided(composer.labels, encoded.before)[0]
     raw = []

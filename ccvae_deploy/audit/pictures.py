@@ -96,7 +96,7 @@ def _strip(auditor: Auditor, original: Original, effect: Effect, edit: str, flip
     edited, redrawn = max(pairs, key=lambda pair: abs(float(pair[0].values[column] - pair[1].values[column])))
     before, anew, after = (float(one.values[column]) for one in (control, redrawn, edited))
     cells = [
-        Cell(one.thumbnail, f"{name} {value:.3f}")
+        Cell(one.thumbnail, f"{name}: {value:.3f}")
         for one, name, value in ((control, "control", before), (redrawn, "redrawn", anew), (edited, edit, after))
         if one.thumbnail is not None
     ]

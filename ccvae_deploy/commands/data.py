@@ -4,6 +4,7 @@ Thin shells over library functions. Imports what a command needs when it runs.
 """
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -34,7 +35,7 @@ def mnist(folder: FolderArgument) -> None:
     from ccvae_train.datasets.mnist import MNIST
 
     fetch(folder, MNIST)
-    print(f"MNIST is in {folder}; next: ccvae-deploy train --data mnist:{folder}")
+    print(f"MNIST is in {folder}; next: ccvae-deploy train --data {quote(f'mnist:{folder}')}")
 
 
 @data_app.command()
@@ -44,7 +45,7 @@ def fashion_mnist(folder: FolderArgument) -> None:
     from ccvae_train.datasets.mnist import FASHION_MNIST
 
     fetch(folder, FASHION_MNIST)
-    print(f"Fashion-MNIST is in {folder}; next: ccvae-deploy train --data fashion-mnist:{folder}")
+    print(f"Fashion-MNIST is in {folder}; next: ccvae-deploy train --data {quote(f'fashion-mnist:{folder}')}")
 
 
 @data_app.command()
@@ -53,7 +54,7 @@ def celeba(folder: FolderArgument) -> None:
     from ccvae_train.datasets.licensed import CELEBA, check_celeba
 
     print(CELEBA)
-    print(f"{check_celeba(folder)}; next: ccvae-deploy train --data celeba:{folder}")
+    print(f"{check_celeba(folder)}; next: ccvae-deploy train --data {quote(f'celeba:{folder}')}")
 
 
 @data_app.command()
@@ -62,4 +63,4 @@ def chexpert(folder: FolderArgument) -> None:
     from ccvae_train.datasets.licensed import CHEXPERT, check_chexpert
 
     print(CHEXPERT)
-    print(f"{check_chexpert(folder)}; next: ccvae-deploy train --data chexpert:{folder}")
+    print(f"{check_chexpert(folder)}; next: ccvae-deploy train --data {quote(f'chexpert:{folder}')}")

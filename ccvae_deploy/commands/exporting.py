@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,11 +14,14 @@ from ..latest import LATEST, latest_bundle
 from ..terminal.screen import console
 from .extras import needs_train_extra
 
+if TYPE_CHECKING:
+    from ccvae_export.export import Exported
+
 
 def export(
     run: Annotated[Path, typer.Argument(metavar="[RUN]", help="A run folder.")] = LATEST,
     format: Annotated[
-        list[str] | None, typer.Option(metavar="A,B", help="onnx, torchscript or pt2; repeat for several. [onnx]")
+        list[str] | None, typer.Option(metavar="WORD", help="onnx, torchscript or pt2; repeat for several. [onnx]")
     ] = None,
     precision: Annotated[
         str, typer.Option(metavar="WORD", help="fp32, fp16, int8, or auto: the smallest that is good enough.")
@@ -37,13 +40,15 @@ def export(
         print(report.unchecked, file=sys.stderr)
     for one in report.exported:
         print(f"{one.bundle} is written")
-    usable = {one.manifest.format: one.bundle for one in report.exported if one.manifest.format != "pt2"}
+    usable = next((one for one in report.exported if one.manifest.format != "pt2"), None)
     if usable:
-        chosen = _bundle_options(*next(iter(usable.items())))
-        print(f"next: ccvae-deploy edit imgs/{chosen} --set LABEL=VALUE --samples 8")
+        label = usable.manifest.labels.labels[0]
+        asked = quote(f"{label.name}={label.classes[-1]}")
+        print(f"next: ccvae-deploy edit imgs/{_bundle_options(usable)} --set {asked} --samples 8")
 
 
-def _bundle_options(format: str, bundle: Path) -> str:
+def _bundle_options(exported: "Exported") -> str:
     """What `edit` needs to be told to take this bundle."""
+    bundle = exported.bundle
     option = "" if bundle.resolve() == latest_bundle().resolve() else f" --bundle {quote(str(bundle))}"
-    return f"{option} --allow-torchscript" if format == "torchscript" else option
+    return f"{option} --allow-torchscript" if exported.manifest.format == "torchscript" else option

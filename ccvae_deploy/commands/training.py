@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -108,8 +109,8 @@ def train(
 
 
 def _out_option(out: Path | None) -> str:
-    return f" --out {out}" if out else ""
+    return f" --out {quote(str(out))}" if out else ""
 
 
 def _run_argument(out: Path | None) -> str:
-    return f" {out}" if out else ""
+    return f" {quote(str(out))}" if out else ""

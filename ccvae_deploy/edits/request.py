@@ -166,6 +166,9 @@ def refuse_seed(seed: int) -> None:
 def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str], vary: Sequence[str]) -> tuple[Asked, ...]:
     pairs: list[tuple[str, Value | None]] = []
     pairs += asked.items() if isinstance(asked, Mapping) else map(_split, asked)
+    for name, value in pairs:
+        if value is None:
+            raise LabelError(f"{name}=None: expected a value; `vary` names the labels to redraw")
     pairs += [(name, None) for name in vary]
     if not pairs:
         raise UsageError("nothing to change: give at least one --set LABEL=VALUE or --vary LABEL")

@@ -114,4 +114,6 @@ class _Calibration:
     @staticmethod
     def _all(name: str, inputs: Array) -> Iterator[dict[str, Array]]:
         for start in range(0, len(inputs), BATCH):
-            yield {name: inputs[start : start + BATCH]}
+            # onnxruntime stacks the batches, so the last one is filled up from the beginning
+            rows = np.arange(start, start + min(BATCH, len(inputs))) % len(inputs)
+            yield {name: inputs[rows]}

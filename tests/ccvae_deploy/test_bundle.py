@@ -11,7 +11,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ccvae_deploy.bundle import open_bundle, read_manifest
-from ccvae_deploy.errors import BundleError
+from ccvae_deploy.errors import BundleError, UsageError
 
 
 def manifest_of(bundle: Path) -> dict:
@@ -315,3 +315,9 @@ def test_torchscript_needs_permission(own_bundle: Path) -> None:
     pytest.importorskip("torch")
     with pytest.raises(BundleError, match=r"encoder\.pt is no TorchScript graph"):
         open_bundle(own_bundle, allow_torchscript=True)
+
+
+@pytest.mark.parametrize("threads", [-1, 257, 100_000])
+def test_a_number_of_threads_that_cannot_work_is_refused(tiny_bundle: Path, threads: int) -> None:
+    with pytest.raises(UsageError, match=f"threads {threads}: expected 0 to 256"):
+        open_bundle(tiny_bundle, threads=threads)

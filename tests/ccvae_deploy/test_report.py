@@ -40,6 +40,13 @@ def test_counts_of_a_pass() -> None:
     assert set(collected.moved) == {"Young"}
 
 
+def test_a_class_goes_by_its_own_name() -> None:
+    collected = Collected()
+    chances = {"Hair=black": 0.1, "Hair=blond": 0.7, "Hair=brown": 0.2}
+    collected.add(row("a", 0.5) | {"asked": {"Hair": 1.0}, "before": chances, "after": chances})
+    assert list(collected.chances) == ["Hair=blond"]
+
+
 def test_the_best_and_worst_of_many_one_per_source() -> None:
     collected = Collected()
     for i in range(200):

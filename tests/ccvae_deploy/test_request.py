@@ -65,6 +65,7 @@ def test_one_value_has_one_name_and_one_number(given, name) -> None:
         (["smiling"], UsageError, "expected LABEL=VALUE"),
         (["=1"], UsageError, "expected LABEL=VALUE"),
         ([], UsageError, "nothing to change"),
+        ({"smiling": 1, "hair": None}, LabelError, "hair=None: expected a value; `vary` names"),
     ],
 )
 def test_labels_and_values_that_are_refused(asked, error, message) -> None:

@@ -89,6 +89,8 @@ def test_what_is_refused(photo: Path, tiny_bundle: Path, tmp_path: Path, editor:
     with pytest.raises(UsageError, match="image itself"):
         variance(photo, out=photo, overwrite=True, **options)
     assert mine.read_text() == "mine"
+    with pytest.raises(UsageError, match="--labels young,Young: expected different labels"):
+        editor.variance(photo, labels=["young", "Young"], samples=4)
     for samples in (1, 101):
         with pytest.raises(UsageError, match=f"--samples {samples}"):
             editor.variance(photo, samples=samples)

@@ -224,7 +224,7 @@ def test_the_command_prints_the_table_and_no_warning(made_run: Path, tmp_path: P
     assert done.stdout.endswith(
         f"{run}/bundle-torchscript is written\n{run}/bundle-onnx is written\n{run}/bundle-pt2 is written\n"
         f"next: ccvae-deploy edit imgs/ --bundle {run}/bundle-torchscript --allow-torchscript "
-        "--set LABEL=VALUE --samples 8\n"
+        "--set Smiling=1 --samples 8\n"
     )
 
 

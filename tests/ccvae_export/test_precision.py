@@ -52,6 +52,12 @@ def test_an_encoder_in_8_bits(made_run: Path, images) -> None:
     assert found[TensorProto.INT8] > 0.9 * sum(found.values())
 
 
+@pytest.mark.parametrize("count", [7, 32, 45, 77])
+def test_any_number_of_images_calibrates(made_run: Path, images, count: int) -> None:
+    some = replace(images, calibration=images.calibration[:count])
+    assert made(made_run, "encoder", "int8", some)
+
+
 def test_a_decoder_in_8_bits_comes_in_several_forms(made_run: Path, images) -> None:
     first, second = made(made_run, "decoder", "int8", images)
     for model, upsampled in ((first, 2), (second, 1)):

@@ -109,3 +109,15 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "judge.safetensors",
     ]
     assert CliRunner().invoke(app, ["judge", "--epochs", "0"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--seed", "-1"), ("--image-size", "33"), ("--channels", "2"), ("--device", "gpu")]
+)
+def test_options_are_checked_before_work(option, value, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(judge_module, "open_dataset", lambda *_, **__: pytest.fail("data were opened"))
+    result = CliRunner().invoke(app, ["judge", option, value])
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith(f"error: {option} {value}")
+    assert not list(tmp_path.iterdir())

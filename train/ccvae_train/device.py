@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ccvae_deploy.errors import ProviderError
+from ccvae_deploy.errors import ProviderError, UsageError, nearest
 
+DEVICES = ("auto", "cpu", "cuda")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Names of `mallopt` in glibc's malloc.h; 32 MiB is the largest value that the second takes."""
 
@@ -49,8 +50,11 @@ def choose_device(requested: str, precision: str | None = None) -> Device:
         precision: `bf16` or `fp32`, to go on as a run began; None takes bf16 where the device computes in it.
 
     Raises:
+        UsageError: another word.
         ProviderError: `cuda` was asked for and no CUDA device can be used.
     """
+    if requested not in DEVICES:
+        raise UsageError(f"--device {requested}: {nearest(requested, DEVICES)}")
     if requested != "cpu" and torch.cuda.is_available():
         index = torch.cuda.current_device()
         name = torch.cuda.get_device_name(index)

@@ -28,7 +28,7 @@ from ccvae_deploy.terminal.progress import progress
 
 from .batches import epoch_order, images_of
 from .checkpoint import HEADER_LIMIT
-from .config import Uncertain
+from .config import Uncertain, make_config
 from .datasets.dataset import Dataset, Partition
 from .datasets.source import open_dataset
 from .device import Device, choose_device, keep_freed_memory
@@ -115,6 +115,7 @@ def judge(
         raise UsageError(f"--epochs {epochs}: expected 1 or more")
     if uncertain is not None and uncertain not in get_args(Uncertain):
         raise UsageError(f"--uncertain {uncertain}: {nearest(uncertain, get_args(Uncertain))}")
+    make_config({"image_size": image_size, "channels": channels, "seed": seed})
     chosen = choose_device(device)
     refuse_taken(out)
     dataset = open_dataset(data, labels=labels, size=image_size, channels=channels, seed=seed, uncertain=uncertain)

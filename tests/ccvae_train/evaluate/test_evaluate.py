@@ -209,6 +209,21 @@ def test_models_and_rates_make_the_papers_tables(trained: Path, monkeypatch: pyt
         assert text in result.output
 
 
+def test_tables_of_an_evaluation_before_do_not_stay(trained: Path) -> None:
+    out = Path("several")
+    evaluate([trained / "seed0"], protocols=["accuracy", "swap"], images=80, device="cpu", out=out)
+    (out / "mine.csv").write_text("mine")
+    evaluate([trained / "seed0"], protocols=["accuracy"], images=80, device="cpu", out=out)
+    assert sorted(path.name for path in out.glob("*.csv")) == ["accuracy.csv", "figures.csv", "mine.csv"]
+
+
+def test_what_is_asked_is_checked_before_work(trained: Path) -> None:
+    for option, value in (("--seed", -1), ("--device", "gpu")):
+        result = CliRunner().invoke(app, ["evaluate", str(trained / "seed0"), option, str(value)])
+        assert result.exit_code == 2, result.output
+        assert result.stderr.startswith(f"error: {option} {value}")
+
+
 def test_a_judge_is_trained_only_where_a_protocol_needs_one(trained: Path) -> None:
     shutil.copytree(trained / "seed0", Path("alone/seed0"))
     result = command("alone/seed0", *(part for p in PROTOCOLS if not p.judged for part in ("--protocols", p.name)))

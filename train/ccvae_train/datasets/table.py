@@ -140,8 +140,8 @@ def _classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[s
         if cell and (_is_number(cell) or not cell.isprintable() or len(cell) > 100 or not folded(cell)):
             if cell in ("0", "1"):
                 other = next((n, c) for n, c in cells if c and c not in ("0", "1"))
-                raise refuse(*other, "expected 0, 1 or blank, as in the column's other rows")
-            raise refuse(number, cell, "expected 0, 1, a class name or blank")
+                raise refuse(*other, "expected 0, 1 or blank, since the column has 0 or 1 elsewhere")
+            raise refuse(number, cell, "expected 0, 1, a class name that is no number, or blank")
     for number, cell in cells:
         if cell.lower() in UNKNOWN:
             raise refuse(number, cell, "leave the cell of a missing value blank")

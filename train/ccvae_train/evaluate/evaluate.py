@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.latest import LATEST
 from ccvae_deploy.schema import ImageSpec
@@ -85,6 +86,7 @@ def evaluate(
     selected = chosen(protocols)
     if images < FEWEST:
         raise UsageError(f"--images {images}: fewer than {FEWEST} say nothing")
+    refuse_seed(seed)
     if inception is not None and any(protocol.name == fid.NAME for protocol in selected):
         _refuse_weights(inception)
     loaded = [load_run(path) for path in runs]
@@ -108,19 +110,31 @@ def evaluate(
 
 
 def write_evaluation(found: Evaluation, settings: Settings) -> None:
-    """`evaluation.json`, the tables as CSV, and `report.html`.
+    """`evaluation.json`, the tables as CSV, and `report.html`; tables of an evaluation before this one go.
 
     Raises:
         WriteError: the disk is full or refuses.
     """
+    before, csvs = _tables_before(found.out), write_csvs(found)
+    for name in before - {*csvs}:
+        (found.out / name).unlink(missing_ok=True)
     content = {
         "schema_version": 1,
         "settings": {"images": settings.images, "seed": settings.seed, "inception": settings.inception is not None},
+        "tables": csvs,
         "runs": [run.to_json() for run in found.runs],
     }
     replace_file(found.out / EVALUATION, [json.dumps(content, indent=1).encode()])
-    write_csvs(found)
     write_page(found)
+
+
+def _tables_before(out: Path) -> set[str]:
+    """The CSV files that the last evaluation in this folder has written."""
+    try:
+        names = json.loads((out / EVALUATION).read_text("utf-8"))["tables"]
+        return {name for name in names if Path(name).name == name and name.endswith(".csv")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _refuse_weights(inception: Path) -> None:

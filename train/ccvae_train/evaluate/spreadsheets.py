@@ -12,9 +12,9 @@ from .results import Evaluation
 FIGURES = "figures.csv"
 
 
-def write_csvs(found: Evaluation) -> None:
-    """Every file has the run's name in its first column. Tables of one name have a file per set of columns, as runs of
-    different labels have different ones.
+def write_csvs(found: Evaluation) -> list[str]:
+    """Write them and give their names. Every file has the run's name in its first column. Tables of one name have a
+    file per set of columns, as runs of different labels have different ones.
 
     Raises:
         WriteError: the disk is full or refuses.
@@ -34,11 +34,14 @@ def write_csvs(found: Evaluation) -> None:
                 kept = tables.setdefault(table["name"], {}).setdefault(("run", *table["columns"]), [])
                 kept += [(run.name, *row) for row in table["rows"]]
     head = ("run", "model", "data", "supervision", "seed", "protocol", "figure", "value", "paper")
+    written = [FIGURES]
     replace_file(found.out / FIGURES, [_csv(head, rows)])
     for name, by_columns in tables.items():
         for number, (columns, kept) in enumerate(by_columns.items(), start=1):
             ending = "" if number == 1 else f"-{number}"
-            replace_file(found.out / f"{name}{ending}.csv", [_csv(columns, kept)])
+            written.append(f"{name}{ending}.csv")
+            replace_file(found.out / written[-1], [_csv(columns, kept)])
+    return written
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
