@@ -1,4 +1,15 @@
-"""Edit images with an exported CCVAE: numpy and onnxruntime only, no torch."""
+"""Edit images with an exported CCVAE: numpy and onnxruntime only, no torch.
+
+At this level lies what others call: the bundle and its schema, the Editor, a module per command. Behind them
+
+    commands, terminal    what is typed, and what is shown while it runs
+    graphs                the files of a bundle, each vetted, described and opened
+    edits                 what is asked of an image, and what becomes of its latents
+    pictures              what becomes of its pixels
+    work                  how a folder is worked through: settled, read ahead, in batches, on Ray
+    records, storage      what is noted of it, and how files come to lie in a folder or behind a URL
+    audit, machine        someone else's classifier, and this computer
+"""
 
 import os
 from typing import TYPE_CHECKING

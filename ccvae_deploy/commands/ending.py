@@ -33,6 +33,8 @@ def ended(error: BaseException, command: str | None) -> typer.Exit:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
         return failed(f"{name}: {error.strerror.lower()}; check the path and who may use it", 2)
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return failed("the current folder is gone; go to one that is there", 2)
     what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     return failed(f"unexpected {what}; report what it prints with --debug", 1)
 

@@ -300,3 +300,13 @@ def test_every_command_has_help_within_80_columns(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"], terminal_width=80)
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a folder that can go while a process is in it")
+def test_a_current_folder_that_is_gone_is_one_line(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    line = f"rmdir {tmp_path / 'gone'}; {COMMAND} edit {pictures} --set smiling=1 --bundle {tiny_bundle}"
+    done = subprocess.run(line, shell=True, cwd=tmp_path / "gone", capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "unexpected" not in done.stderr
