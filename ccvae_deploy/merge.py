@@ -138,7 +138,7 @@ def _parts(folder: Path) -> list[_Part]:
             for (source, _), begun in read_unfinished(folder, Names.of(shard).unfinished).items():
                 raise UsageError(
                     f"{folder} holds {printable(begun.outputs[0])}, begun of {printable(source)} and not recorded; "
-                    "start that run again, or remove the file and start any run of that shard"
+                    "remove it, or start that run again; then start any run of that shard"
                 )
         names = [Names.of(shard) for shard in found]
         return [_Part(folder, one, read_settings(folder, one.settings)) for one in names]

@@ -212,7 +212,6 @@ def _write(job: Job, done: Finished) -> None:
         names,
         overwrite=job.overwrite,
     )
-    job.ledger.begin(done.source, done.wanted.settings, names)
     job.store.write_all({output.name: output.data for output in done.outputs})
     job.ledger.record(done.source, [output.receipt for output in done.outputs])
 

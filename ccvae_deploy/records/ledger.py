@@ -130,12 +130,12 @@ class Ledger:
 
     def begin(self, source: str, settings: RunSettings, outputs: Sequence[str]) -> None:
         """Note which files will be written of a source; call it before the first one is."""
-        left = self.begun(source, settings)
-        begun = Begun(settings.id, (*outputs, *(name for name in left if name not in outputs)))
         key = (source, settings.edit)
+        # what was begun with other settings is ours as well
+        left = self._begun[key].outputs if key in self._begun else ()
+        begun = Begun(settings.id, (*outputs, *(name for name in left if name not in outputs)))
         if self._begun.get(key) != begun:
-            self._append((json.dumps(begun_entry(key, begun)) + "\n").encode("ascii"))
-            self._begun[key] = begun
+            self._note_begun(key, begun)
 
     def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
         """Note a source as done; call it after its outputs are written.
@@ -161,13 +161,19 @@ class Ledger:
         self._append((json.dumps({"source": source, "edit": edit, "receipts": 0}) + "\n").encode("ascii"))
         del self.groups[source, edit]
 
-    def forget_owner(self, output: str, source: str, edit: str) -> None:
-        """Take back what is recorded of another source whose first output this is; call it before it is replaced."""
+    def owner(self, output: str) -> Key | None:
+        """Of which source and edit this is the first output that is recorded."""
         if self._owners is None:
             self._owners = {group.output: key for key, group in self.groups.items()}
-        owner = self._owners.get(output)
-        if owner is not None and owner != (source, edit) and owner in self.groups:
-            self.forget(*owner)
+        key = self._owners.get(output)
+        return key if key is not None and key in self.groups and self.groups[key].output == output else None
+
+    def disown(self, source: str, edit: str, outputs: Collection[str]) -> None:
+        """Take these outputs from what was begun of other sources; call it before they are replaced."""
+        for key, begun in list(self._begun.items()):
+            left = tuple(name for name in begun.outputs if name not in outputs)
+            if key != (source, edit) and left != begun.outputs:
+                self._note_begun(key, begun._replace(outputs=left))
 
     def fail(self, failure: Failure) -> None:
         """Note a source as failed in this run; the next run tries it again."""
@@ -227,8 +233,12 @@ class Ledger:
 
     def _keep_unfinished(self) -> None:
         """Keep what was begun, not recorded, and lies there: its source is gone or failed, or was not asked for."""
-        found = {key: one for key, one in self._begun.items() if any(map(self.there, one.outputs))}
-        entries = [begun_entry(key, one) for key, one in sorted(found.items(), key=lambda item: order(item[0]))]
+        entries = []
+        for key, one in sorted(self._begun.items(), key=lambda item: order(item[0])):
+            recorded = self._outputs(self.groups[key]) if key in self.groups else ()
+            left = tuple(name for name in one.outputs if name not in recorded and self.there(name))
+            if left:
+                entries.append(begun_entry(key, one._replace(outputs=left)))
         if entries:
             replace_file(self.out / self.names.unfinished, [(json.dumps(entries) + "\n").encode("ascii")])
         else:
@@ -237,10 +247,20 @@ class Ledger:
     def _hold(self, key: Key, group: Group) -> None:
         """Keep a group that is recorded, and what was begun beyond it."""
         self.groups[key] = group
-        if key in self._begun:
-            left = self._begun.pop(key).beyond(group)
-            if left.outputs and left.settings == group.settings:
-                self._begun[key] = left
+        begun = self._begun.pop(key, None)
+        if begun is None or begun.within(group):
+            return
+        recorded = self._outputs(group)
+        left = tuple(name for name in begun.outputs if name not in recorded)
+        if left:
+            self._begun[key] = begun._replace(outputs=left)
+
+    def _outputs(self, group: Group) -> Collection[str]:
+        return [json.loads(line)["output"] for line in self.lines(group)]
+
+    def _note_begun(self, key: Key, begun: Begun) -> None:
+        self._append((json.dumps(begun_entry(key, begun)) + "\n").encode("ascii"))
+        self._begun[key] = begun
 
     def _append(self, entry: bytes) -> None:
         if self._journal is None:

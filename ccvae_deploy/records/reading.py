@@ -88,10 +88,9 @@ class Begun(NamedTuple):
     settings: str
     outputs: tuple[str, ...]
 
-    def beyond(self, done: Group) -> "Begun":
-        """Without the outputs that are recorded by now."""
-        mine = self.outputs[:1] == (done.output,)
-        return self._replace(outputs=self.outputs[done.samples :] if mine else self.outputs)
+    def within(self, done: Group) -> bool:
+        """Whether a group plainly has all of them: it begins with the same output and has no fewer."""
+        return self.outputs[:1] == (done.output,) and len(self.outputs) <= done.samples
 
 
 def group_of(

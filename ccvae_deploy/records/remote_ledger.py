@@ -3,7 +3,7 @@
 Object stores cannot append or lock, so journal and lock lie in the work folder, one per URL and shard, below the cache.
 At the start the records at the URL are fetched, at the end they are replaced: settings, then receipts, then failures.
 Until then a run is known to this machine only; cut off, it goes on here. Should the records at the URL have become
-others in between, they count, and what the cut-off run has done beyond them is done again.
+others in between, they count, and what the cut-off run has done beyond them is unexplained: it needs `--overwrite`.
 """
 
 import hashlib
@@ -88,7 +88,9 @@ class RemoteLedger(Ledger):
             receipts.unlink(missing_ok=True)
         else:
             (folder / names.journal).unlink(missing_ok=True)
-            (folder / names.unfinished).unlink(missing_ok=True)
+            if _digest(folder / names.receipts) != seen:
+                # others have been at work there since
+                (folder / names.unfinished).unlink(missing_ok=True)
             (folder / names.receipts).unlink(missing_ok=True)
             self._files.get(names.failures, folder / names.failures)
             if seen != NONE:

@@ -26,7 +26,7 @@ from ..terminal.printable import printable
 from ..terminal.screen import counted, facts
 from .ledger import Ledger
 from .pages import refuse_foreign
-from .reading import Group
+from .reading import Group, Key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,7 +73,6 @@ class Results:
     def begin(self, source: str, source_sha256: str, outputs: Sequence[str]) -> None:
         """Make room for the outputs of a source; call it before the first is written. Raises as `take_back`."""
         take_back(self.ledger, self.store, source, self.settings, source_sha256, outputs, overwrite=self.overwrite)
-        self.ledger.begin(source, self.settings, outputs)
 
     def write(self, name: str, data: bytes) -> None:
         """Write one output; `record` its source when all of its outputs are there.
@@ -174,7 +173,8 @@ def take_back(
     *,
     overwrite: bool,
 ) -> None:
-    """Take other results of a source out of the records before they are replaced, and remove those of other names.
+    """Note that these outputs of a source will be written, take other results of it out of the records, and remove
+    those of other names.
 
     They are there because the source or the settings have changed. A kill in between leaves records of outputs that are
     gone, which the next run sees.
@@ -182,19 +182,29 @@ def take_back(
     Raises:
         ImageError: a file lies where a result would go that had another name before, and `overwrite` is not given.
     """
-    if overwrite:
-        ledger.forget_owner(outputs[0], source, settings.edit)
-    old = ledger.group(source, settings.edit)
-    if old is None or (old.settings, old.source_sha256, old.output) == (settings.id, source_sha256, outputs[0]):
-        return
-    recorded = {row["output"]: row["output_sha256"] for row in map(json.loads, ledger.lines(old))}
-    taken = None if overwrite else in_the_way(ledger, store, source, settings, outputs)
+    old, key = ledger.group(source, settings.edit), (source, settings.edit)
+    same = old is None or (old.settings, old.source_sha256, old.output) == (settings.id, source_sha256, outputs[0])
+    taken = None if same or overwrite else in_the_way(ledger, store, source, settings, outputs)
     if taken is not None:
         raise ImageError(f"its result would replace {taken}, which is not its own; add --overwrite, or move it")
+    if overwrite:
+        ledger.disown(*key, outputs)
+        owner = ledger.owner(outputs[0])
+        if owner is not None and owner != key:
+            _forget(ledger, store, owner, outputs)
+    # before anything of it goes, so that whatever lies there at a kill is known for ours
+    ledger.begin(source, settings, outputs)
+    if not same:
+        _forget(ledger, store, key, outputs)
+
+
+def _forget(ledger: Ledger, store: Store | RemoteStore, key: Key, outputs: Sequence[str]) -> None:
+    """Take a group out of the records, and remove those of its outputs that are not about to be replaced."""
+    recorded = {row["output"]: row["output_sha256"] for row in map(json.loads, ledger.lines(ledger.groups[key]))}
     for name, digest in recorded.items():
         if name not in outputs:
             store.remove(name, digest)
-    ledger.forget(source, settings.edit)
+    ledger.forget(*key)
 
 
 def in_the_way(

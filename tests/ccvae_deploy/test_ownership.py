@@ -14,6 +14,8 @@ from ccvae_deploy.encode import encode_folder
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.records.ledger import Ledger
+from ccvae_deploy.storage.remote_store import RemoteStore
 from ccvae_deploy.storage.store import Store, replace_file
 from ccvae_deploy.swap_folder import swap_folder
 
@@ -109,6 +111,94 @@ def test_fewer_samples_after_a_kill(imgs, tmp_path, edit, stopped, tree) -> None
     edit(imgs, samples=2)
     edit(imgs, samples=4)
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def test_a_name_that_was_begun_and_never_written_is_not_kept(imgs, tmp_path, edit, stopped) -> None:
+    stopped(2, edit, imgs, samples=2)
+    edit(imgs / "b.png", samples=2)
+    (tmp_path / "out/a__smiling=1__01.png").write_text("mine")
+    with pytest.raises(UsageError, match=r"such as a__smiling=1__01\.png"):
+        edit(imgs, samples=2)
+    assert (tmp_path / "out/a__smiling=1__01.png").read_text() == "mine"
+
+
+def test_overwriting_takes_what_was_begun_of_others(imgs, tmp_path, edit, stopped, receipts) -> None:
+    stopped(2, edit, imgs / "a.png", samples=2)
+    (imgs / "a.png").rename(imgs / "a.bmp")
+    edit(imgs / "a.bmp", samples=2, overwrite=True)
+    assert not (tmp_path / "out/.unfinished.json").exists()
+    (imgs / "a.bmp").rename(imgs / "a.png")
+    with pytest.raises(UsageError, match=r"such as a__smiling=1__00\.png"):
+        edit(imgs / "a.png", samples=2)
+
+
+@pytest.mark.parametrize("entry", range(1, 4))
+def test_a_kill_between_two_entries_of_the_journal(imgs, tmp_path, edit, monkeypatch, tree, entry) -> None:
+    """A source has other bytes: what is begun, taken back and recorded may each be the last that is noted."""
+    edit(imgs)
+    Image.new("RGB", (40, 40), "green").save(imgs / "a.png")
+    edit(imgs, out=tmp_path / "undisturbed")
+    append, calls = Ledger._append, []
+
+    def interrupting(self, data: bytes) -> None:
+        calls.append(data)
+        if len(calls) == entry:
+            raise KeyboardInterrupt
+        append(self, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "_append", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            edit(imgs)
+    edit(imgs)
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def test_all_outputs_of_whose_place_is_taken_go(imgs, tmp_path, edit, tree) -> None:
+    edit(imgs / "a.png", samples=3)
+    (imgs / "a.png").rename(imgs / "a.bmp")
+    edit(imgs / "a.bmp", overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == ["a__smiling=1__00.png"]
+    assert edit(imgs / "a.bmp", samples=3).written == 3
+
+
+def test_what_was_begun_with_other_settings_is_ours_too(imgs, tmp_path, edit, stopped) -> None:
+    stopped(3, edit, imgs / "a.png", samples=3)
+    edit(imgs / "a.png", seed=1, overwrite=True)
+    assert edit(imgs / "a.png", seed=1, samples=3).written == 3
+
+
+def test_what_is_recorded_is_not_called_unfinished(imgs, tmp_path, edit, stopped) -> None:
+    edit(imgs / "a.png", shard="0/1")
+    stopped(3, edit, imgs / "a.png", samples=3, shard="0/1")
+    edit(imgs / "a.png", shard="0/1")
+    (entry,) = json.loads((tmp_path / "out/.unfinished-0-of-1.json").read_text())
+    assert entry["outputs"] == ["a__smiling=1__01.png"]
+
+
+def test_behind_a_url_too(imgs, tmp_path, tiny_bundle, monkeypatch) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "cache"))
+    out, calls = "memory://ownership/out", []
+    write = RemoteStore.write_all
+
+    def interrupting(self, files):
+        calls.append(files)
+        write(self, dict([*files.items()][:1]))
+        raise KeyboardInterrupt
+
+    def go(*inputs: Path):
+        options = {"set": ["smiling=1"], "samples": 2, "provider": "cpu", "sheet": False}
+        return edit_folder(inputs, bundle=tiny_bundle, out=out, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemoteStore, "write_all", interrupting)
+        with pytest.raises(KeyboardInterrupt):
+            go(imgs / "a.png")
+    go(imgs / "b.png")
+    assert go(imgs).written == 2
+    files, base = fsspec.url_to_fs(out)
+    assert sum("__smiling=1__" in name for name in files.find(base)) == 4
 
 
 def test_a_start_that_failed_explains_nothing(imgs, tmp_path, edit, monkeypatch) -> None:
