@@ -16,6 +16,7 @@ TEMPORARIES = ".ccvae-tmp"
 """The folder of temporaries, and the names in it that are ours."""
 TEMPORARY = re.compile(r"[0-9a-f]{32}")
 
+IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}
 UNNAMEABLE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
@@ -209,7 +210,8 @@ def refuse_unwritable(folder: Path) -> None:
 
 
 def _full(path: Path, error: OSError) -> WriteError:
-    return WriteError(f"cannot write {path}: {error.strerror}; make room and start the command again")
+    remedy = "move what lies there" if error.errno in IN_THE_WAY else "make room"
+    return WriteError(f"cannot write {path}: {error.strerror}; {remedy} and start the command again")
 
 
 def sync_folder(folder: Path) -> None:

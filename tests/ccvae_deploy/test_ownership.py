@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from ccvae_deploy.cli import app
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.encode import encode_folder
-from ccvae_deploy.errors import UsageError
+from ccvae_deploy.errors import UsageError, WriteError
 from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records.ledger import Ledger
@@ -320,6 +320,14 @@ def test_what_lies_in_place_of_a_folder_is_refused_before_work(imgs, edit, tiny_
     with pytest.raises(UsageError, match=message):
         swap_folder([imgs], bundle=tiny_bundle, from_=imgs / "a.png", labels=["smiling"], out=out)
     assert tree(out) == before
+
+
+def test_a_folder_called_like_an_output_is_named(imgs, edit, tmp_path) -> None:
+    (tmp_path / "out/a__smiling=1__00.png/inside").mkdir(parents=True)
+    with pytest.raises(WriteError, match=r"a__smiling=1__00\.png: .*; move what lies there and start"):
+        edit(imgs, overwrite=True)
+    (tmp_path / "out/a__smiling=1__00.png").rename(tmp_path / "moved")
+    assert edit(imgs).written == 2
 
 
 def test_overwriting_takes_the_records_of_whose_output_it_was(imgs, edit, tmp_path, receipts) -> None:
