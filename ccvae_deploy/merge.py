@@ -136,8 +136,9 @@ def _parts(folder: Path) -> list[_Part]:
     with reading(folder):
         for shard in found:
             for (source, _), begun in read_unfinished(folder, Names.of(shard).unfinished).items():
+                first = next(iter(begun.outputs), "something")
                 raise UsageError(
-                    f"{folder} holds {printable(begun.outputs[0])}, begun of {printable(source)} and not recorded; "
+                    f"{folder} holds {printable(first)}, begun of {printable(source)} and not recorded; "
                     "remove it, or start that run again; then start any run of that shard"
                 )
         names = [Names.of(shard) for shard in found]

@@ -189,6 +189,10 @@ class Ledger:
         """The receipts of a group as they stand in their file."""
         return next(self._all_lines([group]))
 
+    def outputs(self, group: Group) -> list[str]:
+        """The names of all outputs of a group."""
+        return [json.loads(line)["output"] for line in self.lines(group)]
+
     def finish(self) -> None:
         """Merge the journal into receipts.jsonl and failures.jsonl and remove it."""
         if self._whole or not (self.out / self.names.receipts).exists():
@@ -235,7 +239,7 @@ class Ledger:
         """Keep what was begun, not recorded, and lies there: its source is gone or failed, or was not asked for."""
         entries = []
         for key, one in sorted(self._begun.items(), key=lambda item: order(item[0])):
-            recorded = self._outputs(self.groups[key]) if key in self.groups else ()
+            recorded = self.outputs(self.groups[key]) if key in self.groups else []
             left = tuple(name for name in one.outputs if name not in recorded and self.there(name))
             if left:
                 entries.append(begun_entry(key, one._replace(outputs=left)))
@@ -250,13 +254,10 @@ class Ledger:
         begun = self._begun.pop(key, None)
         if begun is None or begun.within(group):
             return
-        recorded = self._outputs(group)
+        recorded = self.outputs(group)
         left = tuple(name for name in begun.outputs if name not in recorded)
         if left:
             self._begun[key] = begun._replace(outputs=left)
-
-    def _outputs(self, group: Group) -> Collection[str]:
-        return [json.loads(line)["output"] for line in self.lines(group)]
 
     def _note_begun(self, key: Key, begun: Begun) -> None:
         self._append((json.dumps(begun_entry(key, begun)) + "\n").encode("ascii"))

@@ -212,7 +212,7 @@ def in_the_way(
 ) -> str | None:
     """The first of these outputs of a recorded source that lies there and is not its own."""
     old = ledger.group(source, settings.edit)
-    recorded = [json.loads(line)["output"] for line in ledger.lines(old)] if old is not None else []
+    recorded = ledger.outputs(old) if old is not None else []
     ours = {*recorded, *ledger.begun(source, settings)}
     new = [name for name in outputs if name not in ours]
     if not new:

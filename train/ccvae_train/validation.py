@@ -12,6 +12,7 @@ from ccvae_deploy.schema import LabelSet
 from .batches import images_of, labels_of
 from .datasets.dataset import MISSING, Partition
 from .device import Device
+from .evaluate.accuracy import mean_of
 from .model import Model
 from .networks import CCVAE
 from .noise import Noise
@@ -77,9 +78,9 @@ def validate(
     majority = np.array([_majority(prior[columns]) for columns in labels.columns])
     accuracy, balanced, floor = accuracies(predicted, np.asarray(part.labels), majority)
     figures = Validation(
-        accuracy=_mean_of(accuracy),
-        balanced_accuracy=_mean_of(balanced),
-        floor=_mean_of(floor),
+        accuracy=mean_of(accuracy),
+        balanced_accuracy=mean_of(balanced),
+        floor=mean_of(floor),
         l1=float(torch.cat(errors).mean()),
         weight_mean=weight_mean,
         weight_ess=weight_ess,
@@ -118,11 +119,6 @@ def accuracies(
         where=present.sum(axis=0) > 1,
     )
     return share(right, shown), balanced, share(labels == majority, shown)
-
-
-def _mean_of(values: NDArray[np.float64]) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else math.nan
 
 
 def _majority(prior: NDArray[np.float64]) -> int:
