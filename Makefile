@@ -45,5 +45,6 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A process a core; `.venv/bin/pytest FILE` runs a file's tests in one.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --dist worksteal

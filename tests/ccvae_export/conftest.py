@@ -1,9 +1,11 @@
 """A run folder with random weights, as training would leave it."""
 
+import functools
 from pathlib import Path
 
 import pytest
 import torch
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout, LatentRange
 from ccvae_export import quality, run_images
@@ -60,6 +62,14 @@ def few_images():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run_images, "CALIBRATION", 64)
         patch.setattr(run_images, "JUDGED", run_images.FEWEST)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_registry():
+    """torch builds its table of operators anew for every graph, which is half of the time of an export."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
         yield
 
 

@@ -37,13 +37,22 @@ DATA = made_images.made_data(made_images.BINARY)
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder `runs` of two seeds, and after the first evaluation the judge beside them."""
+    """A folder `runs` of two seeds, and after the first evaluation that needs one the judge beside them."""
     root = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
         for seed in (0, 1):
             train(SMALL | {"seed": seed, "supervision": 0.2}, out=root / "runs" / f"seed{seed}")
     return root / "runs"
+
+
+@pytest.fixture
+def judge(trained: Path, made_data: None) -> Path:
+    """The judge that an evaluation leaves beside the runs."""
+    folder = trained / "judge-made-32-rgb-a1b2c3d4"
+    if not folder.is_dir():
+        evaluate([trained / "seed0"], protocols=["swap"], images=80, device="cpu")
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -196,12 +205,12 @@ def test_what_was_skipped_names_its_runs() -> None:
     assert shown.count("no weights") == 1
 
 
-def test_models_and_rates_make_the_papers_tables(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_and_rates_make_the_papers_tables(trained: Path, judge: Path, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
         train(SMALL | {"epochs": 1, "supervision": 0.5}, out=Path("runs/half"))
         train(SMALL | {"epochs": 1, "estimator": "paper"}, out=Path("runs/paper"))
-    shutil.copytree(trained / "judge-made-32-rgb-a1b2c3d4", Path("judge"))
+    shutil.copytree(judge, Path("judge"))
     result = command(trained / "seed0", "runs/half", "runs/paper", "--protocols", "accuracy", "--judge", "judge")
     assert result.exit_code == 0, result.output
     assert not Path("runs/judge-made-32-rgb-a1b2c3d4").exists()
@@ -232,10 +241,9 @@ def test_a_judge_is_trained_only_where_a_protocol_needs_one(trained: Path) -> No
     assert json.loads(Path("alone/seed0/evaluation/evaluation.json").read_text())["runs"][0]["judge"] == {}
 
 
-def test_a_judge_that_lies_there_must_fit(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command(trained / "seed0", "--protocols", "swap")
+def test_a_judge_that_lies_there_must_fit(trained: Path, judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = replace(DATA, image=ImageSpec(size=64), fingerprint="b" * 64)
-    shutil.copytree(trained / "judge-made-32-rgb-a1b2c3d4", trained / "judge-made-64-rgb-bbbbbbbb")
+    shutil.copytree(judge, trained / "judge-made-64-rgb-bbbbbbbb")
     monkeypatch.setattr(module, "open_dataset", lambda *_, **__: other)
     result = command(trained / "seed0", "--protocols", "swap")
     assert result.exit_code == 2
@@ -258,14 +266,14 @@ def test_uncertain_labels_count_as_they_did_wherever_the_data_lie(trained, monke
     assert asked == [policy]
 
 
-def test_runs_of_one_name_stay_apart(trained: Path) -> None:
+def test_runs_of_one_name_stay_apart(trained: Path, judge: Path) -> None:
     shutil.copytree(trained / "seed1", Path("other/seed0"))
     found = evaluate(
         [trained / "seed0", Path("other/seed0")],
         protocols=["panel"],
         images=80,
         device="cpu",
-        judge=trained / "judge-made-32-rgb-a1b2c3d4",
+        judge=judge,
     )
     first, second = (run.name for run in found.runs)
     assert first != second
