@@ -62,10 +62,13 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step. [64]")] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(metavar="X", help="Peak learning rate of Adam. [0.002]")
+        float | None, typer.Option(metavar="X", help="Peak learning rate. [0.002]")
     ] = None,
     weight_decay: Annotated[
         float | None, typer.Option(metavar="X", help="Decay of the networks' weights. [exact: 0.5; paper: 0]")
+    ] = None,
+    decoder_optimiser: Annotated[
+        str | None, typer.Option(metavar="WORD", help="Of the decoder: muon or adamw. [exact: muon; paper: adamw]")
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(metavar="N", help="32, 64 or 128. [64; 32 for mnist, fashion-mnist]")

@@ -265,6 +265,18 @@ def test_moments_that_are_not_those_of_the_networks_are_refused(change: str) -> 
         train({}, out=run, resume=True)
 
 
+def test_a_checkpoint_that_names_no_optimiser_of_the_decoder_goes_on_with_adamw() -> None:
+    run = train(SMALL | {"epochs": 1, "decoder_optimiser": "adamw"}).run
+    state, tensors = read_checkpoint(run)
+    old = json.loads(state.model_dump_json())
+    del old["config"]["decoder_optimiser"]
+    rewritten(run, {**old, "config": {**old["config"], "epochs": 2}}, tensors)
+    assert train({}, out=run, resume=True).finished
+    state, tensors = read_checkpoint(run)
+    assert (state.config.decoder_optimiser, state.provenance["epochs_done"]) == ("adamw", 2)
+    assert not any(name.endswith(".momentum") for name in tensors)
+
+
 def test_latest_may_be_a_text_file() -> None:
     run = train(SMALL | {"epochs": 1}, out=Path("runs/one")).run
     Path("runs/latest").unlink()

@@ -33,10 +33,10 @@ from ccvae_deploy.schema import (
 from .config import TrainConfig
 from .families import new_model
 from .model import Model
+from .optimiser import moments_of
 
 CHECKPOINT = "checkpoint.safetensors"
 HEADER_LIMIT = 8 << 20
-MOMENTS = ("exp_avg", "exp_avg_sq")
 PAIRS = 1 << 18
 """Weights of a classifier that are taken on trust before the networks are built."""
 
@@ -66,6 +66,14 @@ class RunState(Frozen):
     step: int = Field(ge=0)
     precision: str
     provenance: Annotated[dict[str, Any], AfterValidator(shallow)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_before_muon(cls, state: Any) -> Any:
+        """A checkpoint that does not name the decoder's optimiser was written when AdamW was the only one."""
+        if isinstance(state, dict) and isinstance(state.get("config"), dict):
+            return {**state, "config": {"decoder_optimiser": "adamw", **state["config"]}}
+        return state
 
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
@@ -217,11 +225,11 @@ def restore_optimiser(run: Path, optimiser: torch.optim.Optimizer, tensors: dict
     Raises:
         RunError: the moments are not those of the parameters, so that the run would go on otherwise than it was.
     """
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    parameters = [(parameter, group) for group in optimiser.param_groups for parameter in group["params"]]
     shapes = {
-        f"optimiser.{index}.{moment}": parameter.shape if moment in MOMENTS else torch.Size()
-        for index, parameter in enumerate(parameters)
-        for moment in (*MOMENTS, "step")
+        f"optimiser.{index}.{name}": torch.Size() if name == "step" else parameter.shape
+        for index, (parameter, group) in enumerate(parameters)
+        for name in (*moments_of(group), "step")
     }
     found = {name: tensor for name, tensor in tensors.items() if name.startswith("optimiser.")}
     if {name: tensor.shape for name, tensor in found.items()} != shapes:
@@ -229,7 +237,8 @@ def restore_optimiser(run: Path, optimiser: torch.optim.Optimizer, tensors: dict
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in found.items():
         _, index, moment = name.split(".")
-        laid_out = torch.empty_like(parameters[int(index)]).copy_(tensor) if moment in MOMENTS else tensor
+        parameter = parameters[int(index)][0]
+        laid_out = tensor if moment == "step" else torch.empty_like(parameter).copy_(tensor)
         moments.setdefault(int(index), {})[moment] = laid_out.detach()
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 

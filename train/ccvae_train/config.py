@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -12,7 +12,8 @@ from ccvae_deploy.schema import Frozen, LabelSet, LatentLayout
 Rate = Annotated[float, Field(gt=0, le=1)]
 Uncertain = Literal["zeros", "ones", "ignore"]
 """What an uncertain label counts as: 0, 1, or missing."""
-
+Optimiser = Literal["adamw", "muon"]
+T = TypeVar("T")
 
 Family = Literal["ccvae", "vae-classifier", "diva", "m2", "mvae"]
 
@@ -43,6 +44,8 @@ class TrainConfig(Frozen):
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
         weight_decay: of the matrices and kernels of encoder and decoder, decoupled from the gradient; None takes 0.5
             for `exact`, 0 for `paper`.
+        decoder_optimiser: of the decoder's matrices and kernels; all else takes AdamW. None takes `muon` for `exact`,
+            `adamw` for `paper`.
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
         shift: move every training image by up to so many pixels along both axes, drawn anew at every step.
         latents: Z, characteristic and residual latents together.
@@ -67,6 +70,7 @@ class TrainConfig(Frozen):
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0, le=10)] | None = None
+    decoder_optimiser: Optimiser | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     likelihood: Literal["laplace", "bernoulli"] | None = None
@@ -105,6 +109,11 @@ class TrainConfig(Frozen):
         return self._own(self.weight_decay, 0.5, 0.0)
 
     @property
+    def optimiser_of_decoder(self) -> Optimiser:
+        """`decoder_optimiser`, or the estimator's own where none is set."""
+        return self._own(self.decoder_optimiser, "muon", "adamw")
+
+    @property
     def scale_of_likelihood(self) -> float:
         """`likelihood_scale`, or the estimator's own where none is set.
 
@@ -118,7 +127,7 @@ class TrainConfig(Frozen):
         size, channels = self.image_size or 64, self.channels or 3
         return size * size * channels / (64 * 64 * 3)
 
-    def _own(self, given: float | None, exact: float, paper: float) -> float:
+    def _own(self, given: T | None, exact: T, paper: T) -> T:
         if given is not None:
             return given
         return exact if self.estimator == "exact" else paper
@@ -134,6 +143,7 @@ class TrainConfig(Frozen):
                 "class_balance": self.balance_of_classes,
                 "labelled_passes": self.passes_of_labelled,
                 "weight_decay": self.decay_of_weights,
+                "decoder_optimiser": self.optimiser_of_decoder,
                 "likelihood_scale": self.scale_of_likelihood,
             }
         )

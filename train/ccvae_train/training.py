@@ -16,8 +16,8 @@ from .datasets.source import open_dataset, settled
 from .device import Device, choose_device, keep_freed_memory
 from .families import new_model
 from .loop import Fit, train_to_end
-from .model import Model
 from .networks import SplitVAE
+from .optimiser import make_optimiser
 from .ranks import Ranks, together
 from .run_folder import new_run_folder, point_latest, versions
 from .supervision import label_prior, supervised, unseen_values
@@ -146,17 +146,6 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
     if choices := model.choices(config):
         provenance["choices"] = choices
     return Fit(Path(), config, data, labels, layout, shown, prior, model, optimiser, device, provenance, ranks)
-
-
-def make_optimiser(model: Model, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; the matrices and kernels of encoder and decoder decay, biases and the two small networks do not."""
-    large = [p for part in (model.encoder, model.decoder) for p in part.parameters() if p.dim() > 1]
-    chosen = {id(p) for p in large}
-    groups = [
-        {"params": large, "weight_decay": config.decay_of_weights},
-        {"params": [p for p in model.parameters() if id(p) not in chosen], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
 
 
 def _say(text: str) -> None:
