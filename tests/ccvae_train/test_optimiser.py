@@ -50,7 +50,7 @@ def test_a_kernel_is_a_matrix_with_a_row_an_input_channel(memory: torch.memory_f
     assert torch.allclose(found.flatten(1), common_form(kernel.flatten(1)), atol=1e-9)
 
 
-def test_a_step_moves_by_the_size_of_adams_and_decays() -> None:
+def test_a_step_has_a_size_of_its_own_and_decays() -> None:
     torch.manual_seed(0)
     weight = nn.Parameter(torch.ones(30, 50))
     optimiser = AdamWMuon([{"params": [weight], "muon": True, "weight_decay": 0.5}], lr=0.01)
@@ -58,8 +58,8 @@ def test_a_step_moves_by_the_size_of_adams_and_decays() -> None:
     gradient = weight.grad.clone()
     optimiser.step()
     moved = weight.detach() - (1 - 0.01 * 0.5)
-    assert moved.square().mean().sqrt() == pytest.approx(0.2 * 0.01, rel=0.2)
-    assert torch.allclose(moved, -0.01 * 0.2 * 50**0.5 * orthogonal(gradient), atol=1e-6)
+    assert moved.square().mean().sqrt() == pytest.approx(0.8 * 0.01, rel=0.2)
+    assert torch.allclose(moved, -0.01 * 0.8 * 50**0.5 * orthogonal(gradient), atol=1e-6)
     assert weight.grad is None
 
 

@@ -13,8 +13,8 @@ MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of one step of the iteration: sigma to a sigma + b sigma^3 + c sigma^5 (Jordan et al. 2024)."""
 ITERATIONS = 5
-ADAM_SIZE = 0.2
-"""The root mean square of an update of AdamW, which Muon's is scaled to, so that both take one learning rate."""
+SIZE = 0.8
+"""The root mean square of an update of Muon in learning rates, where AdamW's is about 0.2 (docs/training.md)."""
 
 
 class AdamWMuon(torch.optim.AdamW):
@@ -49,7 +49,7 @@ class AdamWMuon(torch.optim.AdamW):
         state["step"] += 1
         momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
         update = orthogonal(parameter.grad.lerp(momentum, MOMENTUM))
-        size = ADAM_SIZE * max(len(update), update[0].numel()) ** 0.5
+        size = SIZE * max(len(update), update[0].numel()) ** 0.5
         parameter.mul_(1 - learning_rate * decay).sub_(update, alpha=learning_rate * size)
 
 
