@@ -139,7 +139,7 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
             raise BundleError(
                 f"{path} holds TorchScript, which is code that runs as you; add --allow-torchscript if you trust it"
             )
-        return _open_torchscript(path, manifest, digest, provider)
+        return _open_torchscript(path, manifest, digest, provider, threads)
     choice = choose_provider(provider)
     graphs: dict[GraphName, Graph] = {}
     for name, entry in manifest.files.items():
@@ -239,10 +239,10 @@ def _onnx_graph(data: bytes, entry: GraphFile, choice: Choice, threads: int) -> 
     return run, session.get_providers()[0]
 
 
-def _open_torchscript(path: Path, manifest: Manifest, digest: str, provider: str) -> Bundle:
+def _open_torchscript(path: Path, manifest: Manifest, digest: str, provider: str, threads: int) -> Bundle:
     from .graphs.torchscript import load_graph, torchscript_device
 
-    device, note = torchscript_device(provider)
+    device, note = torchscript_device(provider, threads)
     graphs: dict[GraphName, Graph] = {
         name: load_graph(read_graph(path, entry), entry.file, device) for name, entry in manifest.files.items()
     }

@@ -11,13 +11,14 @@
     ├── ParityError       an exported graph that does not compute what the model computes
     ├── TrainingError     training that cannot go on
     ├── FetchError        a file that the network does not give
-    ├── EngineError       another program that the work was given to, and that gave up
+    ├── EngineError       what the work was given to, a graph's runtime, a store or Ray, and that gave up
     └── WriteError        a disk that is full or refuses in the middle of work
 
 A message is one line: what was seen, what was expected, what to do next.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -74,7 +75,7 @@ class FetchError(CCVAEError):
 
 
 class EngineError(CCVAEError):
-    """Another program that the work was given to, and that gave up in the middle of it."""
+    """What the work was given to, a graph's runtime, a store or Ray, and that gave up in the middle of it."""
 
     exit_code = 1
 
@@ -83,6 +84,21 @@ class WriteError(CCVAEError):
     """A disk that is full or refuses in the middle of work; what was written before stays whole."""
 
     exit_code = 1
+
+
+@contextmanager
+def underway() -> Iterator[None]:
+    """Around work that leaves results as it goes: what ends it there has refused nothing.
+
+    Raises:
+        EngineError: in place of an error that says that nothing was written.
+    """
+    try:
+        yield
+    except CCVAEError as error:
+        if error.exit_code != CCVAEError.exit_code:
+            raise
+        raise EngineError(str(error)) from error
 
 
 def nearest(seen: str, known: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.outcome import outcome
 from .edits.request import Value, refuse_seed
-from .errors import ImageError, UsageError
+from .errors import ImageError, UsageError, underway
 from .folder import check_out, output_name
 from .images import Picture
 from .pictures.film import Cell, film_grid
@@ -168,6 +168,7 @@ def generate_folder(
     with (
         open_results(out, settings, plan, overwrite=overwrite, sheet=sheet) as results,
         progress("generate", count, "images") as bar,
+        underway(),
     ):
         for numbers in chunks(range(count), batch_size):
             todo = [n for n in numbers if results.done(*plan[n]) is None]

@@ -6,7 +6,6 @@
 Sources go through in batches of a few; at most `IN_FLIGHT` batches exist at once. Writes below `out` only.
 """
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Unpack
 
 from . import images
-from .errors import ImageError
+from .errors import ImageError, underway
 from .images import Picture
+from .machine.resources import usable_cores
 from .pictures.compositing import enlarge
 from .receipts import Failure
 from .records.results import take_back
@@ -27,8 +27,9 @@ from .report import write_report
 from .sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
 from .terminal.progress import Reporter, progress
 from .work import batch, ray_engine
-from .work.batch import Batch, Finished, Read, Task
-from .work.job import OUTPUTS, Job, JobOptions, settle
+from .work.batch import OUTPUTS, Batch, Finished, Read, Task
+from .work.job import Job, JobOptions, settle
+from .work.stream import Room
 
 IN_FLIGHT = 3
 PIXELS_IN_FLIGHT = 24_000_000
@@ -85,7 +86,7 @@ def edit_folder(
     began = time.monotonic()
     # a cluster is asked before records are opened, since it may refuse
     with ray_engine.hired(job, workers) if engine == "ray" else nullcontext() as crew, job.ledger, job.store:
-        tally = _run_on_ray(job, crew) if crew else _run(job, workers or os.cpu_count() or 1)
+        tally = _run_on_ray(job, crew) if crew else _run(job, workers or usable_cores())
         job.ledger.finish()
         sheet_path = _write_sheet(job) if sheet else None
     summary = summarise(
@@ -105,13 +106,14 @@ def edit_folder(
     return summary
 
 
+@underway()
 def _run(job: Job, threads: int) -> Tally:
     """Push every source through."""
     waiting: deque[Batch] = deque()
     tally = Tally()
     with ThreadPoolExecutor(threads) as pool, progress("edit", job.outputs, "images") as bar:
         try:
-            for reads in _batches(job, pool, bar):
+            for reads in _batches(job, pool, threads, bar):
                 waiting.append(_start(job, pool, reads))
                 if len(waiting) == IN_FLIGHT:
                     _finish(job, pool, waiting.popleft(), tally, bar)
@@ -123,6 +125,7 @@ def _run(job: Job, threads: int) -> Tally:
     return tally
 
 
+@underway()
 def _run_on_ray(job: Job, crew: ray_engine.Crew) -> Tally:
     """The same on a Ray cluster: its actors read and edit, this process writes and notes."""
     tally = Tally()
@@ -135,16 +138,14 @@ def _run_on_ray(job: Job, crew: ray_engine.Crew) -> Tally:
     return tally
 
 
-def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list[Read]]:
+def _batches(job: Job, pool: ThreadPoolExecutor, threads: int, bar: Reporter) -> Iterator[list[Read]]:
     """Read ahead, in order; a batch closes when it is full or its pictures or outputs add up."""
     ahead: deque[tuple[Task, Future[Read | None]]] = deque()
     todo = iter(job.tasks)
     reads: list[Read] = []
-    outputs, pixels, largest, size = 0, 0, 1_000_000, job.per_batch
+    outputs, pixels, room = 0, 0, Room(2 * max(job.composer.batch_size, threads), PIXELS_IN_FLIGHT)
     while True:
-        # large pictures are read ahead one or two at a time, small ones by the batch
-        room = max(2, min(2 * size, PIXELS_IN_FLIGHT // largest))
-        while len(ahead) < room and (task := next(todo, None)) is not None:
+        while len(ahead) < room.count and (task := next(todo, None)) is not None:
             ahead.append((task, pool.submit(_read, job, task)))
         if not ahead:
             break
@@ -162,7 +163,8 @@ def _batches(job: Job, pool: ThreadPoolExecutor, bar: Reporter) -> Iterator[list
             reads, outputs, pixels = [], 0, 0
         reads.append(read)
         area = read.picture.size[0] * read.picture.size[1]
-        outputs, pixels, largest = outputs + read.task.outputs, pixels + area, max(largest, area)
+        room.saw(area)
+        outputs, pixels = outputs + read.task.outputs, pixels + area
         if len(reads) == job.composer.batch_size or outputs == OUTPUTS or pixels > PIXELS_IN_FLIGHT // IN_FLIGHT:
             yield reads
             reads, outputs, pixels = [], 0, 0
@@ -222,6 +224,8 @@ def _write_sheet(job: Job) -> Path | str | None:
     for task in job.tasks:
         if len(rows) >= ROWS:
             break
+        if task.source.relative in job.ledger.failures:
+            continue
         try:
             original = _original(job, task)
             for wanted in task.wanted:

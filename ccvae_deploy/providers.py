@@ -52,14 +52,13 @@ def choose_provider(requested: str) -> Choice:
     if requested not in get_args(Provider):
         meant = "cuda" if requested.lower() == "gpu" else requested
         raise UsageError(f"--provider {requested!r}: {nearest(meant, get_args(Provider))}")
-    built = onnxruntime.get_available_providers()
-    devices = cuda_devices()
     if requested == "cpu":
         return Choice("CPUExecutionProvider", "CPU, as asked")
+    built = onnxruntime.get_available_providers()
     if requested == "auto":
         if "CUDAExecutionProvider" not in built:
             return Choice("CPUExecutionProvider", "CPU (this onnxruntime is built without CUDA)")
-        if not devices:
+        if not (devices := cuda_devices()):
             return Choice("CPUExecutionProvider", "CPU (no CUDA device found)")
         return Choice("CUDAExecutionProvider", f"CUDA ({devices} device{'s' * (devices > 1)} found)")
     wanted = EXECUTION_PROVIDERS[requested]
@@ -68,7 +67,7 @@ def choose_provider(requested: str) -> Choice:
             f"--provider {requested}: this onnxruntime ({onnxruntime.__version__}) is built without it; "
             "install onnxruntime-gpu and remove onnxruntime, or use --provider cpu"
         )
-    if not devices:
+    if not cuda_devices():
         raise ProviderError(
             f"--provider {requested}: no CUDA device found; check the driver with nvidia-smi, or use --provider cpu"
         )

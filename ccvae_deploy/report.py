@@ -273,7 +273,7 @@ def _image(path: Place | None, alt: str) -> str:
     if path is None:
         return ""
     try:
-        picture = images.decode(images.read_file(path))
+        picture = images.decode(images.read_file(path), max_pixels=images.MOST_PIXELS)
     except ImageError:
         return ""
     buffer = io.BytesIO()

@@ -109,9 +109,9 @@ class LabelSet(Frozen):
     def _names_differ(self) -> "LabelSet":
         seen: dict[str, str] = {}
         for label in self.labels:
-            twin = seen.setdefault(folded(label.name), label.name)
-            if twin is not label.name:
+            if twin := seen.get(folded(label.name)):
                 raise ValueError(f"labels {twin} and {label.name} differ only in case, blanks, - or _")
+            seen[folded(label.name)] = label.name
         if len({*self.column_names}) < self.width:
             raise ValueError("two columns of the labels have the same name, label=class")
         if self.width > WIDTH_LIMIT:

@@ -1,7 +1,6 @@
 """Swap characteristics over folders: read, swap, write, note. Writes below `out` only."""
 
 import hashlib
-import os
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +14,10 @@ from . import images
 from .arrays import Array
 from .composer import Composer, Encoded
 from .edits.request import checked_compose
-from .errors import ImageError
+from .errors import ImageError, underway
 from .folder import Source, check_out, default_out, output_stems, scan
 from .images import Picture, from_array
+from .machine.resources import usable_cores
 from .pictures.film import Cell, film_grid, shrunk
 from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
@@ -106,12 +106,13 @@ def swap_folder(
     )
     began = time.monotonic()
     with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet) as results:
-        written, skipped = _run(swap, results, sources, stems, workers or os.cpu_count() or 1)
+        written, skipped = _run(swap, results, sources, stems, workers or usable_cores())
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began
     return results.outcome(composer, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
 
 
+@underway()
 def _run(
     swap: Swap, results: Results, sources: Sequence[Source], stems: Sequence[str], threads: int
 ) -> tuple[int, int]:
@@ -235,6 +236,8 @@ def _write_sheet(swap: Swap, results: Results, sources: Sequence[Source], stems:
     for row, source in enumerate(sources):
         if len(rows) == SHEET_ROWS:
             break
+        if source.relative in results.ledger.failures:
+            continue
         try:
             original = _picture(swap, source)
             names = swap.outputs(row, stems[row], original.format)[:SHEET_COLUMNS]

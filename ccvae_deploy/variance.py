@@ -22,7 +22,7 @@ from .edits.outcome import decided
 from .edits.request import MAX_SAMPLES
 from .errors import UsageError
 from .images import Picture
-from .pictures.film import Cell, film_grid
+from .pictures.film import Cell, film_grid, shrunk
 from .storage.store import refuse_output, replace_file
 from .work.stream import chunks
 
@@ -88,8 +88,9 @@ def overlay(picture: Picture, shown: Array) -> Picture:
 
 def strip(found: Variance) -> Image.Image:
     """The picture and its overlays with their labels below, up to six in a row."""
-    cells = [Cell(found.picture, "original")]
-    cells += [Cell(overlay(found.picture, one), name) for name, one in zip(found.labels, found.maps, strict=True)]
+    picture = shrunk(found.picture, CELL)
+    cells = [Cell(picture, "original")]
+    cells += [Cell(overlay(picture, one), name) for name, one in zip(found.labels, found.maps, strict=True)]
     return film_grid(list(chunks(cells, COLUMNS)), "where draws differ", size=CELL)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, UsageError, one_line
+from ..errors import BundleError, ImageError, UsageError, one_line
 from ..pictures.pixels import Pixels
 from ..providers import choose_provider, make_session
 from .input import Feeding, read_feeding
@@ -60,7 +60,8 @@ class AuditedModel:
         """Values and decisions, both (N, outputs), of pixels (N, H, W, C) at the model's size, RGB or grey.
 
         Raises:
-            UsageError: the model cannot run on them, or gives numbers that are not finite.
+            ImageError: the model gives numbers that are not finite.
+            UsageError: it cannot run on them.
         """
         tensors = list(dict.fromkeys(output.tensor for output in self.reading.outputs))
         parts: list[Raw] = []
@@ -103,8 +104,13 @@ def open_model(
     usable = [one.name for one in session.get_outputs() if one.type in FLOATS]
     if not usable:
         raise UsageError(f"--model {model} has no output of floating-point numbers; audit needs scores, not indices")
-    grey = np.full((count, feeding.height, feeding.width, 1 if feeding.mode == "L" else 3), 128, np.uint8)
-    raw = _run(session, usable, feeding, grey, model)
+    shape = (count, feeding.height, feeding.width, 1 if feeding.mode == "L" else 3)
+    # no even grey, which a model that divides by an image's deviation cannot take
+    trial = np.arange(np.prod(shape), dtype=np.int64).reshape(shape).astype(np.uint8)
+    try:
+        raw = _run(session, usable, feeding, trial, model)
+    except ImageError as error:
+        raise UsageError(f"{error}; check --scale, --mean and --std") from error
     widths = {name: array.shape[1] for name, array in raw.items()}
     reading = read_reading(vetted.model, widths, outputs, activation, threshold)
     return AuditedModel(model, vetted.sha256, session.get_providers()[0], feeding, reading, count, session)
@@ -124,6 +130,6 @@ def _run(session: "InferenceSession", tensors: Sequence[str], feeding: Feeding, 
         if array.ndim < 1 or len(array) != len(pixels):
             raise UsageError(f"--model gives {one_line(name, 40)} of shape {array.shape} for {len(pixels)} images")
         if not np.isfinite(array).all():
-            raise UsageError(f"--model gives {one_line(name, 40)} that is not finite; check --scale, --mean and --std")
+            raise ImageError(f"--model gives {one_line(name, 40)} that is not finite")
         raw[name] = array.reshape(len(array), -1).astype(np.float32)
     return raw

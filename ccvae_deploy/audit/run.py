@@ -4,7 +4,6 @@ Reads images, a bundle and a model; writes below `out` only. One small record pe
 """
 
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Unpack
 
 from ..composer import Composer
-from ..errors import ImageError, UsageError
+from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, scan
 from ..images import read_file
+from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..records.ledger import Ledger
 from ..records.reading import AUDIT
@@ -88,7 +88,7 @@ def audit(
         strengths=_strengths(composer, strength),
         compose=compose,
     )
-    threads = workers or os.cpu_count() or 1
+    threads = workers or usable_cores()
     with ThreadPoolExecutor(threads) as pool:
         auditor = Auditor(composer, audited, settings, chosen, pool)
         ledger = Ledger(target, [settings])
@@ -131,6 +131,7 @@ def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSetting
         )
 
 
+@underway()
 def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: int) -> int:
     """Audit every source that is not done; gives how many were."""
 

@@ -61,9 +61,7 @@ def train(
         float | None, typer.Option(metavar="X", help="Scale of the Laplace likelihood. [exact: 0.15; paper: 1]")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="N", help="Images per step. [64]")] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(metavar="X", help="Peak learning rate. [0.002]")
-    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(metavar="X", help="Peak learning rate. [0.002]")] = None,
     weight_decay: Annotated[
         float | None, typer.Option(metavar="X", help="Decay of the networks' weights. [exact: 0.5; paper: 0]")
     ] = None,

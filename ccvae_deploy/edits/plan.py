@@ -100,12 +100,13 @@ def _columns(path: Path, header: Sequence[str], labels: LabelSet) -> list[str]:
         if name == FILE:
             continue
         try:
-            twin = taken.setdefault(labels.index(name), name)
+            position = labels.index(name)
         except CCVAEError as error:
             near = nearest(name, labels.names)
             raise type(error)(f"{path} row 1: column {name[:100]!r} is no label of the bundle; {near}") from error
-        if twin is not name:
-            raise UsageError(f"{path} row 1: columns {twin} and {name} are one label; keep one of them")
+        if position in taken:
+            raise UsageError(f"{path} row 1: columns {taken[position]} and {name} are one label; keep one of them")
+        taken[position] = name
     if not taken:
         raise UsageError(f"{path} row 1: no label; add one column per label beside `{FILE}`")
     return names

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 Arrays = tuple[NDArray[np.float32], ...]
 
 
-def torchscript_device(requested: str) -> tuple["torch.device", str]:
+def torchscript_device(requested: str, threads: int = 0) -> tuple["torch.device", str]:
     """The device for a provider name, and one line that says what was taken.
+
+    Args:
+        threads: of every graph run on the CPU, for the rest of the process; 0 leaves it to torch.
 
     Raises:
         BundleError: torch is not installed.
@@ -40,6 +43,8 @@ def torchscript_device(requested: str) -> tuple["torch.device", str]:
     if requested != "cpu" and torch.cuda.is_available():
         without_tf32()
         return torch.device("cuda"), f"torch on CUDA ({torch.cuda.get_device_name()})"
+    if threads:
+        torch.set_num_threads(threads)
     why = "as asked" if requested == "cpu" else "no CUDA device found"
     return torch.device("cpu"), f"torch on CPU ({why})"
 

@@ -135,7 +135,7 @@ class Results:
         Raises:
             ImageError: it is gone or damaged.
         """
-        return images.decode(images.read_file(self.out / name))
+        return images.decode(images.read_file(self.out / name), max_pixels=images.MOST_PIXELS)
 
 
 @contextmanager

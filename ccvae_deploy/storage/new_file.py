@@ -23,7 +23,9 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
         with beside.open("xb") as stream:
             yield stream
         beside.replace(path)
+    except BrokenPipeError:
+        raise  # of a terminal that has closed, not of a file
     except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror}; make room and start again") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}; make room and start again") from error
     finally:
         beside.unlink(missing_ok=True)

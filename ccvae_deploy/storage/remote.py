@@ -86,7 +86,7 @@ class Remote:
         files, path = self.file_system()
         head = path.rstrip("/") + "/"
         try:
-            for _, _, found in files.walk(path, detail=True):
+            for _, _, found in files.walk(path, detail=True, on_error="raise"):
                 for info in found.values():
                     # what lies elsewhere, such as a page that a page links to, was not asked for
                     if info["name"].startswith(head) and (relative := info["name"][len(head) :]):

@@ -26,6 +26,9 @@ from ..latent_store import LatentRow, LatentStore, encoded_rows
 from ..pictures.rendering import Rendered, output_format, write_out
 from ..receipts import Failure, Receipt, Settings
 
+OUTPUTS = 64
+"""Outputs of one batch, and of one task: a source of which more are asked is read several times."""
+
 
 @dataclass(frozen=True)
 class Wanted:

@@ -1,6 +1,5 @@
 """One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -15,6 +14,7 @@ from ..errors import UsageError
 from ..folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, scan
 from ..images import Format
 from ..latent_store import LatentStore
+from ..machine.resources import usable_cores
 from ..pictures.rendering import refuse_format
 from ..receipts import Settings
 from ..records.ledger import Ledger
@@ -26,11 +26,8 @@ from ..storage.remote_store import RemoteStore
 from ..storage.store import Store
 from ..terminal.screen import counted
 from . import ray_engine
-from .batch import Task, Wanted
+from .batch import OUTPUTS, Task, Wanted
 from .stream import refuse_speed
-
-OUTPUTS = 64
-"""Outputs of one batch, and of one task: a source of which more are asked is read several times."""
 
 
 class JobOptions(RequestOptions, total=False):
@@ -98,11 +95,6 @@ class Job:
         """How many sources are in it."""
         return len({task.source.relative for task in self.tasks})
 
-    @property
-    def per_batch(self) -> int:
-        """How many tasks are done at once, so that their outputs stay few."""
-        return max(1, min(self.composer.batch_size, OUTPUTS // self.tasks[0].outputs)) if self.tasks else 1
-
     def done_of(self, task: Task) -> tuple[str, ...]:
         """For each edit of a task, the hash of the source of which it is done, or nothing."""
         groups = [self.ledger.group(task.source.relative, wanted.name) for wanted in task.wanted]
@@ -162,7 +154,7 @@ def settle(
         provider=provider,
         allow_torchscript=allow_torchscript,
         # graphs are about a quarter of the work; the other cores decode, composite and encode
-        threads=max(1, (os.cpu_count() or 1) // 4),
+        threads=max(1, usable_cores() // 4),
         batch_size=batch_size,
         max_pixels=max_pixels,
     )

@@ -22,7 +22,7 @@ from ..errors import EngineError, ImageError, UsageError, nearest, one_line
 from ..folder import Source
 from ..receipts import Failure
 from . import batch
-from .batch import Finished, Read, Task
+from .batch import OUTPUTS, Finished, Read, Task
 
 if TYPE_CHECKING:
     from .job import Job
@@ -184,10 +184,17 @@ def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
 
 
 def _chunks(job: "Job") -> Iterator[Chunk]:
-    """The tasks by the batch, their paths such that another process finds them."""
-    for i in range(0, len(job.tasks), job.per_batch):
-        some = job.tasks[i : i + job.per_batch]
-        yield [(replace(task, source=_found_anywhere(task.source)), job.done_of(task)) for task in some]
+    """The tasks by the batch, with few outputs each, their paths such that another process finds them."""
+    chunk: list[tuple[Task, tuple[str, ...]]] = []
+    outputs = 0
+    for task in job.tasks:
+        if chunk and (len(chunk) == job.composer.batch_size or outputs + task.outputs > OUTPUTS):
+            yield chunk
+            chunk, outputs = [], 0
+        chunk.append((replace(task, source=_found_anywhere(task.source)), job.done_of(task)))
+        outputs += task.outputs
+    if chunk:
+        yield chunk
 
 
 def _found_anywhere(source: Source) -> Source:

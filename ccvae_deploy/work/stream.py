@@ -1,7 +1,6 @@
 """Read images ahead of the work that needs them, in order, with bounded memory. Reads files, writes nothing."""
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +14,34 @@ from .. import images
 from ..errors import ImageError, UsageError
 from ..folder import Source
 from ..images import Picture
+from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..schema import ImageSpec
 
 T = TypeVar("T")
 
 PIXELS_AHEAD = 16_000_000
+
+
+class Room:
+    """How many pictures may wait: two while they are large or nothing is known of them, up to `most` while small.
+
+    Args:
+        most: pictures of any size.
+        pixels: of all that wait, were they all like the larger ones of late.
+    """
+
+    def __init__(self, most: int, pixels: int) -> None:
+        self._most, self._pixels, self._large = most, pixels, pixels
+
+    def saw(self, pixels: int) -> None:
+        """Take note of a picture; a large one is forgotten over some dozens of small ones."""
+        self._large = max(pixels, self._large * 15 // 16, 1)
+
+    @property
+    def count(self) -> int:
+        """Pictures that may wait now."""
+        return max(2, min(self._most, self._pixels // self._large))
 
 
 @dataclass(frozen=True)
@@ -56,10 +77,9 @@ def read_ahead(
     read: Callable[[Source], T],
     *,
     workers: int | None = None,
-    ahead: int = 32,
     weigh: Callable[[T], int] = lambda _: 0,
 ) -> Iterator[T | Failure]:
-    """What `read` gives for each source, in order; at most `ahead` of them wait at once.
+    """What `read` gives for each source, in order; a few dozen of them, or two per worker, wait at once.
 
     A source that cannot be read comes out as a `Failure` in its place.
 
@@ -68,11 +88,12 @@ def read_ahead(
     """
     waiting: deque[tuple[Source, Future[T]]] = deque()
     todo = iter(sources)
-    room, largest = 2, 1
-    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+    threads = workers or usable_cores()
+    room = Room(max(32, 2 * threads), PIXELS_AHEAD)
+    with ThreadPoolExecutor(threads) as pool:
         try:
             while True:
-                while len(waiting) < room and (source := next(todo, None)) is not None:
+                while len(waiting) < room.count and (source := next(todo, None)) is not None:
                     waiting.append((source, pool.submit(read, source)))
                 if not waiting:
                     return
@@ -82,8 +103,7 @@ def read_ahead(
                 except ImageError as error:
                     yield Failure.of(source.relative, error)
                     continue
-                largest = max(largest, weigh(result))
-                room = max(2, min(ahead, PIXELS_AHEAD // largest))
+                room.saw(weigh(result))
                 yield result
         finally:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from ccvae_deploy import images
+from ccvae_deploy.bundle import Bundle
+from ccvae_deploy.errors import BundleError, EngineError
 from ccvae_deploy.pictures.rendering import look_again
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records.summary import summary_table
@@ -86,6 +88,39 @@ def test_one_bad_file_in_a_hundred(tmp_path, run, failures) -> None:
     assert failures(tmp_path / "out") == [
         {"source": "050-bad.png", "error": "ImageError", "reason": "not an image, or of an unknown kind"}
     ]
+
+
+def test_what_ends_work_in_its_middle_ends_with_1(pictures, tmp_path, run, tree, expected, monkeypatch) -> None:
+    decode, calls = Bundle.decode, iter(range(100))
+
+    def failing(self, z):
+        if next(calls) == 3:
+            raise BundleError("decoder.onnx cannot run on 4 rows: out of memory")
+        return decode(self, z)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bundle, "decode", failing)
+        with pytest.raises(EngineError, match="out of memory") as caught:
+            run(tmp_path / "out", batch_size=1)
+    assert caught.value.exit_code == 1
+    run(tmp_path / "out", batch_size=1)
+    assert tree(tmp_path / "out") == expected
+
+
+def test_a_failed_source_is_not_read_again_for_the_sheet(tmp_path, run, monkeypatch) -> None:
+    folder = tmp_path / "imgs"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "a.png")
+    (folder / "bad.png").write_bytes(b"no image at all")
+    asked, read = [], images.read_file
+
+    def counted(path, *rest):
+        asked.append(Path(path).name)
+        return read(path, *rest)
+
+    monkeypatch.setattr(images, "read_file", counted)
+    assert run(tmp_path / "out", inputs=folder).sheet
+    assert asked.count("bad.png") == 1
 
 
 def test_every_kind_of_bad_and_odd_file(tmp_path, run, receipts, failures) -> None:

@@ -46,6 +46,13 @@ def test_rows_cells_and_several_rows_of_one_source(path: Path) -> None:
     }
 
 
+def test_a_column_is_there_once_however_short_its_name(path: Path) -> None:
+    path.write_text("file,x,x\na.png,1,0\n")
+    labels = LabelSet(labels=(Label(name="x"),))
+    with pytest.raises(CCVAEError, match="columns x and x are one label"):
+        read_plan(path, labels, SOURCES, partial(make_request, labels))
+
+
 def test_a_cell_may_vary_a_label(path: Path) -> None:
     assert asked(path, "file,smiling,wearing hat\na.png,Vary,1\na.png,vary,\n") == {
         "a.png": ["smiling=vary", "smiling=vary,wearing_hat=1"]

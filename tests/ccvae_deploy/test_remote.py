@@ -308,6 +308,21 @@ def test_a_store_that_refuses(memory, pictures, go, monkeypatch) -> None:
             go(upload(pictures, f"{memory}/imgs"), f"{memory}/out")
 
 
+def test_a_folder_that_cannot_be_listed_is_refused_and_not_left_out(memory, pictures, go, monkeypatch) -> None:
+    files = type(fsspec.filesystem("memory"))
+    whole = files.ls
+
+    def locked(self, path, *rest, **options):
+        if path.rstrip("/").endswith("deep"):
+            raise PermissionError("deep is locked")
+        return whole(self, path, *rest, **options)
+
+    source = upload(pictures, f"{memory}/imgs")
+    monkeypatch.setattr(files, "ls", locked)
+    with pytest.raises(UsageError, match="cannot be read: deep is locked"):
+        go(source, f"{memory}/out")
+
+
 @pytest.mark.parametrize(
     ("given", "out", "says"),
     [

@@ -41,6 +41,12 @@ def test_columns_follow_the_kinds() -> None:
     assert LABELS.width == 5
 
 
+def test_equal_names_are_twins_even_as_one_object() -> None:
+    label = Label(name="x")
+    with pytest.raises(ValidationError, match="labels x and x differ only in case"):
+        LabelSet(labels=(label, label))
+
+
 def test_layout_puts_characteristic_blocks_first() -> None:
     layout = LatentLayout(blocks=(1, 2, 1), residual=7)
     assert layout.slices == (slice(0, 1), slice(1, 3), slice(3, 4))

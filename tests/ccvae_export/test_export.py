@@ -58,6 +58,15 @@ def test_both_formats_edit_to_the_same_pixels(onnx_bundle: Path, torchscript_bun
     assert editors[1].bundle.provider.startswith("torch")
 
 
+def test_threads_are_those_of_torchscript_too(torchscript_bundle: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        open_bundle(torchscript_bundle, allow_torchscript=True, threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_convolutions_give_the_same_bytes_for_any_batch_size_and_workers(onnx_bundle: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     (tmp_path / "imgs").mkdir()

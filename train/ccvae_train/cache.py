@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.errors import DataError, ImageError
 from ccvae_deploy.images import decode, network_input, read_file
+from ccvae_deploy.machine.resources import usable_cores
 from ccvae_deploy.schema import ImageSpec
 from ccvae_deploy.storage.places import cache_root
 from ccvae_deploy.terminal.progress import progress
@@ -79,7 +80,7 @@ def decoded_images(kind: str, root: Path, paths: Sequence[Path], spec: ImageSpec
         return np.rint(seen.transpose(1, 2, 0) * 255).astype(np.uint8)
 
     def fill(array: Images) -> None:
-        workers = os.cpu_count() or 1
+        workers = usable_cores()
         with ThreadPoolExecutor(workers) as pool, progress(f"decode {kind}", len(paths), "images") as bar:
             todo = iter(paths)
             row = 0

@@ -15,12 +15,12 @@ from typer.testing import CliRunner
 from ccvae_deploy.audit import audit
 from ccvae_deploy.audit.auditor import Auditor
 from ccvae_deploy.audit.effects import effects
-from ccvae_deploy.audit.model import open_model
+from ccvae_deploy.audit.model import AuditedModel, open_model
 from ccvae_deploy.audit.record import AuditSettings
 from ccvae_deploy.audit.results import audit_table
 from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
-from ccvae_deploy.errors import CCVAEError, UsageError
+from ccvae_deploy.errors import CCVAEError, ImageError, UsageError
 from ccvae_deploy.folder import scan
 from ccvae_deploy.generate import generate_folder
 from ccvae_deploy.pipeline import edit_folder
@@ -270,6 +270,21 @@ def test_a_bad_file_is_recorded_and_the_rest_is_done(run, imgs: Path, failures, 
     assert (found.sources, found.failed) == (41, 1)
     assert [row["source"] for row in failures(tmp_path / "out")] == ["bad.png"]
     assert by_place(found)["Wearing_Hat", "scores:0"].images == 40
+
+
+def test_an_image_that_the_model_cannot_take_is_recorded(run, imgs, failures, tmp_path, monkeypatch) -> None:
+    whole = AuditedModel.run
+
+    def no_black(self, pixels):
+        if (pixels == 0).all(axis=(1, 2, 3)).any():
+            raise ImageError("--model gives scores that is not finite")
+        return whole(self, pixels)
+
+    monkeypatch.setattr(AuditedModel, "run", no_black)
+    Image.new("RGB", (64, 64)).save(imgs / "black.png")
+    found = run()
+    assert (found.sources, found.failed) == (41, 1)
+    assert [row["source"] for row in failures(tmp_path / "out")] == ["black.png"]
 
 
 def test_interrupted_and_started_again_it_ends_with_the_same_bytes(run, tree, tmp_path: Path, monkeypatch) -> None:

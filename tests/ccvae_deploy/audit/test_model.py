@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from ccvae_deploy.audit.model import open_model
-from ccvae_deploy.errors import UsageError
+from ccvae_deploy.errors import ImageError, UsageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), dtype=np.uint8)
 RED = PIXELS[:, 4:8, :, 0].mean(axis=(1, 2)) / 255
@@ -45,6 +45,26 @@ def test_a_value_does_not_depend_on_what_is_beside_it(made_classifier, tmp_path:
     model = opened(made_classifier([(0, 4), (4, 8)]), tmp_path, scale=1)
     whole = model.run(PIXELS)[0]
     assert all((model.run(PIXELS[i : i + 1])[0] == whole[i]).all() for i in range(7))
+
+
+def test_an_image_that_the_model_cannot_take_is_one_image(made_classifier, tmp_path: Path) -> None:
+    """A model that divides by the range of an image has no number for an even one."""
+    made = made_classifier([(0, 4)], end="Identity")
+    for i, operator in enumerate(("ReduceMax", "ReduceMin")):
+        made.graph.node.append(helper.make_node(operator, ["v0", "axes"], [f"end{i}"], keepdims=0))
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 2, 3]), "axes"))
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "last"))
+    for operator, given, out in (
+        ("Sub", ["end0", "end1"], "range"),
+        ("Unsqueeze", ["range", "last"], "column"),
+        ("Div", ["scores", "column"], "relative"),
+    ):
+        made.graph.node.append(helper.make_node(operator, given, [out]))
+    made.graph.output[0].name = "relative"
+    model = opened(made, tmp_path, scale=1, activation="none")
+    assert np.isfinite(model.run(PIXELS)[0]).all()
+    with pytest.raises(ImageError, match="relative that is not finite"):
+        model.run(np.concatenate([PIXELS, np.zeros_like(PIXELS[:1])]))
 
 
 def test_what_cannot_run(made_classifier, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ nothing else. Beside the labels vary background, pose, light, clothes, hair styl
 import gc
 import math
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from ccvae_deploy.machine.resources import usable_cores
 from ccvae_deploy.schema import Label
 from ccvae_deploy.terminal.progress import Reporter, progress
 
@@ -124,7 +124,7 @@ def portraits(
     images = np.empty((count, size, size, 3), np.uint8) if out is None else out
     labels = np.empty((count, len(LABELS)), np.int8)
     tasks = [(seed, start + first, min(CHUNK, count - first), size) for first in range(0, count, CHUNK)]
-    workers = min(workers or os.cpu_count() or 1, len(tasks))
+    workers = min(workers or usable_cores(), len(tasks))
 
     with _pool(workers) as made, _bar(title, count) as bar:
         for (_, first, _, _), (pixels, values) in zip(tasks, made(tasks), strict=True):
