@@ -78,19 +78,26 @@ class Remote:
             raise unreadable(self, error) from error
 
     def walk(self) -> Iterator["Remote"]:
-        """Every file below it, folder by folder.
+        """Every file below it, folder by folder. fsspec's own walk leaves out what it cannot list.
 
         Raises:
             UsageError: it cannot be listed.
         """
         files, path = self.file_system()
         head = path.rstrip("/") + "/"
+        folders, seen = [path], {path.rstrip("/")}
         try:
-            for _, _, found in files.walk(path, detail=True, on_error="raise"):
-                for info in found.values():
+            while folders:
+                for info in files.ls(folders.pop(), detail=True):
+                    name = info["name"].rstrip("/")
                     # what lies elsewhere, such as a page that a page links to, was not asked for
-                    if info["name"].startswith(head) and (relative := info["name"][len(head) :]):
-                        yield Remote(self.root, relative, int(info.get("size") or 0))
+                    if not name.startswith(head) or name in seen:
+                        continue
+                    if info["type"] == "directory":
+                        seen.add(name)
+                        folders.append(info["name"])
+                    else:
+                        yield Remote(self.root, name[len(head) :], int(info.get("size") or 0))
         except Exception as error:
             raise unreadable(self, error) from error
 

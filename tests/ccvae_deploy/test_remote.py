@@ -303,7 +303,7 @@ def test_a_store_that_refuses(memory, pictures, go, monkeypatch) -> None:
             WriteError, match=r"^cannot write memory://\w+/out/a__smiling=1__00.png: no route to host; s"
         ):
             go(pictures, f"{memory}/out")
-        patch.setattr(type(fsspec.filesystem("memory")), "walk", refuse)
+        patch.setattr(type(fsspec.filesystem("memory")), "ls", refuse)
         with pytest.raises(UsageError, match="cannot be read: no route to host"):
             go(upload(pictures, f"{memory}/imgs"), f"{memory}/out")
 
@@ -318,9 +318,10 @@ def test_a_folder_that_cannot_be_listed_is_refused_and_not_left_out(memory, pict
         return whole(self, path, *rest, **options)
 
     source = upload(pictures, f"{memory}/imgs")
-    monkeypatch.setattr(files, "ls", locked)
-    with pytest.raises(UsageError, match="cannot be read: deep is locked"):
-        go(source, f"{memory}/out")
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "ls", locked)
+        with pytest.raises(UsageError, match="cannot be read: deep is locked"):
+            go(source, f"{memory}/out")
 
 
 @pytest.mark.parametrize(
