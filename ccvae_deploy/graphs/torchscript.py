@@ -50,13 +50,14 @@ def torchscript_device(requested: str, threads: int = 0) -> tuple["torch.device"
 
 
 def without_tf32() -> None:
-    """Let cuDNN compute in float32 for the rest of the process: TF32 rounds to 10 bits, enough to move pixels.
+    """Let CUDA compute in float32 for the rest of the process: TF32 rounds to 10 bits, enough to move pixels.
 
     Not around each run, since graphs run in several threads and the switch is one for all.
     """
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def load_graph(data: bytes, name: str, device: "torch.device") -> Callable[[NDArray[np.float32]], Arrays]:

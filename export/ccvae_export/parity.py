@@ -81,9 +81,12 @@ class ParityReport:
         """
         for row in self.rows:
             if not row.ok:
+                allowed = f"{row.tolerance:.3g}"
+                if row.max_abs <= (row.tolerance or 0):
+                    allowed += f" in {UNEQUAL_TOLERANCE * max(1.0, 64 / row.batch):.2%} of values"
                 raise ParityError(
                     f"{row.graph} in {row.backend} at batch {row.batch} differs from {row.reference} by "
-                    f"{row.max_abs:.3g} ({row.unit}, {row.unequal:.2%} of values), at most {row.tolerance:.3g} is "
+                    f"{row.max_abs:.3g} ({row.unit}, {row.unequal:.2%} of values), at most {allowed} is "
                     "allowed; no bundle was written"
                 )
 

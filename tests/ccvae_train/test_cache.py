@@ -1,7 +1,9 @@
 """The cache: built once, whole or absent, rebuilt when it does not fit."""
 
 import os
+import platform
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ccvae_train.cache import cached_images, decoded_images
 from ccvae_train.datasets import embedded
 from ccvae_train.datasets.source import open_dataset
 
+HERE = quote(platform.node(), safe="").replace(".", "%2E")
 SHAPE = (3, 2, 2, 3)
 
 
@@ -60,10 +63,24 @@ def test_a_cache_of_another_version_is_built_again(own_cache: Path, monkeypatch:
 
 
 def test_builds_of_dead_processes_are_removed(own_cache: Path) -> None:
-    dead = own_cache / ".other-v1.999999999"
+    dead, elsewhere = (own_cache / f".other-v1.abc.{machine}.999999999" for machine in (HERE, f"not-{HERE}"))
     dead.mkdir()
+    elsewhere.mkdir()
     cached_images("key", SHAPE, lambda array: array.fill(1))
     assert not dead.exists()
+    assert elsewhere.exists()
+
+
+def test_a_process_of_the_same_number_on_another_machine_is_in_nobodys_way(own_cache: Path) -> None:
+    def fill(array) -> None:
+        (beside,) = own_cache.glob(".key-*")
+        assert beside.name.endswith(f".{HERE}.{os.getpid()}")
+        inner = cached_images("key", SHAPE, lambda twin: twin.fill(2))
+        assert (inner == 2).all()
+        assert beside.is_dir()
+        array.fill(1)
+
+    assert (cached_images("key", SHAPE, fill) == 2).all()
 
 
 def test_a_full_disk_is_one_line(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,6 +73,7 @@ def test_latents_are_shared_out() -> None:
     ("settings", "said"),
     [
         ({"estimator": "paper", "class_balance": 0.5}, "leave out --class-balance$"),
+        ({"estimator": "paper", "likelihood_scale": 0.15}, "leave out --likelihood-scale$"),
         ({"estimator": "paper", "unlabelled": "jensen"}, "leave out --unlabelled$"),
         ({"data": "mnist:x", "likelihood_scale": 0.1}, "bernoulli has none"),
         ({"likelihood": "bernoulli", "likelihood_scale": 0.1}, "bernoulli has none"),

@@ -19,7 +19,7 @@ from ccvae_train.datasets.dataset import Partition
 from ccvae_train.device import choose_device
 from ccvae_train.evaluate.bench import network_input
 from ccvae_train.evaluate.label_columns import predicted
-from ccvae_train.judge import JUDGE, load_judge, train_judge
+from ccvae_train.judge import JUDGE, load_judge, refuse_taken, train_judge
 from ccvae_train.judge_network import label_loss
 
 from . import made_images
@@ -95,6 +95,11 @@ def test_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").rename(tmp_path / JUDGE)
     with pytest.raises(UsageError, match="holds a judge already"):
         judge_module.judge(out=tmp_path)
+
+
+def test_what_a_judge_that_was_cut_off_has_left_is_in_nobodys_way(trained, tmp_path: Path) -> None:
+    (tmp_path / f".{JUDGE}.123").write_bytes(b"half")
+    refuse_taken(tmp_path)
 
 
 def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
         ("file,a\na.png,yes\nb.png,NaN\n", r"row 3, column a: 'NaN'"),
         ("file,a\na.png,\nb.png,\n", "column a: every cell is blank"),
         ("file,a\na.png,yes\nb.png,yes\n", "'yes' is its only class"),
+        ("file,a\na.png,\nb.png,yes\n", "'yes' is its only class"),
+        ("file,a,a\na.png,1,0\n", "'a' and 'a' have one name"),
         ("file,a\na.png,1\na.png,0\n", "row 3: 'a.png' stands in row 2 already"),
         ("file,a\na.png,1\n./a.png,0\n", "row 3: './a.png' stands in row 2 already"),
         ("file,a\na.png,cat\nb.png,dog\nc.png,NA\n", "row 4, column a: 'NA'; leave the cell of a missing value blank"),

@@ -6,11 +6,14 @@ place and renamed into it, so an interrupted build leaves nothing that looks fin
 
 import hashlib
 import os
+import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +41,13 @@ def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Im
     place = root / f"{key}-v{LAYOUT_VERSION}" / IMAGES
     if (found := _open(place, shape)) is not None:
         return found
-    beside = root / f".{place.parent.name}.{os.getpid()}"
     try:
+        root.mkdir(parents=True, exist_ok=True)
         _remove_dead_builds(root)
-        beside.mkdir(parents=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{place.parent.name}.", suffix=_owner(), dir=root))
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    try:
         _refuse_full_disk(root, int(np.prod(shape)))
         array = np.lib.format.open_memmap(beside / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
         fill(array)
@@ -56,14 +62,16 @@ def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Im
     except OSError as error:
         if (found := _open(place, shape)) is not None:
             return found
-        raise DataError(
-            f"cannot write the cache in {root}: {error.strerror or error}; make room or set CCVAE_CACHE"
-        ) from error
+        raise _unwritable(root, error) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     found = _open(place, shape)
     assert found is not None
     return found
+
+
+def _unwritable(root: Path, error: OSError) -> DataError:
+    return DataError(f"cannot write the cache in {root}: {error.strerror or error}; make room or set CCVAE_CACHE")
 
 
 def decoded_images(kind: str, root: Path, paths: Sequence[Path], spec: ImageSpec) -> tuple[Images, str]:
@@ -137,11 +145,17 @@ def _refuse_full_disk(root: Path, size: int) -> None:
         raise DataError(f"the cache needs {size >> 20:,} MiB, {free >> 20:,} MiB are free in {root}; set CCVAE_CACHE")
 
 
+def _owner() -> str:
+    """The end of the name of a build: machine and process, since machines may share a cache."""
+    return f".{quote(platform.node(), safe='').replace('.', '%2E')}.{os.getpid()}"
+
+
 def _remove_dead_builds(root: Path) -> None:
-    """Unfinished builds whose process is gone."""
+    """Unfinished builds of this machine whose process is gone."""
+    machine = _owner().rpartition(".")[0]
     for folder in root.glob(".*.*"):
-        owner = folder.name.rpartition(".")[2]
-        if owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
+        rest, _, owner = folder.name.rpartition(".")
+        if rest.endswith(machine) and owner.isdigit() and int(owner) != os.getpid() and not _alive(int(owner)):
             shutil.rmtree(folder, ignore_errors=True)
 
 

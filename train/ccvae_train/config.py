@@ -186,6 +186,11 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
         raise UsageError(f"--model {config.model} has no agreement of edited images; leave out --agreement-weight")
     if config.model in ("m2", "mvae") and config.label_dims:
         raise UsageError(f"--model {config.model} has no latents of a label; leave out label_dims")
+    if config.estimator == "paper" and config.likelihood_scale not in (None, 1):
+        raise UsageError(
+            "--estimator paper learns labels by the size of log p(x|z), which a smaller scale turns about; leave out "
+            "--likelihood-scale"
+        )
     for given, option in ((config.class_balance, "class-balance"), (config.unlabelled != "exact", "unlabelled")):
         if config.estimator == "paper" and given:
             raise UsageError(f"--estimator paper has one form only; leave out --{option}")

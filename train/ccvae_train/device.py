@@ -58,6 +58,8 @@ def choose_device(requested: str, precision: str | None = None) -> Device:
     if requested != "cpu" and torch.cuda.is_available():
         index = torch.cuda.current_device()
         name = torch.cuda.get_device_name(index)
+        # some images of CUDA turn it on for all; Muon's iteration does not bear it
+        torch.backends.cuda.matmul.allow_tf32 = False
         chosen = precision or ("bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32")
         return Device(torch.device("cuda", index), chosen, f"cuda: {name}, {chosen}")
     if requested == "cuda":

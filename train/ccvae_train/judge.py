@@ -134,9 +134,14 @@ def refuse_taken(out: Path | None) -> None:
     Raises:
         UsageError: it does.
     """
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out is not None and out.exists() and (not out.is_dir() or any(map(_of_others, out.iterdir()))):
         what = "holds a judge already; use it" if (out / JUDGE).is_file() else "is not empty; leave it"
         raise UsageError(f"{out} {what}, or give another --out")
+
+
+def _of_others(path: Path) -> bool:
+    """Whether it is more than what a judge that was cut off while it was written has left."""
+    return not path.name.startswith(f".{JUDGE}.")
 
 
 def train_judge(data: Dataset, out: Path, *, epochs: int, seed: int, device: Device) -> Judge:
@@ -183,8 +188,8 @@ def save_judge(judge: Judge, state: JudgeState) -> None:
     try:
         judge.path.mkdir(parents=True, exist_ok=True)
         save_file(tensors, beside, metadata={"ccvae_judge": state.model_dump_json()})
-        (judge.path / "judge.json").write_text(state.model_dump_json(indent=2) + "\n", "utf-8")
         beside.replace(target)
+        (judge.path / "judge.json").write_text(state.model_dump_json(indent=2) + "\n", "utf-8")
     except (OSError, SafetensorError) as error:
         beside.unlink(missing_ok=True)
         raise WriteError(f"cannot write {target}: {error}; make room and start again") from error

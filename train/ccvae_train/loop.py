@@ -195,7 +195,8 @@ def labelled_share(chance: float, passes: float, epoch: int, epochs: int) -> flo
     Labels are learned from many labelled images, and by heart from the same ones again and again. So `first` is what
     makes `passes` of each over the run, of which chance alone makes `epochs`, but never more than half of a batch.
     """
-    first = chance * (1 + 3 * max(passes / epochs - 1, 0.0))
+    parabola = (epochs + 1) * (2 * epochs + 1) / (6 * epochs**2)  # the mean over epochs of (1 - epoch / epochs)^2
+    first = chance * (1 + max(passes / epochs - 1, 0.0) / parabola)
     return chance + max(min(first, MOST_LABELLED) - chance, 0.0) * (1 - epoch / epochs) ** 2
 
 

@@ -16,12 +16,12 @@ class Scalars:
 
     @classmethod
     def open(cls, run: Path, step: int) -> Self:
-        """Go on at `step`: later figures of a run that was killed are purged."""
+        """Go on after `step`: later figures of a run that was killed are purged."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return cls(None)
-        return cls(SummaryWriter(str(run / "tensorboard"), purge_step=step))
+        return cls(SummaryWriter(str(run / "tensorboard"), purge_step=step + 1))
 
     def add(self, figures: Mapping[str, float | int], step: int) -> None:
         """Write the figures of a step and flush them."""

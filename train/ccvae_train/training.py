@@ -1,5 +1,6 @@
 """`train`: from settings to a finished run folder, new or resumed. What the command line calls."""
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ccvae_deploy.errors import RunError, UsageError
+from ccvae_deploy.errors import CCVAEError, RunError, UsageError
 from ccvae_deploy.latest import LATEST
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
@@ -49,7 +50,7 @@ def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = F
     Raises:
         CCVAEError: bad settings, data that do not agree, a run that cannot be resumed, a loss that is not finite.
     """
-    with together(settings.get("device", "auto")) as ranks:
+    with together(settings.get("device") or (_device_of(out or LATEST) if resume else "auto")) as ranks:
         fit = _resume(settings, out or LATEST, ranks) if resume else _begin(settings, out, ranks)
         processes = f"; {ranks.count} processes" if ranks.count > 1 else ""
         images = f"{len(fit.data.train):,} training and {len(fit.data.valid):,} validation images"
@@ -91,6 +92,13 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     if ranks.first:
         point_latest(folder)
     return fit
+
+
+def _device_of(run: Path) -> str:
+    """The device that a run began on; a run that cannot be read is told of when it is resumed."""
+    with contextlib.suppress(CCVAEError):
+        return read_checkpoint(run)[0].config.device
+    return "auto"
 
 
 def _refuse_other_settings(settings: dict[str, Any], state: RunState) -> None:

@@ -70,7 +70,8 @@ def validate(
         with device.autocast():
             code, told = model.read(image)
             if start < DECODED:
-                errors.append((model.decoder(code) - image).abs().mean((1, 2, 3)))
+                some = slice(DECODED - start)
+                errors.append((model.decoder(code[some]) - image[some]).abs().mean((1, 2, 3)))
         codes.append(code[:, : model.layout.size])
         logits.append(told)
     weight_mean, weight_ess = _weights(model, part, device) if isinstance(model, CCVAE) else (None, None)
@@ -126,12 +127,16 @@ def _majority(prior: NDArray[np.float64]) -> int:
     return int(prior.argmax()) if len(prior) > 1 else int(prior[0] > 0.5)
 
 
-def _weights(model: CCVAE, part: Partition, device: Device) -> tuple[float, float]:
-    """Mean and effective sample share of w over draws of q(z_c|x), averaged over the first images."""
-    states, split, count = model.states, model.layout.z_c, min(len(part), DECODED)
+def _weights(model: CCVAE, part: Partition, device: Device) -> tuple[float | None, float | None]:
+    """Mean and effective sample share of w over draws of q(z_c|x), averaged over the first images that show a label."""
+    states, split = model.states, model.layout.z_c
+    rows = np.flatnonzero((np.asarray(part.labels) != MISSING).any(axis=1))[:DECODED]
+    if not len(rows):
+        return None, None
+    count = len(rows)
     with device.autocast():
-        loc, scale = (one[:, :split] for one in model.encoder(images_of(part.images, np.arange(count), device)))
-    state, observed = labels_of(np.asarray(part.labels[:count]), states, device)
+        loc, scale = (one[:, :split] for one in model.encoder(images_of(part.images, rows, device)))
+    state, observed = labels_of(np.asarray(part.labels)[rows], states, device)
     noise = Noise(device.generator(count))
     log_q = tilt(model, Posterior(loc, scale), state, noise).log_q
     draws = loc.unsqueeze(1) + scale.unsqueeze(1) * noise.normal((count, WEIGHT_DRAWS, split), loc)

@@ -266,6 +266,17 @@ def test_uncertain_labels_count_as_they_did_wherever_the_data_lie(trained, monke
     assert asked == [policy]
 
 
+def test_data_that_have_changed_since_training_are_told(trained: Path, monkeypatch, capsys) -> None:
+    run = load_run(trained / "seed0")
+    module._jobs([run], None)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: replace(DATA, fingerprint="b" * 64))
+    module._jobs([run], None)
+    assert "has changed since" in capsys.readouterr().err
+    module._jobs([run], "made:elsewhere")
+    assert capsys.readouterr().err == ""
+
+
 def test_runs_of_one_name_stay_apart(trained: Path, judge: Path) -> None:
     shutil.copytree(trained / "seed1", Path("other/seed0"))
     found = evaluate(

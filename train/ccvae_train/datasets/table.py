@@ -82,7 +82,7 @@ def read_table(path: Path) -> Table:
     """Parse labels.csv.
 
     Raises:
-        DataError: names file, row as an composer numbers it, column and remedy.
+        DataError: names file, row as an editor numbers it, column and remedy.
     """
     rows = read_rows(path)
     if not rows:
@@ -92,8 +92,9 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}, row 1: expected a header of file and one or more label names, without blanks")
     seen: dict[str, str] = {}
     for name in header:
-        if seen.setdefault(folded(name), name) is not name:
-            raise DataError(f"{path}, row 1: columns {seen[folded(name)]!r} and {name!r} have one name; rename one")
+        if twin := seen.get(folded(name)):
+            raise DataError(f"{path}, row 1: columns {twin!r} and {name!r} have one name; rename one")
+        seen[folded(name)] = name
     body = rows[1:]
     if not body:
         raise DataError(f"{path} has a header and no rows; expected one row per image")
@@ -149,7 +150,9 @@ def _classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[s
     for cell in sorted(present):
         spelled.setdefault(folded(cell), cell)
     if len(spelled) < 2:
-        raise DataError(f"{path}, column {name}: {cells[0][1][:40]!r} is its only class; use 0 and 1, or remove it")
+        raise DataError(
+            f"{path}, column {name}: {next(iter(spelled.values()))[:40]!r} is its only class; use 0 and 1, or remove it"
+        )
     if len(spelled) > 127:
         raise DataError(f"{path}, column {name}: {len(spelled)} different values; expected at most 127 classes")
     for pair in AFFIRMATIVE:

@@ -169,6 +169,8 @@ def _jobs(runs: Sequence[TrainedRun], source: str | None) -> list[_Job]:
                 uncertain=config.uncertain if _kind(asked) == _kind(config.data) else None,
             )
         _refuse_other_labels(run, opened[key])
+        if source is None:
+            _note_other_data(run, opened[key])
         datasets.append(opened[key])
     return [_Job(*parts, None) for parts in zip(names, runs, digests, datasets, strict=True)]
 
@@ -230,6 +232,15 @@ def _refuse_other_labels(run: TrainedRun, data: Dataset) -> None:
             raise DataError(f"label {theirs.name} of {data.source} has other classes than that of {run.path}")
     if not len(data.valid):
         raise DataError(f"{data.source} has no validation images to evaluate on")
+
+
+def _note_other_data(run: TrainedRun, data: Dataset) -> None:
+    if data.fingerprint != run.provenance.get("fingerprint", data.fingerprint):
+        print(
+            f"note: {data.source} has changed since {run.path} was trained on it; if what validates now was learned "
+            "from then, its figures are too good",
+            file=sys.stderr,
+        )
 
 
 def _kind(source: str) -> str:

@@ -33,7 +33,7 @@ EVERY = 2
 STEPS = 4
 """in one step of so many: few larger batches cost less than many small ones."""
 MOVE = 0.002
-"""rho, nats per unit of a value's change; 0.3 % of what the likelihood charges for one at its default scale."""
+"""rho, nats per unit of a value's change; times the default weight 6 % of what the likelihood charges for one."""
 RISE = 0.5
 """The share of a run over which the weight rises: before, there is no picture to edit."""
 

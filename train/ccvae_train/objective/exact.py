@@ -47,9 +47,9 @@ def exact_terms(
 
     Args:
         jensen: bound the mixture of a missing label once more, as eq. 5 does (its sum over y in full, not by a draw).
-        score_correction: add the gradient of the pick itself, with a leave-one-out baseline. It makes the gradient
-            that of eq. 4 exactly; without it the gradient misses Cov_r(log p(x|z), d log q(y|z)), which is noise to
-            training (0.8422 with it, 0.8902 without).
+        score_correction: add the gradient of the pick itself, with a leave-one-out baseline, which makes it that of
+            eq. 4 up to the bias of picking one of few draws. Without it the gradient misses Cov_r(log p(x|z),
+            d log q(y|z)), which is noise to training (0.8422 with it, 0.8902 without): no setting asks for it.
     """
     split, states = model.layout.z_c, model.states
     loc, scale = posterior.loc[:, :split], posterior.scale[:, :split]
