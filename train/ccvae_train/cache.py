@@ -7,8 +7,8 @@ place and renamed into it, so an interrupted build leaves nothing that looks fin
 import hashlib
 import os
 import platform
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -41,13 +41,10 @@ def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Im
     place = root / f"{key}-v{LAYOUT_VERSION}" / IMAGES
     if (found := _open(place, shape)) is not None:
         return found
+    beside = root / f".{place.parent.name}.{secrets.token_hex(8)}{_owner()}"
     try:
-        root.mkdir(parents=True, exist_ok=True)
         _remove_dead_builds(root)
-        beside = Path(tempfile.mkdtemp(prefix=f".{place.parent.name}.", suffix=_owner(), dir=root))
-    except OSError as error:
-        raise _unwritable(root, error) from error
-    try:
+        beside.mkdir(parents=True)
         _refuse_full_disk(root, int(np.prod(shape)))
         array = np.lib.format.open_memmap(beside / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
         fill(array)
@@ -62,16 +59,14 @@ def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Im
     except OSError as error:
         if (found := _open(place, shape)) is not None:
             return found
-        raise _unwritable(root, error) from error
+        raise DataError(
+            f"cannot write the cache in {root}: {error.strerror or error}; make room or set CCVAE_CACHE"
+        ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     found = _open(place, shape)
     assert found is not None
     return found
-
-
-def _unwritable(root: Path, error: OSError) -> DataError:
-    return DataError(f"cannot write the cache in {root}: {error.strerror or error}; make room or set CCVAE_CACHE")
 
 
 def decoded_images(kind: str, root: Path, paths: Sequence[Path], spec: ImageSpec) -> tuple[Images, str]:
