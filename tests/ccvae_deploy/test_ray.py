@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from ccvae_deploy import pipeline
-from ccvae_deploy.editor import Editor
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.errors import EngineError, UsageError, WriteError
 from ccvae_deploy.records import ledger
 from ccvae_deploy.work import ray_engine
@@ -185,7 +185,7 @@ def test_a_local_run_that_was_cut_off_goes_on_with_ray(cluster, many, tmp_path, 
 def test_an_actor_with_another_bundle_is_refused_in_one_line(cluster, many, tmp_path, run, monkeypatch) -> None:
     def settle(*arguments, **options):
         job = settled(*arguments, **options)
-        return replace(job, editor=Editor(replace(job.editor.bundle, digest="another")))
+        return replace(job, composer=Composer(replace(job.composer.bundle, digest="another")))
 
     settled = pipeline.settle
     monkeypatch.setattr(pipeline, "settle", settle)
