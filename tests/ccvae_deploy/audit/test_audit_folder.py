@@ -1,0 +1,143 @@
+"""The folder of an audit: what is left in it, what goes on, what is refused; what is anyone's stays whole."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ccvae_deploy.audit.auditor import Auditor
+from ccvae_deploy.audit.model import AuditedModel
+from ccvae_deploy.errors import CCVAEError, ImageError, UsageError
+from ccvae_deploy.generate import generate_folder
+from ccvae_deploy.pipeline import edit_folder
+
+from .conftest import by_place
+
+
+def test_what_is_left_in_the_folder(run, tmp_path: Path) -> None:
+    found = run(outputs=["0=<b>&", "1"])
+    out = tmp_path / "out"
+    assert {"audit.html", "audit.json", "effects.csv", "receipts.jsonl", "failures.jsonl", "settings.json"} < {
+        path.name for path in out.iterdir()
+    }
+    page = (out / "audit.html").read_text("utf-8")
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>&" not in page
+    assert not re.search(r"<script|https?://(?!www.w3)|src=\"(?!data:)", page)
+    told = json.loads((out / "audit.json").read_text("ascii"))
+    assert len(told["effects"]) == 6
+    shown = told["pictures"][0]
+    assert shown["edit"].startswith("Wearing_Hat=")
+    assert shown["flips"] == 1
+    assert Image.open(out / shown["file"]).format == "JPEG"
+    with (out / "effects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40 * 3 * 2 * 2
+    mine = [row for row in rows if (row["label"], row["output"], row["strength"]) == ("Wearing_Hat", "<b>&", "1")]
+    on, off = (np.mean([float(row["effect"]) for row in mine if row["to"] == to]) for to in "10")
+    assert (on - off) / 2 == pytest.approx(by_place(found)["Wearing_Hat", "<b>&"].effect, abs=1e-6)
+
+
+def test_a_bad_file_is_recorded_and_the_rest_is_done(run, imgs: Path, failures, tmp_path: Path) -> None:
+    (imgs / "bad.png").write_text("no image")
+    found = run()
+    assert (found.sources, found.failed) == (41, 1)
+    assert [row["source"] for row in failures(tmp_path / "out")] == ["bad.png"]
+    assert by_place(found)["Wearing_Hat", "scores:0"].images == 40
+
+
+def test_an_image_that_the_model_cannot_take_is_recorded(run, imgs, failures, tmp_path, monkeypatch) -> None:
+    whole = AuditedModel.run
+
+    def no_black(self, pixels):
+        if (pixels == 0).all(axis=(1, 2, 3)).any():
+            raise ImageError("--model gives scores that is not finite")
+        return whole(self, pixels)
+
+    monkeypatch.setattr(AuditedModel, "run", no_black)
+    Image.new("RGB", (64, 64)).save(imgs / "black.png")
+    found = run()
+    assert (found.sources, found.failed) == (41, 1)
+    assert [row["source"] for row in failures(tmp_path / "out")] == ["black.png"]
+
+
+def test_interrupted_and_started_again_it_ends_with_the_same_bytes(run, tree, tmp_path: Path, monkeypatch) -> None:
+    run(out=tmp_path / "whole", batch_size=4)
+    records, calls = Auditor.records, []
+
+    def stops(self, batch):
+        calls.append(len(batch))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return records(self, batch)
+
+    monkeypatch.setattr(Auditor, "records", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(batch_size=4)
+    assert not (tmp_path / "out" / "audit.json").exists()
+    monkeypatch.setattr(Auditor, "records", records)
+    again = run(batch_size=4)
+    assert again.skipped == 8
+    whole, resumed = tree(tmp_path / "whole"), tree(tmp_path / "out")
+    told = ("audit.json", "audit.html")
+    assert {name: data for name, data in whole.items() if name not in told} == {
+        name: data for name, data in resumed.items() if name not in told
+    }
+    assert json.loads(whole["audit.json"])["effects"] == json.loads(resumed["audit.json"])["effects"]
+
+
+def test_a_source_that_has_changed_is_done_again(run, imgs: Path) -> None:
+    run()
+    Image.new("RGB", (32, 32)).save(imgs / "00.png")
+    assert run().skipped == 39
+
+
+def test_other_settings_and_foreign_files_are_refused(run, tree, imgs: Path, tmp_path: Path, tiny_bundle) -> None:
+    out = tmp_path / "out"
+    run()
+    before = tree(out)
+    for options in ({"samples": 3}, {"labels": ["young"]}, {"scale": 255}, {"seed": 1}, {"outputs": ["0"]}):
+        with pytest.raises(UsageError, match=r"other settings, such as 00\.png; add --overwrite"):
+            run(**options)
+    assert tree(out) == before
+    assert run(samples=1, overwrite=True, labels=["young"]).effects[0].label == "Young"
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "audit.json").write_text("mine")
+    with pytest.raises(UsageError, match="is not ours"):
+        run(out=mine)
+    assert (mine / "audit.json").read_text() == "mine"
+    with pytest.raises(UsageError, match="inside the input folder"):
+        run(out=imgs / "out")
+
+
+def test_an_audit_has_its_folder_for_itself(run, tree, imgs: Path, tmp_path: Path, tiny_bundle) -> None:
+    out = tmp_path / "out"
+    run()
+    before = tree(out)
+    with pytest.raises(UsageError, match="holds an audit; give another --out"):
+        edit_folder([imgs], bundle=tiny_bundle, set=["smiling=1"], out=out, overwrite=True)
+    with pytest.raises(UsageError, match="holds an audit; give another --out"):
+        generate_folder(bundle=tiny_bundle, count=1, out=out)
+    assert tree(out) == before
+
+
+def test_options_are_refused_before_anything_is_written(run, tmp_path: Path) -> None:
+    for options, message in (
+        ({"samples": 0}, "--samples 0"),
+        ({"strength": (11,)}, "--strength 11"),
+        ({"labels": ["hut"]}, "unknown label"),
+        ({"compose": "blend"}, "--compose"),
+        ({"scale": None}, "give --scale"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"model": tmp_path / "none.onnx"}, "cannot be read"),
+    ):
+        with pytest.raises(CCVAEError, match=message):
+            run(**options)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(TypeError):
+        run(treshold=0.3)

@@ -1,0 +1,182 @@
+"""A run goes on to the same bits, and a checkpoint that cannot be used is one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ccvae_deploy.errors import RunError, UsageError
+from ccvae_deploy.schema import ImageSpec
+from ccvae_train import training
+from ccvae_train.checkpoint import load_run, read_checkpoint
+from ccvae_train.datasets.dataset import Dataset
+from ccvae_train.training import train
+
+from .made_bars import LABELS, SMALL, made_partition
+
+pytestmark = pytest.mark.usefixtures("made_bars")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(run)[1]
+
+
+def test_interrupted_and_resumed_run_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(SMALL | {"supervision": 0.5}, out=Path("runs/whole")).run
+    calls, validated = [], []
+
+    def stop_in_the_second_epoch(fit, rows):
+        calls.append(rows)
+        step(fit, rows)
+        if len(calls) == 21:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def kept(*given):
+        validated.append(found := validate(*given))
+        return found
+
+    import ccvae_train.loop as loop
+
+    step, validate = loop.one_step, loop.validate
+    monkeypatch.setattr(loop, "one_step", stop_in_the_second_epoch)
+    monkeypatch.setattr(loop, "validate", kept)
+    part = train(SMALL | {"supervision": 0.5}, out=Path("runs/part"))
+    assert not part.finished
+    state, figures = read_checkpoint(part.run)[0], validated[-1][0].figures()
+    assert state.step == 21
+    assert {name: state.provenance["validation"][name] for name in figures} == figures
+    assert train({}, out=part.run, resume=True).finished
+    first, second = weights(whole), weights(part.run)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_killed_and_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
+    """kill -9 in the second epoch, in a process of its own, on made portraits."""
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        import ccvae_train.loop as loop
+        from ccvae_train.training import train
+        from pathlib import Path
+        step = loop.one_step
+        def deadly(fit, rows):
+            if fit.step == 12 and "kill" in sys.argv:
+                os.kill(os.getpid(), signal.SIGKILL)
+            step(fit, rows)
+        loop.one_step = deadly
+        import ccvae_train.training as training
+        from ccvae_train.datasets.dataset import Dataset, Partition
+        from ccvae_deploy.schema import ImageSpec, Label, LabelSet
+        import numpy as np
+        rng = np.random.default_rng(0)
+        part = Partition(rng.integers(0, 255, (256, 32, 32, 3)).astype(np.uint8),
+                         rng.integers(0, 2, (256, 2)).astype(np.int8))
+        labels = LabelSet(labels=(Label(name="a"), Label(name="b")))
+        data = Dataset("made", labels, ImageSpec(size=32), part, part, "b" * 64)
+        training.open_dataset = lambda *a, **k: data
+        settings = {} if "resume" in sys.argv else {"epochs": 2, "latents": 6, "batch_size": 32, "device": "cpu"}
+        train(settings, out=Path(sys.argv[1]), resume="resume" in sys.argv)
+        """
+    )
+
+    def run(*arguments: str) -> int:
+        return subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True).returncode
+
+    assert run("runs/whole") == 0
+    assert run("runs/part", "kill") == -signal.SIGKILL
+    assert read_checkpoint(tmp_path / "runs/part")[0].step == 8
+    assert run("runs/part", "resume") == 0
+    first, second = weights(tmp_path / "runs/whole"), weights(tmp_path / "runs/part")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_resume_refuses_other_settings_and_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    train(SMALL | {"epochs": 1})
+    with pytest.raises(UsageError, match="batch-size is 32 there, not 64"):
+        train({"batch_size": 64}, resume=True)
+    assert train({"batch_size": 32}, resume=True).finished
+    other = Dataset("made", LABELS, ImageSpec(size=32), made_partition(64, 0), made_partition(64, 1), "c" * 64)
+    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: other)
+    with pytest.raises(RunError, match=r"data of .* have changed"):
+        train({}, resume=True)
+
+
+def test_the_device_of_a_run_is_asked_before_processes_join() -> None:
+    run = train(SMALL | {"epochs": 1}).run
+    assert training._device_of(run) == "cpu"
+    assert training._device_of(Path("nowhere")) == "auto"
+
+
+def test_latest_may_be_a_text_file() -> None:
+    run = train(SMALL | {"epochs": 1}, out=Path("runs/one")).run
+    Path("runs/latest").unlink()
+    Path("runs/latest").write_text("one\n")
+    assert load_run(Path("runs/latest")).path.resolve() == run.resolve()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:1000], lambda b: b"\xff" * 64 + b[64:], lambda b: b"", lambda b: b"{}"]
+)
+def test_a_damaged_checkpoint_is_one_line(damage) -> None:
+    run = train(SMALL | {"epochs": 1}).run
+    path = run / "checkpoint.safetensors"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(RunError, match="is damaged") as caught:
+        load_run(run)
+    assert "\n" not in str(caught.value)
+
+
+def rewritten(run: Path, state: dict, tensors: dict[str, torch.Tensor]) -> None:
+    save_file(tensors, run / "checkpoint.safetensors", metadata={"ccvae": json.dumps(state)})
+
+
+def test_a_checkpoint_whose_parts_disagree_is_one_line() -> None:
+    run = train(SMALL | {"epochs": 1}).run
+    state, tensors = read_checkpoint(run)
+    whole = json.loads(state.model_dump_json())
+    block = {**whole["labels"]["labels"][0], "kind": "categorical", "classes": [f"c{i}" for i in range(2048)]}
+    wide = {"labels": {"labels": [{**block, "dims": 2048}]}, "layout": {"blocks": [2048], "residual": 0}}
+    wide |= {"label_prior": [0.001] * 2048, "latent_range": {"low": [0.0] * 2048, "high": [1.0] * 2048}}
+    changes = {
+        "label prior has 1 values": {"label_prior": [0.5]},
+        "latent range must have 8 values": {"latent_range": {"low": [0.0], "high": [1.0]}},
+        "latent layout and labels disagree": {"layout": {"blocks": [2, 1, 1], "residual": 4}},
+        "too few weights for its 4,194,304": wide,
+    }
+    for message, change in changes.items():
+        rewritten(run, {**whole, **change}, tensors)
+        with pytest.raises(RunError, match=message) as caught:
+            load_run(run)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["none", "more", "odd", "shape"])
+def test_moments_that_are_not_those_of_the_networks_are_refused(change: str) -> None:
+    run = train(SMALL | {"epochs": 1}).run
+    state, tensors = read_checkpoint(run)
+    tensors = {name: tensor for name, tensor in tensors.items() if change != "none" or name.startswith("model.")}
+    added = {"more": "optimiser.999.exp_avg", "odd": "optimiser.x", "shape": "optimiser.0.exp_avg"}.get(change)
+    tensors |= {added: torch.zeros(1)} if added else {}
+    rewritten(run, json.loads(state.model_dump_json()), tensors)
+    with pytest.raises(RunError, match=r"the optimiser's moments in .* are not those of its networks"):
+        train({}, out=run, resume=True)
+
+
+def test_a_checkpoint_that_names_no_optimiser_of_the_decoder_goes_on_with_adamw() -> None:
+    run = train(SMALL | {"epochs": 1, "decoder_optimiser": "adamw"}).run
+    state, tensors = read_checkpoint(run)
+    old = json.loads(state.model_dump_json())
+    del old["config"]["decoder_optimiser"]
+    rewritten(run, {**old, "config": {**old["config"], "epochs": 2}}, tensors)
+    assert train({}, out=run, resume=True).finished
+    state, tensors = read_checkpoint(run)
+    assert (state.config.decoder_optimiser, state.provenance["epochs_done"]) == ("adamw", 2)
+    assert not any(name.endswith(".momentum") for name in tensors)
