@@ -8,7 +8,7 @@ Sources go through in batches of a few; at most `IN_FLIGHT` batches exist at onc
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -26,8 +26,9 @@ from .records.summary import Summary, summarise
 from .report import write_report
 from .sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
 from .terminal.progress import Reporter, progress
-from .work import batch, ray_engine
-from .work.batch import OUTPUTS, Batch, Finished, Read, Task
+from .work import batch, processes, ray_engine
+from .work.actor import Outcome
+from .work.batch import OUTPUTS, Finished, Read, Task
 from .work.job import Job, JobOptions, settle
 from .work.stream import Room
 
@@ -86,7 +87,7 @@ def edit_folder(
     began = time.monotonic()
     # a cluster is asked before records are opened, since it may refuse
     with ray_engine.hired(job, workers) if engine == "ray" else nullcontext() as crew, job.ledger, job.store:
-        tally = _run_on_ray(job, crew) if crew else _run(job, workers or usable_cores())
+        tally = _run(job, workers or usable_cores(), crew)
         job.ledger.finish()
         sheet_path = _write_sheet(job) if sheet else None
     summary = summarise(
@@ -107,30 +108,43 @@ def edit_folder(
 
 
 @underway()
-def _run(job: Job, threads: int) -> Tally:
-    """Push every source through."""
-    waiting: deque[Batch] = deque()
+def _run(job: Job, workers: int, crew: ray_engine.Crew | None) -> Tally:
+    """Push every source through: on a Ray cluster, in processes of their own, or in this one."""
+    if crew:
+        return _run_elsewhere(job, ray_engine.results(job, crew))
+    if processes.worthwhile(job, workers):
+        return _run_elsewhere(job, processes.results(job, workers))
+    return _run_here(job, workers)
+
+
+def _run_here(job: Job, threads: int) -> Tally:
+    """Threads read and render, a few more run the graphs, this one writes and notes."""
+    waiting: deque[Future[list[Finished | Failure]]] = deque()
     tally = Tally()
-    with ThreadPoolExecutor(threads) as pool, progress("edit", job.outputs, "images") as bar:
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        ThreadPoolExecutor(IN_FLIGHT) as drivers,
+        progress("edit", job.outputs, "images") as bar,
+    ):
         try:
             for reads in _batches(job, pool, threads, bar):
-                waiting.append(_start(job, pool, reads))
+                waiting.append(drivers.submit(_through, job, pool, reads))
                 if len(waiting) == IN_FLIGHT:
-                    _finish(job, pool, waiting.popleft(), tally, bar)
+                    _finish(job, waiting.popleft().result(), tally, bar)
             while waiting:
-                _finish(job, pool, waiting.popleft(), tally, bar)
+                _finish(job, waiting.popleft().result(), tally, bar)
         except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for executor in (pool, drivers):
+                executor.shutdown(wait=True, cancel_futures=True)
             raise
     return tally
 
 
-@underway()
-def _run_on_ray(job: Job, crew: ray_engine.Crew) -> Tally:
-    """The same on a Ray cluster: its actors read and edit, this process writes and notes."""
+def _run_elsewhere(job: Job, results: Generator[Outcome, None, None]) -> Tally:
+    """Others read and edit, this process writes and notes."""
     tally = Tally()
-    # closed at once when this process is interrupted or cannot write, so that the actors end
-    with progress("edit", job.outputs, "images") as bar, closing(ray_engine.results(job, crew)) as outcomes:
+    # closed at once when this process is interrupted or cannot write, so that the others end
+    with progress("edit", job.outputs, "images") as bar, closing(results) as outcomes:
         for result, outputs in outcomes:
             if result is not None:
                 _settle(job, result, tally)
@@ -177,16 +191,16 @@ def _read(job: Job, task: Task) -> Read | None:
     return batch.due(task, job.done_of(task), job.composer, job.latents)
 
 
-def _start(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Batch:
-    """Run the graphs on a batch and hand its pictures to the writers."""
-    return batch.start(job.composer, reads, pool)
+def _through(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> list[Finished | Failure]:
+    """Run the graphs on a batch, and let the pool render its pictures in between."""
+    return list(batch.finish(job.composer, batch.start(job.composer, reads, pool), pool))
 
 
-def _finish(job: Job, pool: ThreadPoolExecutor, begun: Batch, tally: Tally, bar: Reporter) -> None:
+def _finish(job: Job, results: list[Finished | Failure], tally: Tally, bar: Reporter) -> None:
     """Write what a batch has become, then note it."""
-    for result in batch.finish(job.composer, begun, pool):
+    for result in results:
         _settle(job, result, tally)
-    bar.advance(sum(read.task.outputs for read in begun.reads))
+    bar.advance(sum(len(result.outputs) for result in results if isinstance(result, Finished)))
 
 
 def _settle(job: Job, result: Finished | Failure, tally: Tally) -> None:

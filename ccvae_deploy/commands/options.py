@@ -12,7 +12,7 @@ BundleOption = Annotated[Path | None, typer.Option(metavar="PATH", help="The bun
 SeedOption = Annotated[int, typer.Option(metavar="N", help="Same seed, same draws.")]
 ProviderOption = Annotated[str, typer.Option(metavar="WORD", help="auto, cpu, cuda or tensorrt.")]
 BatchOption = Annotated[int, typer.Option(metavar="N", help="Images per graph run; changes no result.")]
-WorkersOption = Annotated[int | None, typer.Option(metavar="N", help="Threads that read and write. [cores]")]
+WorkersOption = Annotated[int | None, typer.Option(metavar="N", help="How many read and render at once. [cores]")]
 PixelsOption = Annotated[int, typer.Option(metavar="N", help="Larger images are passed over as failures.")]
 PictureOption = Annotated[int, typer.Option("--max-pixels", metavar="N", help="A larger image is refused.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]

@@ -1,7 +1,7 @@
 """Memory of pictures: in strips of rows, and on disk where a picture is large. Touches nameless temporary files only.
 
 A large picture is decoded, changed and encoded strip by strip; its pixels lie in a temporary file, and only Pillow's
-own copy, 4 bytes per pixel, is ever whole in memory, one at a time in a process.
+own copy, 4 bytes per pixel, is ever whole in memory, one at a time in all workers of a run.
 """
 
 import contextlib
@@ -22,7 +22,31 @@ LARGE = 16_000_000
 STRIP = 1_000_000
 """Pixels of a strip of a large picture, or a single row where that has more."""
 
-_turn = threading.Lock()
+
+class _Turn:
+    """Held by one thread of a process and, where processes share a file, by one of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.shared: int | None = None
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._lock_file("LOCK_EX")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock_file("LOCK_UN")
+        self._lock.release()
+
+    def _lock_file(self, how: str) -> None:
+        if self.shared is not None:
+            # not everywhere, but neither are such processes
+            import fcntl
+
+            fcntl.lockf(self.shared, getattr(fcntl, how))
+
+
+_turn = _Turn()
 
 
 def is_large(size: tuple[int, int]) -> bool:
@@ -69,8 +93,13 @@ def leave(*arrays: NDArray[np.uint8] | None) -> None:
             inner.madvise(mmap.MADV_DONTNEED)
 
 
+def take_turns(handle: int) -> None:
+    """Let `one_at_a_time` hold for all processes that are given this open file, which has no other use."""
+    _turn.shared = handle
+
+
 @contextlib.contextmanager
 def one_at_a_time(size: tuple[int, int]) -> Iterator[None]:
-    """Held while Pillow has a whole large picture in memory, so that worker threads do not add them up."""
+    """Held while Pillow has a whole large picture in memory, so that workers do not add them up."""
     with _turn if is_large(size) else contextlib.nullcontext():
         yield

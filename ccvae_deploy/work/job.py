@@ -14,7 +14,6 @@ from ..errors import UsageError
 from ..folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, scan
 from ..images import Format
 from ..latent_store import LatentStore
-from ..machine.resources import usable_cores
 from ..pictures.rendering import refuse_format
 from ..receipts import Settings
 from ..records.ledger import Ledger
@@ -153,8 +152,8 @@ def settle(
         Composer.open,
         provider=provider,
         allow_torchscript=allow_torchscript,
-        # graphs are about a quarter of the work; the other cores decode, composite and encode
-        threads=max(1, usable_cores() // 4),
+        # several batches are in their graphs at once
+        threads=1,
         batch_size=batch_size,
         max_pixels=max_pixels,
     )

@@ -10,38 +10,27 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from ..errors import EngineError, ImageError, UsageError, nearest, one_line
-from ..folder import Source
-from ..receipts import Failure
-from . import batch
-from .batch import OUTPUTS, Finished, Read, Task
+from ..composer import Composer
+from ..errors import EngineError, UsageError, nearest, one_line
+from .actor import Actor, Chunk, Outcome, chunks
 
 if TYPE_CHECKING:
     from .job import Job
 
 Engine = Literal["local", "ray"]
 
-PIXELS = 8_000_000
-"""Where the pictures of a chunk are larger, it is done in parts."""
-
 CHUNKS = 4
 """Chunks of one block, the unit that Ray does again when an actor dies."""
 
 BLOCKS = 10_000
-
-Chunk = Sequence[tuple[Task, tuple[str, ...]]]
-"""Tasks, each with what is done of it; see `batch.due`."""
-
-Outcome = tuple[Finished | Failure | None, int]
-"""What has become of a task under an edit (None: nothing was to do), and how many outputs that settles."""
 
 
 @dataclass(frozen=True)
@@ -78,45 +67,14 @@ class EditActor:
         threads: how many pictures are composited and encoded at once.
     """
 
-    def __init__(self, open_composer: Any, digest: str, threads: int) -> None:
-        self.composer = open_composer()
-        if self.composer.bundle.digest != digest:
-            raise UsageError("a worker of the cluster has another bundle under this path; give one that all share")
-        self.pool = ThreadPoolExecutor(threads)
+    def __init__(self, open_composer: Callable[[], Composer], digest: str, threads: int) -> None:
+        self.actor = Actor(open_composer, digest, ThreadPoolExecutor(threads))
 
     def __call__(self, rows: Mapping[str, Sequence[Chunk]]) -> Iterator[dict[str, list[Outcome]]]:
         """Every outcome as a row of its own, so that none waits for the others."""
         for chunk in rows["chunk"]:
-            for outcome in self.edit(chunk):
+            for outcome in self.actor.edit(chunk):
                 yield {"outcome": [outcome]}
-
-    def edit(self, chunk: Chunk) -> Iterator[Outcome]:
-        """Read and edit; the pictures held at once are few."""
-        reads: list[Read] = []
-        pixels = 0
-        for task, done in chunk:
-            try:
-                read = batch.due(task, done, self.composer)
-            except ImageError as error:
-                yield Failure.of(task.source.relative, error), task.outputs
-                continue
-            passed = task.outputs - (read.task.outputs if read else 0)
-            if passed:
-                yield None, passed
-            if read is None:
-                continue
-            reads.append(read)
-            pixels += read.picture.size[0] * read.picture.size[1]
-            if pixels > PIXELS:
-                yield from self._through(reads)
-                reads, pixels = [], 0
-        if reads:
-            yield from self._through(reads)
-
-    def _through(self, reads: Sequence[Read]) -> Iterator[Outcome]:
-        begun = batch.start(self.composer, reads, self.pool)
-        for result in batch.finish(self.composer, begun, self.pool):
-            yield result, len(result.outputs) if isinstance(result, Finished) else 0
 
 
 def refuse_engine(engine: str, latents: object = None) -> None:
@@ -161,9 +119,9 @@ def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
     import ray
     import ray.data
 
-    chunks = list(_chunks(job))
-    blocks = min(BLOCKS, max(crew.actors, -(-len(chunks) // CHUNKS)))
-    edited = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=blocks).map_batches(
+    items = [{"chunk": chunk} for chunk in chunks(job)]
+    blocks = min(BLOCKS, max(crew.actors, -(-len(items) // CHUNKS)))
+    edited = ray.data.from_items(items, override_num_blocks=blocks).map_batches(
         EditActor,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=crew.actors),
@@ -181,24 +139,6 @@ def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
             yield row["outcome"]
     except ray.exceptions.RayError as error:
         raise EngineError(f"Ray gave up: {_reason(error)}; start the command again") from error
-
-
-def _chunks(job: "Job") -> Iterator[Chunk]:
-    """The tasks by the batch, with few outputs each, their paths such that another process finds them."""
-    chunk: list[tuple[Task, tuple[str, ...]]] = []
-    outputs = 0
-    for task in job.tasks:
-        if chunk and (len(chunk) == job.composer.batch_size or outputs + task.outputs > OUTPUTS):
-            yield chunk
-            chunk, outputs = [], 0
-        chunk.append((replace(task, source=_found_anywhere(task.source)), job.done_of(task)))
-        outputs += task.outputs
-    if chunk:
-        yield chunk
-
-
-def _found_anywhere(source: Source) -> Source:
-    return replace(source, path=source.path.absolute())
 
 
 def _provider(job: "Job") -> str:

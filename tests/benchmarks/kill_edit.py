@@ -1,6 +1,6 @@
 """Kill `edit` with -9 again and again: nothing may be lost, half-written or left behind.
 
-    python tests/benchmarks/kill_edit.py --kills 100
+    python tests/benchmarks/kill_edit.py --kills 100 [--processes 2]
 
 Half of the kills hit the process group, half the parent alone, each at a random moment while outputs remain (a run that
 had finished is not counted and starts again in an empty folder). After each the same command is started again, now and
@@ -31,7 +31,10 @@ from conftest import made_graph, write_bundle
 
 from ccvae_deploy.schema import GRAPHS
 
-COMMAND = [sys.executable, "-c", "from ccvae_deploy.cli import app; app()", "edit"]
+COMMAND = (
+    "import sys; from ccvae_deploy.cli import app; from ccvae_deploy.work import processes; "
+    "processes.FEW = int(sys.argv.pop(1)); app()"
+)
 
 
 class Watcher:
@@ -112,12 +115,14 @@ def make_images(folder: Path, count: int) -> None:
 class Bench:
     """One folder of images, one bundle, and the bytes that must come out."""
 
-    def __init__(self, root: Path, images: int, samples: int, seed: int) -> None:
+    def __init__(self, root: Path, images: int, samples: int, seed: int, workers: int) -> None:
         self.root, self.out, self.random = root, root / "out", random.Random(seed)
         self.counts: Counter[str] = Counter()
         make_images(root / "imgs", images)
         bundle = write_bundle(root / "bundle", {name: made_graph(name) for name in GRAPHS})
-        self.arguments = ["--bundle", str(bundle), "--set", "smiling=1", "--samples", str(samples), "--provider", "cpu"]
+        self.command = [sys.executable, "-c", COMMAND, "0" if workers else "1000000000", "edit", str(root / "imgs")]
+        self.command += ["--bundle", str(bundle), "--set", "smiling=1", "--samples", str(samples), "--provider", "cpu"]
+        self.command += ["--workers", str(workers)] if workers else []
         self.total = images * samples
         started = self._start(root / "expected")
         self.work = self._ended(started, root / "expected")
@@ -160,7 +165,7 @@ class Bench:
         self.settle()
 
     def _start(self, out: Path) -> subprocess.Popen[bytes]:
-        command = [*COMMAND, str(self.root / "imgs"), *self.arguments, "--out", str(out)]
+        command = [*self.command, "--out", str(out)]
         return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _wait_for(self, process: subprocess.Popen[bytes], out: Path) -> None:
@@ -228,9 +233,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=0, metavar="N", help="work in N processes, as large runs do")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), given.images, given.samples, given.seed)
+        bench = Bench(Path(folder), given.images, given.samples, given.seed, given.processes)
         watcher = Watcher(bench.out)
         landed = 0
         while landed < given.kills:

@@ -13,7 +13,7 @@ from ccvae_deploy.errors import UsageError, WriteError
 from ccvae_deploy.work.job import settle
 
 
-@pytest.mark.parametrize("stage", ["_read", "_write", "_finish", "_start"])
+@pytest.mark.parametrize("stage", ["_read", "_write", "_finish", "_through"])
 @pytest.mark.parametrize("after", [0, 4])
 def test_interrupted_at_any_stage_and_resumed(tmp_path, expected, monkeypatch, stage, after, run, tree) -> None:
     calls = []
@@ -226,15 +226,15 @@ def test_a_source_that_changed_into_no_image_keeps_its_results(
 def test_a_source_deleted_or_changed_while_running(pictures, tmp_path, monkeypatch, run, tree, failures) -> None:
     """One goes after the scan, one becomes another picture: the first fails, the second is done as it was read."""
     other = Image.new("RGB", (40, 40), "red")
-    start = pipeline._start
+    through = pipeline._through
 
     def disturbing(*arguments):
         (pictures / "i.jpeg").unlink(missing_ok=True)
         other.save(pictures / "a.png")
-        return start(*arguments)
+        return through(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_start", disturbing)
+        patch.setattr(pipeline, "_through", disturbing)
         summary = run(tmp_path / "out", batch_size=1, workers=1)
     assert (summary.failed, summary.sources) == (1, 9)
     assert failures(tmp_path / "out")[0] == {

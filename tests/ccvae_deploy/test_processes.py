@@ -1,0 +1,193 @@
+"""Worker processes leave the bytes of a run that works alone, whatever ends them, and end with the run themselves."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from ccvae_deploy import pipeline
+from ccvae_deploy.errors import EngineError, WriteError
+from ccvae_deploy.pictures import canvas
+from ccvae_deploy.records import ledger
+from ccvae_deploy.work import processes
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+SCRIPT = (
+    "import sys\nfrom pathlib import Path\nfrom ccvae_deploy import pipeline\nfrom ccvae_deploy.work import processes\n"
+    "processes.FEW = 0\n"
+    "pipeline.edit_folder([Path(sys.argv[1])], bundle=Path(sys.argv[2]), out=Path(sys.argv[3]), set=['smiling=1'],"
+    " samples=3, workers=2, batch_size=2, provider='cpu')\n"
+)
+
+
+def workers_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for children in tasks for child in children.read_text().split()]
+
+
+def ended(pid: int) -> bool:
+    try:
+        return "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+
+
+@pytest.fixture
+def many(monkeypatch) -> None:
+    """Every run of two or more workers is in processes."""
+    monkeypatch.setattr(processes, "FEW", 0)
+
+
+def test_the_same_bytes_and_failures(pictures, tmp_path, run, tree, many) -> None:
+    (pictures / os.fsdecode(b"na\xefve.png")).write_bytes((pictures / "a.png").read_bytes())
+    (pictures / "broken.png").write_bytes(b"no image")
+    assert run(tmp_path / "alone", workers=1).written == 30
+    elsewhere = run(tmp_path / "elsewhere", workers=3, batch_size=2)
+    assert (elsewhere.written, elsewhere.failed) == (30, 1)
+    assert tree(tmp_path / "elsewhere") == tree(tmp_path / "alone")
+    (pictures / "i.jpeg").write_bytes((pictures / "b.jpg").read_bytes())
+    again = run(tmp_path / "elsewhere", workers=2)
+    assert (again.written, again.skipped, again.failed) == (3, 9, 1)
+    assert not workers_of(os.getpid())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, WriteError("no room")])
+def test_a_run_that_ends_takes_its_workers_along(tmp_path, expected, run, tree, many, monkeypatch, error) -> None:
+    record, seen = ledger.Ledger.record, []
+
+    def ending(self, *arguments) -> None:
+        seen.append(workers_of(os.getpid()))
+        if len(seen) == 3:
+            raise error
+        record(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Ledger, "record", ending)
+        with pytest.raises(error if isinstance(error, type) else type(error)):
+            run(tmp_path / "out", workers=2, batch_size=2)
+    assert len(seen[0]) == 2
+    assert all(map(ended, seen[0]))
+    assert run(tmp_path / "out", workers=2).skipped == 2
+    assert tree(tmp_path / "out") == expected
+
+
+def test_a_killed_worker_is_told_in_one_line(tmp_path, expected, run, tree, many, monkeypatch) -> None:
+    settle, killed = pipeline._settle, []
+
+    def killing(*arguments) -> None:
+        settle(*arguments)
+        if not killed:
+            killed.extend(workers_of(os.getpid()))
+            os.kill(killed[0], signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_settle", killing)
+        with pytest.raises(
+            EngineError, match=r"^a worker process was killed by SIGKILL, .*with --workers 1$"
+        ) as caught:
+            run(tmp_path / "out", workers=2, batch_size=1)
+    assert caught.value.exit_code == 1
+    run(tmp_path / "out", workers=1)
+    assert tree(tmp_path / "out") == expected
+
+
+def test_workers_end_with_a_run_that_is_killed(pictures, tiny_bundle, tmp_path, expected, run, tree) -> None:
+    stuck = "import time\npipeline._settle = lambda *_: (print(flush=True), time.sleep(60))\n"
+    script = SCRIPT.replace("processes.FEW", f"{stuck}processes.FEW")
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, pictures, tiny_bundle, tmp_path / "out"], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"\n"
+    workers = workers_of(process.pid)
+    assert len(workers) == 2
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    end = time.monotonic() + 10
+    while not all(map(ended, workers)) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert all(map(ended, workers))
+    run(tmp_path / "out")
+    assert tree(tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"open_composer": partial(int)}, "^a worker process failed: TypeError: .*'provider'"),
+        ({"digest": "0" * 64}, "^a worker has another bundle under this path; give one that all share$"),
+    ],
+)
+def test_what_a_worker_cannot_do_is_told_in_one_line(tmp_path, run, many, monkeypatch, change, message) -> None:
+    settle = pipeline.settle
+
+    def settled(*arguments, **options):
+        job = settle(*arguments, **options)
+        if "digest" in change:
+            return replace(job, composer=type(job.composer)(replace(job.composer.bundle, **change)))
+        return replace(job, **change)
+
+    monkeypatch.setattr(pipeline, "settle", settled)
+    with pytest.raises(EngineError, match=message) as caught:
+        run(tmp_path / "out", workers=2)
+    assert caught.value.exit_code == 1
+
+
+def test_nothing_is_imported_from_the_folder_it_runs_in(pictures, tiny_bundle, tmp_path) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('imported')")
+    code = SCRIPT.replace("import sys\n", "import sys\nsys.path.remove('')\n", 1)
+    path = os.pathsep.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, "-c", code, pictures, tiny_bundle, tmp_path / "out"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_few_outputs_and_other_providers_stay_here(tmp_path, run, monkeypatch) -> None:
+    monkeypatch.setattr(processes, "results", lambda *_: pytest.fail("processes were started"))
+    run(tmp_path / "few", workers=2)
+    monkeypatch.setattr(processes, "FEW", 0)
+    run(tmp_path / "alone", workers=1)
+    settle = pipeline.settle
+
+    def on_another(*arguments, **options):
+        job = settle(*arguments, **options)
+        return replace(job, composer=type(job.composer)(replace(job.composer.bundle, provider="CUDAExecutionProvider")))
+
+    monkeypatch.setattr(pipeline, "settle", on_another)
+    run(tmp_path / "other", workers=2)
+
+
+def test_large_pictures_take_turns_among_processes(tmp_path, monkeypatch) -> None:
+    code = (
+        "import sys\nfrom ccvae_deploy.pictures import canvas\n"
+        "canvas.take_turns(int(sys.argv[1]))\n"
+        "with canvas.one_at_a_time((8_000, 8_000)):\n    print('mine', flush=True)\n    sys.stdin.read()\n"
+    )
+    with (tmp_path / "turn").open("wb") as turn:
+        handle = turn.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(handle)], pass_fds=[handle], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert process.stdout.readline() == b"mine\n"
+        monkeypatch.setattr(canvas._turn, "shared", handle)
+        began = time.monotonic()
+        with canvas.one_at_a_time((80, 80)):
+            pass
+        threading.Timer(0.3, process.stdin.close).start()
+        with canvas.one_at_a_time((8_000, 8_000)):
+            assert time.monotonic() - began > 0.25
+        process.wait()
+        process.stdout.close()
