@@ -6,7 +6,7 @@ At this level lies what others call: the bundle and its schema, the Editor, a mo
     graphs                the files of a bundle, each vetted, described and opened
     edits                 what is asked of an image, and what becomes of its latents
     pictures              what becomes of its pixels
-    work                  how a folder is worked through: settled, read ahead, in batches, on Ray
+    work                  how a folder is worked through: settled, read ahead, in batches, in processes, on Ray
     records, storage      what is noted of it, and how files come to lie in a folder or behind a URL
     audit, machine        someone else's classifier, and this computer
 """

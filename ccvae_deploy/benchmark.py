@@ -49,7 +49,8 @@ class Benchmark:
         provider: what the graphs run on, and why.
         cores: what this process may use.
         graphs: images per second by graph and batch, the median of calls.
-        edits: outputs per second by format, the median of runs.
+        edits: outputs per second by format, the median of runs in this process; a large folder is worked on by
+            several, see `processes`.
     """
 
     bundle: Path
@@ -70,7 +71,7 @@ class Benchmark:
             rows.append(("", f"{name.replace('_', ' '):<22}" + "".join(f"{rates[batch]:>10,.0f}" for batch in BATCHES)))
         rows += [("", ""), ("edit", f"{SAMPLES} samples of made {SIDE}x{SIDE} pictures, receipts included")]
         for format, rate in self.edits.items():
-            rows.append(("", f"{format:<22}{rate:>10,.0f} images/s; a million in {_hours(1e6 / rate)}"))
+            rows.append(("", f"{format:<22}{rate:>10,.0f} images/s; a million in {_hours(1e6 / rate)} or less"))
         return facts(rows)
 
 

@@ -3,10 +3,12 @@
 Every file is read once; what was hashed and vetted is what runs.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,9 +234,12 @@ def _onnx_graph(data: bytes, entry: GraphFile, choice: Choice, threads: int) -> 
     session = make_session(vet(data, entry.file, entry), choice, threads)
     (given,) = entry.inputs
     names = [output.name for output in entry.outputs]
+    # a GPU gains nothing by two runs at once, whose memory adds up
+    turn = contextlib.nullcontext() if choice.name == "CPUExecutionProvider" else threading.Lock()
 
     def run(array: Array) -> tuple[Array, ...]:
-        return tuple(session.run(names, {given.name: array}))
+        with turn:
+            return tuple(session.run(names, {given.name: array}))
 
     return run, session.get_providers()[0]
 

@@ -11,7 +11,7 @@
     ├── ParityError       an exported graph that does not compute what the model computes
     ├── TrainingError     training that cannot go on
     ├── FetchError        a file that the network does not give
-    ├── EngineError       what the work was given to, a graph's runtime, a store or Ray, and that gave up
+    ├── EngineError       what the work was given to, a graph's runtime, a store, Ray or a process, and that gave up
     └── WriteError        a disk that is full or refuses in the middle of work
 
 A message is one line: what was seen, what was expected, what to do next.
@@ -75,7 +75,7 @@ class FetchError(CCVAEError):
 
 
 class EngineError(CCVAEError):
-    """What the work was given to, a graph's runtime, a store or Ray, and that gave up in the middle of it."""
+    """What work was given to, a graph's runtime, a store, Ray or a process, and that gave up in the middle of it."""
 
     exit_code = 1
 

@@ -1,9 +1,10 @@
 """Edit folders: readers, graphs and writers overlap, memory stays bounded, and nothing is lost.
 
-    read and decode (threads) -> graphs (this thread) -> composite, encode, look again (threads)
-        -> graphs for the receipts (this thread) -> write, then note in the ledger
+    read and decode (pool) -> graphs (drivers) -> composite, encode, look again (pool)
+        -> graphs for the receipts (drivers) -> write, then note in the ledger (this thread)
 
-Sources go through in batches of a few; at most `IN_FLIGHT` batches exist at once. Writes below `out` only.
+Pool and drivers are threads; at most `IN_FLIGHT` batches of a few sources exist at once. Where there is much to do, all
+but the last step is done in worker processes instead, see `processes`, or on Ray. Writes below `out` only.
 """
 
 import time
@@ -31,6 +32,9 @@ from .work.actor import Outcome
 from .work.batch import OUTPUTS, Finished, Read, Task
 from .work.job import Job, JobOptions, settle
 from .work.stream import Room
+
+Done = tuple[list[Finished | Failure], int]
+"""What has become of a batch, and how many outputs that settles."""
 
 IN_FLIGHT = 3
 PIXELS_IN_FLIGHT = 24_000_000
@@ -60,7 +64,8 @@ def edit_folder(
     no batch size, worker count, order or shard.
 
     Args:
-        workers: threads that read and write, None takes one per core; with Ray, actors, see `ray_engine`.
+        workers: threads or processes that read and render, None takes one per core; with Ray, actors, see
+            `ray_engine`.
         engine: `local`, or `ray` for the machines of a Ray cluster.
         sheet: write a contact sheet.
         report: write report.html, one page about all outputs of these edits; a shard's is `report-I-of-N.html`.
@@ -119,7 +124,7 @@ def _run(job: Job, workers: int, crew: ray_engine.Crew | None) -> Tally:
 
 def _run_here(job: Job, threads: int) -> Tally:
     """Threads read and render, a few more run the graphs, this one writes and notes."""
-    waiting: deque[Future[list[Finished | Failure]]] = deque()
+    waiting: deque[Future[Done]] = deque()
     tally = Tally()
     with (
         ThreadPoolExecutor(threads) as pool,
@@ -191,16 +196,18 @@ def _read(job: Job, task: Task) -> Read | None:
     return batch.due(task, job.done_of(task), job.composer, job.latents)
 
 
-def _through(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> list[Finished | Failure]:
+def _through(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Done:
     """Run the graphs on a batch, and let the pool render its pictures in between."""
-    return list(batch.finish(job.composer, batch.start(job.composer, reads, pool), pool))
+    results = list(batch.finish(job.composer, batch.start(job.composer, reads, pool), pool))
+    return results, sum(read.task.outputs for read in reads)
 
 
-def _finish(job: Job, results: list[Finished | Failure], tally: Tally, bar: Reporter) -> None:
+def _finish(job: Job, done: Done, tally: Tally, bar: Reporter) -> None:
     """Write what a batch has become, then note it."""
+    results, outputs = done
     for result in results:
         _settle(job, result, tally)
-    bar.advance(sum(len(result.outputs) for result in results if isinstance(result, Finished)))
+    bar.advance(outputs)
 
 
 def _settle(job: Job, result: Finished | Failure, tally: Tally) -> None:

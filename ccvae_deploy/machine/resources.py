@@ -1,5 +1,6 @@
 """What this machine gives: GPU and providers, cores, folders. Writes one temporary file per folder and removes it."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -50,9 +51,8 @@ def check_threads() -> Finding:
     seen = f"{allowed} of {cores} cores"
     if threads := os.environ.get("OMP_NUM_THREADS"):
         seen += f", OMP_NUM_THREADS={threads}"
-    if quota is not None and quota < allowed:
-        share = max(1, int(quota))
-        return Finding("threads", "note", f"{seen}, but a quota of {quota:g}", f"edit --workers {share}")
+    if quota is not None:
+        seen += f", a quota of {quota:g}"
     return Finding("threads", "ok", seen)
 
 
@@ -76,10 +76,10 @@ def check_folders() -> Iterable[Finding]:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may run on, less what control groups take away."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup_quota()
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
 def cgroup_quota(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:

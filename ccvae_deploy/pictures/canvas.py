@@ -7,14 +7,18 @@ own copy, 4 bytes per pixel, is ever whole in memory, one at a time in all worke
 import contextlib
 import mmap
 import os
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+
+if sys.platform != "win32":
+    import fcntl
 
 LARGE = 16_000_000
 """Pixels from which on a picture is large."""
@@ -23,30 +27,12 @@ STRIP = 1_000_000
 """Pixels of a strip of a large picture, or a single row where that has more."""
 
 
-class _Turn:
-    """Held by one thread of a process and, where processes share a file, by one of them."""
+LARGE_AT_ONCE = 3
+"""Large pictures in work at once in all processes of a run, from the source to its last output."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.shared: int | None = None
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-        self._lock_file("LOCK_EX")
-
-    def __exit__(self, *_: object) -> None:
-        self._lock_file("LOCK_UN")
-        self._lock.release()
-
-    def _lock_file(self, how: str) -> None:
-        if self.shared is not None:
-            # not everywhere, but neither are such processes
-            import fcntl
-
-            fcntl.lockf(self.shared, getattr(fcntl, how))
-
-
-_turn = _Turn()
+_turn = threading.Lock()
+_shared: list[int] = []
+"""The open file on whose bytes the processes of a run lock places, where there are such processes."""
 
 
 def is_large(size: tuple[int, int]) -> bool:
@@ -94,12 +80,48 @@ def leave(*arrays: NDArray[np.uint8] | None) -> None:
 
 
 def take_turns(handle: int) -> None:
-    """Let `one_at_a_time` hold for all processes that are given this open file, which has no other use."""
-    _turn.shared = handle
+    """Let what is bounded here be so in all processes that are given this open file, which has no other use."""
+    _shared[:] = [handle]
 
 
 @contextlib.contextmanager
 def one_at_a_time(size: tuple[int, int]) -> Iterator[None]:
     """Held while Pillow has a whole large picture in memory, so that workers do not add them up."""
-    with _turn if is_large(size) else contextlib.nullcontext():
+    if not is_large(size):
         yield
+        return
+    with _turn, _place(0, 1):
+        yield
+
+
+@contextlib.contextmanager
+def few_at_a_time(sizes: Iterable[tuple[int, int]]) -> Iterator[None]:
+    """Held by a process while a large picture and its outputs are in work."""
+    with _place(1, LARGE_AT_ONCE) if any(map(is_large, sizes)) else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def _place(first: int, count: int) -> Iterator[None]:
+    """One of `count` places that processes share, where they share a file and the system can lock it."""
+    taken: int | None = None
+    with contextlib.suppress(OSError):
+        taken = _taken(first, count)
+    try:
+        yield
+    finally:
+        if taken is not None:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(_shared[0], fcntl.LOCK_UN, 1, taken)
+
+
+def _taken(first: int, count: int) -> int | None:
+    if not _shared or sys.platform == "win32":
+        return None
+    for place in range(first, first + count):
+        with contextlib.suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(_shared[0], fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+            return place
+    place = first + os.getpid() % count
+    fcntl.lockf(_shared[0], fcntl.LOCK_EX, 1, place)
+    return place

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..composer import Composer
 from ..errors import ImageError, UsageError
 from ..folder import Source
+from ..pictures.canvas import few_at_a_time
 from ..receipts import Failure
 from . import batch
 from .batch import OUTPUTS, Finished, Read, Task
@@ -41,7 +42,7 @@ class Actor:
     def __init__(self, open_composer: Callable[[], Composer], digest: str, pool: Executor) -> None:
         self.composer, self.pool = open_composer(), pool
         if self.composer.bundle.digest != digest:
-            raise UsageError("a worker has another bundle under this path; give one that all share")
+            raise UsageError("a worker has another bundle under this path, exported since or not shared; start again")
 
     def edit(self, chunk: Chunk) -> Iterator[Outcome]:
         """Read and edit; the pictures held at once are few."""
@@ -67,9 +68,15 @@ class Actor:
             yield from self._through(reads)
 
     def _through(self, reads: Sequence[Read]) -> Iterator[Outcome]:
-        begun = batch.start(self.composer, reads, self.pool)
-        for result in batch.finish(self.composer, begun, self.pool):
-            yield result, len(result.outputs) if isinstance(result, Finished) else 0
+        left = sum(read.task.outputs for read in reads)
+        with few_at_a_time(read.picture.size for read in reads):
+            begun = batch.start(self.composer, reads, self.pool)
+            for result in batch.finish(self.composer, begun, self.pool):
+                settled = len(result.outputs) if isinstance(result, Finished) else 0
+                left -= settled
+                yield result, settled
+        if left:
+            yield None, left
 
 
 def chunks(job: "Job") -> Iterator[Chunk]:

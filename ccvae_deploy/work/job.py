@@ -85,6 +85,17 @@ class Job:
         return sum(task.outputs for task in self.tasks)
 
     @property
+    def unrecorded(self) -> int:
+        """How many of them have no record with these settings yet."""
+        return sum(
+            wanted.request.samples
+            for task in self.tasks
+            for wanted in task.wanted
+            if (group := self.ledger.group(task.source.relative, wanted.name)) is None
+            or group.settings != wanted.settings.id
+        )
+
+    @property
     def read(self) -> bool:
         """Whether the sources are read, rather than taken from the latents alone."""
         return not self.tasks or self.tasks[0].read

@@ -1,10 +1,11 @@
-"""Run the tasks of a job in processes of this machine, one per processor. Writes nothing; its workers read sources.
+"""Run the tasks of a job in processes of this machine, one per processor unless others are asked. Writes nothing; its
+workers read sources.
 
 Python lets one thread of a process run at a time, and what decodes, composites and encodes pictures asks for its turn
 all the time: two processes do more than two threads, and many processors are used by processes alone. A worker does
 what the run itself does with a few images, by the same functions, so the bytes are the same; the run writes and notes.
 
-Workers hold nothing and write nothing. They end when the run's end of their socket closes, however the run ends.
+Workers hold no lock on results and write none. They end when the run's end of their socket closes, however it ends.
 """
 
 import json
@@ -13,15 +14,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import islice
 from multiprocessing import Pipe
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
-from ..errors import CCVAEError, EngineError
+from ..errors import CCVAEError, EngineError, one_line
 from ..storage.remote import Remote
 from .actor import Outcome, chunks
 
@@ -32,6 +34,8 @@ FEW = 2_000
 """Outputs that are made here sooner than processes have started."""
 
 CODE = (
+    # an interrupt is for the run, which ends its workers
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from ccvae_deploy.work.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 )
@@ -44,11 +48,12 @@ def worthwhile(job: "Job", workers: int) -> bool:
     bundle = job.composer.bundle
     return (
         workers > 1
-        and job.outputs >= FEW
+        and job.unrecorded >= FEW
         and job.latents is None
         and bundle.provider == "CPUExecutionProvider"
         and not any(isinstance(task.source.path, Remote) for task in job.tasks)
         and os.name == "posix"
+        and bool(sys.executable)
         and not getattr(sys, "frozen", False)
     )
 
@@ -57,14 +62,15 @@ def results(job: "Job", workers: int) -> Generator[Outcome, None, None]:
     """Everything that becomes of a job's tasks, in the order in which it is done.
 
     Raises:
-        EngineError: a worker has ended by itself, or failed.
+        EngineError: a worker cannot be started, has ended by itself, or failed.
     """
     todo = chunks(job)
-    with _hired(workers) as crew, DefaultSelector() as ready:
-        for worker in crew:
+    first = list(islice(todo, workers))
+    with _hired(len(first)) as crew, DefaultSelector() as ready:
+        for worker, begin in zip(crew, first, strict=True):
             ready.register(worker, EVENT_READ, worker)
             worker.send((partial(job.open_composer, provider="cpu"), job.composer.bundle.digest))
-            worker.send(next(todo, ()))
+            worker.send(begin)
         while ready.get_map():
             for key, _ in ready.select():
                 worker = key.data
@@ -86,12 +92,17 @@ class _Worker:
 
     def __init__(self, turn: int) -> None:
         self._socket, theirs = Pipe()
-        # isolated: neither the folder it starts in nor the environment says what is imported, only this process does
-        path = [str(Path(entry).absolute()) for entry in sys.path]
-        command = [sys.executable, "-I", "-c", CODE, json.dumps(path), str(theirs.fileno()), str(turn)]
+        # what is imported is what this process would import, whatever lies in the folder it starts in
+        path = [entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)]
+        command = [sys.executable, "-P", "-c", CODE, json.dumps(path), str(theirs.fileno()), str(turn)]
         with theirs:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=(theirs.fileno(), turn)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), turn),
+                # else every worker has threads for all cores
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             )
 
     def fileno(self) -> int:
@@ -102,39 +113,60 @@ class _Worker:
         """Give it what `worker.main` takes."""
         try:
             self._socket.send(message)
-        except ConnectionError as error:
-            raise self._ended() from error
+        except OSError:
+            # what it had to say comes first
+            self.receive()
 
     def receive(self) -> Outcome | None:
         """An outcome; None behind those of each chunk."""
         try:
             message: Outcome | CCVAEError | None = self._socket.recv()
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:
             raise self._ended() from error
         if isinstance(message, CCVAEError):
             raise message
         return message
 
-    def dismiss(self) -> None:
-        """End it, whatever it does."""
+    def end(self) -> None:
+        """Whatever it does; `wait` for it then."""
         self._process.kill()
-        self._process.wait()
         self._socket.close()
+
+    def wait(self) -> None:
+        """Until it has ended."""
+        self._process.wait()
 
     def _ended(self) -> EngineError:
         code = self._process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        return EngineError(f"a worker process {how}, perhaps for want of memory; start the command with --workers 1")
+        how = f"ended with {code}" if code >= 0 else f"was killed by signal {-code}"
+        if code == -signal.SIGKILL:
+            how += ", perhaps for want of memory"
+        return EngineError(f"a worker process {how}; start the command again, with --workers 1 if it is so again")
 
 
 @contextmanager
 def _hired(count: int) -> Iterator[list[_Worker]]:
-    """Workers for as long as the block lasts."""
+    """Workers for as long as the block lasts.
+
+    Raises:
+        EngineError: they cannot be started.
+    """
     crew: list[_Worker] = []
-    with tempfile.TemporaryFile() as turn:
+    with ExitStack() as stack:
         try:
-            crew.extend(_Worker(turn.fileno()) for _ in range(count))
-            yield crew
-        finally:
-            for worker in crew:
-                worker.dismiss()
+            turn = stack.enter_context(tempfile.TemporaryFile())
+            stack.callback(_dismiss, crew)
+            for _ in range(count):
+                crew.append(_Worker(turn.fileno()))
+        except OSError as error:
+            raise EngineError(
+                f"worker processes cannot be started: {one_line(error)}; start the command again with --workers 1"
+            ) from error
+        yield crew
+
+
+def _dismiss(crew: Sequence[_Worker]) -> None:
+    for worker in crew:
+        worker.end()
+    for worker in crew:
+        worker.wait()

@@ -124,7 +124,7 @@ def chunks(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda _: 
 
 
 def refuse_speed(batch_size: int = 16, workers: int | None = None) -> None:
-    """Refuse a batch size or a number of threads that cannot work.
+    """Refuse a batch size or a number of workers that cannot work.
 
     Raises:
         UsageError: it is outside its range.

@@ -1,7 +1,13 @@
-"""A process that edits for a run of this machine; see `processes`, which starts it. Reads sources, writes nothing."""
+"""A process that edits for a run of this machine; see `processes`, which starts it. Reads sources, writes nothing but
+nameless temporary files.
+"""
 
-import signal
+import contextlib
+import os
+import select
+import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from multiprocessing.connection import Connection
@@ -25,31 +31,36 @@ class _Here(Executor):
 
 
 def main(connection: int, turn: int) -> None:
-    """Take chunks and give outcomes, None behind those of each chunk, or the error that ends it, until there is nobody.
+    """Take chunks and give outcomes, None behind those of each chunk, or the error that ends it.
 
     Args:
         connection: an open socket to the run: how to open the composer and the digest come first, then chunks.
         turn: an open file, see `take_turns`.
     """
-    # an interrupt is for the run, which then lets go of its end
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=[connection], daemon=True).start()
+    # as in the command: Pillow's, of damaged metadata
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     take_turns(turn)
-    with Connection(connection) as run:
-        try:
-            try:
-                open_composer, digest = run.recv()
-                actor = Actor(open_composer, digest, _Here())
-                while True:
-                    for outcome in actor.edit(run.recv()):
-                        run.send(outcome)
-                    run.send(None)
-            except CCVAEError as error:
-                run.send(error)
-            except (EOFError, ConnectionError):
-                return
-            except Exception as error:
-                failed = EngineError(f"a worker process failed: {type(error).__name__}: {one_line(error)}")
-                failed.add_note("".join(traceback.format_exception(error)))
-                run.send(failed)
-        except ConnectionError:
-            return
+    run = Connection(connection)
+    try:
+        open_composer, digest = run.recv()
+        actor = Actor(open_composer, digest, _Here())
+        while True:
+            for outcome in actor.edit(run.recv()):
+                run.send(outcome)
+            run.send(None)
+    except CCVAEError as error:
+        run.send(error)
+    except Exception as error:
+        failed = EngineError(f"a worker process failed: {type(error).__name__}: {one_line(error)}")
+        failed.add_note("".join(traceback.format_exception(error)))
+        with contextlib.suppress(OSError):
+            run.send(failed)
+
+
+def _end_with(connection: int) -> None:
+    """End this process, whatever it does, once the other end of its socket is closed: nothing of it is left to do."""
+    hangup = select.poll()
+    hangup.register(connection, 0)
+    hangup.poll()
+    os._exit(0)

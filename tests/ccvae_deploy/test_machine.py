@@ -100,16 +100,15 @@ def test_quotas_of_control_groups(tmp_path: Path, membership: str, files: dict[s
     assert cgroup_quota(tmp_path / "absent", tmp_path / "fs") is None
 
 
-def test_a_quota_below_the_cores_is_a_note(monkeypatch) -> None:
+@pytest.mark.parametrize(("quota", "cores"), [(None, 16), (2.5, 3), (0.5, 1), (64.0, 16)])
+def test_cores_are_those_of_affinity_and_quota(monkeypatch, quota, cores) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
-    monkeypatch.setattr(machine, "usable_cores", lambda: 16)
-    monkeypatch.setattr(machine, "cgroup_quota", lambda: None)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(machine, "cgroup_quota", lambda: quota)
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert check_threads().seen == "16 of 64 cores, OMP_NUM_THREADS=4"
-    monkeypatch.setattr(machine, "cgroup_quota", lambda: 2.5)
-    limited = check_threads()
-    assert (limited.status, limited.remedy) == ("note", "edit --workers 2")
-    assert "a quota of 2.5" in limited.seen
+    assert machine.usable_cores() == cores
+    told = "" if quota is None else f", a quota of {quota:g}"
+    assert check_threads().seen == f"{cores} of 64 cores, OMP_NUM_THREADS=4{told}"
 
 
 def test_folders_are_written_to_and_left_as_they_were(tmp_path: Path, monkeypatch) -> None:

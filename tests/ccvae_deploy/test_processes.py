@@ -1,5 +1,6 @@
 """Worker processes leave the bytes of a run that works alone, whatever ends them, and end with the run themselves."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ccvae_deploy import pipeline
 from ccvae_deploy.errors import EngineError, WriteError
@@ -19,6 +22,8 @@ from ccvae_deploy.records import ledger
 from ccvae_deploy.work import processes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+KILLED = "^a worker process was killed by signal 9, perhaps for want of memory; start the command again, with"
 
 SCRIPT = (
     "import sys\nfrom pathlib import Path\nfrom ccvae_deploy import pipeline\nfrom ccvae_deploy.work import processes\n"
@@ -54,7 +59,7 @@ def test_the_same_bytes_and_failures(pictures, tmp_path, run, tree, many) -> Non
     assert (elsewhere.written, elsewhere.failed) == (30, 1)
     assert tree(tmp_path / "elsewhere") == tree(tmp_path / "alone")
     (pictures / "i.jpeg").write_bytes((pictures / "b.jpg").read_bytes())
-    again = run(tmp_path / "elsewhere", workers=2)
+    again = run(tmp_path / "elsewhere", workers=2, batch_size=2)
     assert (again.written, again.skipped, again.failed) == (3, 9, 1)
     assert not workers_of(os.getpid())
 
@@ -90,13 +95,39 @@ def test_a_killed_worker_is_told_in_one_line(tmp_path, expected, run, tree, many
 
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "_settle", killing)
-        with pytest.raises(
-            EngineError, match=r"^a worker process was killed by SIGKILL, .*with --workers 1$"
-        ) as caught:
+        with pytest.raises(EngineError, match=KILLED) as caught:
             run(tmp_path / "out", workers=2, batch_size=1)
     assert caught.value.exit_code == 1
     run(tmp_path / "out", workers=1)
     assert tree(tmp_path / "out") == expected
+
+
+def test_workers_killed_in_the_middle_of_an_answer(tmp_path, run, tree, many, monkeypatch) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    (tmp_path / "large").mkdir()
+    for name in "abcd":
+        Image.fromarray(noise).save(tmp_path / "large" / f"{name}.png")
+
+    def killing(*_) -> None:
+        time.sleep(0.5)
+        for pid in workers_of(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_settle", killing)
+        with pytest.raises(EngineError, match=KILLED):
+            run(tmp_path / "out", tmp_path / "large", workers=2, batch_size=1)
+
+
+@pytest.mark.parametrize("what", ["tempfile.TemporaryFile", "subprocess.Popen"])
+def test_where_no_worker_can_be_started(tmp_path, run, many, monkeypatch, what) -> None:
+    def refused(*_, **__):
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(what, refused)
+    with pytest.raises(EngineError, match=r"^worker processes cannot be started: .* with --workers 1$") as caught:
+        run(tmp_path / "out", workers=2)
+    assert caught.value.exit_code == 1
 
 
 def test_workers_end_with_a_run_that_is_killed(pictures, tiny_bundle, tmp_path, expected, run, tree) -> None:
@@ -123,7 +154,10 @@ def test_workers_end_with_a_run_that_is_killed(pictures, tiny_bundle, tmp_path, 
     ("change", "message"),
     [
         ({"open_composer": partial(int)}, "^a worker process failed: TypeError: .*'provider'"),
-        ({"digest": "0" * 64}, "^a worker has another bundle under this path; give one that all share$"),
+        (
+            {"digest": "0" * 64},
+            "^a worker has another bundle under this path, exported since or not",
+        ),
     ],
 )
 def test_what_a_worker_cannot_do_is_told_in_one_line(tmp_path, run, many, monkeypatch, change, message) -> None:
@@ -137,7 +171,7 @@ def test_what_a_worker_cannot_do_is_told_in_one_line(tmp_path, run, many, monkey
 
     monkeypatch.setattr(pipeline, "settle", settled)
     with pytest.raises(EngineError, match=message) as caught:
-        run(tmp_path / "out", workers=2)
+        run(tmp_path / "out", workers=2, batch_size=2)
     assert caught.value.exit_code == 1
 
 
@@ -170,11 +204,17 @@ def test_few_outputs_and_other_providers_stay_here(tmp_path, run, monkeypatch) -
     run(tmp_path / "other", workers=2)
 
 
-def test_large_pictures_take_turns_among_processes(tmp_path, monkeypatch) -> None:
+LARGE = (8_000, 8_000)
+
+
+@pytest.mark.parametrize(
+    ("held", "bounded"),
+    [("(1, 0)", partial(canvas.one_at_a_time, LARGE)), ("(3, 1)", partial(canvas.few_at_a_time, [(80, 80), LARGE]))],
+)
+def test_large_pictures_wait_for_those_of_other_processes(tmp_path, monkeypatch, held, bounded) -> None:
     code = (
-        "import sys\nfrom ccvae_deploy.pictures import canvas\n"
-        "canvas.take_turns(int(sys.argv[1]))\n"
-        "with canvas.one_at_a_time((8_000, 8_000)):\n    print('mine', flush=True)\n    sys.stdin.read()\n"
+        f"import fcntl, sys\nfcntl.lockf(int(sys.argv[1]), fcntl.LOCK_EX, *{held})\n"
+        "print('mine', flush=True)\nsys.stdin.read()\n"
     )
     with (tmp_path / "turn").open("wb") as turn:
         handle = turn.fileno()
@@ -182,12 +222,24 @@ def test_large_pictures_take_turns_among_processes(tmp_path, monkeypatch) -> Non
             [sys.executable, "-c", code, str(handle)], pass_fds=[handle], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         assert process.stdout.readline() == b"mine\n"
-        monkeypatch.setattr(canvas._turn, "shared", handle)
+        monkeypatch.setattr(canvas, "_shared", [handle])
         began = time.monotonic()
-        with canvas.one_at_a_time((80, 80)):
+        with canvas.one_at_a_time((80, 80)), canvas.few_at_a_time([(80, 80)]):
             pass
         threading.Timer(0.3, process.stdin.close).start()
-        with canvas.one_at_a_time((8_000, 8_000)):
+        with bounded():
             assert time.monotonic() - began > 0.25
         process.wait()
         process.stdout.close()
+
+
+def test_where_files_cannot_be_locked_large_pictures_take_turns_in_their_process(tmp_path, monkeypatch) -> None:
+    def refused(*_) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(canvas.fcntl, "lockf", refused)
+    with (tmp_path / "turn").open("wb") as turn:
+        monkeypatch.setattr(canvas, "_shared", [turn.fileno()])
+        for _ in range(2):
+            with canvas.one_at_a_time(LARGE), canvas.few_at_a_time([LARGE]):
+                assert not canvas._turn.acquire(blocking=False)
