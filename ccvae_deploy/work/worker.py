@@ -49,13 +49,16 @@ def main(connection: int, turn: int) -> None:
             for outcome in actor.edit(run.recv()):
                 run.send(outcome)
             run.send(None)
-    except CCVAEError as error:
-        run.send(error)
     except Exception as error:
-        failed = EngineError(f"a worker process failed: {type(error).__name__}: {one_line(error)}")
-        failed.add_note("".join(traceback.format_exception(error)))
         with contextlib.suppress(OSError):
-            run.send(failed)
+            run.send(error if isinstance(error, CCVAEError) else _failed(error))
+
+
+def _failed(error: Exception) -> EngineError:
+    """One line for people, with the traceback behind it for `--debug`."""
+    told = EngineError(f"a worker process failed: {type(error).__name__}: {one_line(error)}")
+    told.add_note("".join(traceback.format_exception(error)))
+    return told
 
 
 def _end_with(connection: int) -> None:
