@@ -36,8 +36,8 @@ SECONDS = 0.4
 """What the calls of one graph at one batch take together, and about what one run of edits takes."""
 ROUNDS = 3
 SIDE, SAMPLES = 256, 8
-FEWEST, MOST = 16, 512
-"""Sources of one run of edits."""
+FEWEST, MOST = 16, 240
+"""Sources of one run of edits; so few that one process makes them."""
 MADE: tuple[Literal["jpeg", "png"], ...] = ("jpeg", "png")
 
 

@@ -3,7 +3,6 @@
 Every file is read once; what was hashed and vetted is what runs.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -234,14 +233,22 @@ def _onnx_graph(data: bytes, entry: GraphFile, choice: Choice, threads: int) -> 
     session = make_session(vet(data, entry.file, entry), choice, threads)
     (given,) = entry.inputs
     names = [output.name for output in entry.outputs]
-    # a GPU gains nothing by two runs at once, whose memory adds up
-    turn = contextlib.nullcontext() if choice.name == "CPUExecutionProvider" else threading.Lock()
+
+    def run(array: Array) -> tuple[Array, ...]:
+        return tuple(session.run(names, {given.name: array}))
+
+    return run if choice.name == "CPUExecutionProvider" else _in_turn(run), session.get_providers()[0]
+
+
+def _in_turn(graph: Graph) -> Graph:
+    """A graph that runs once at a time: a GPU gains nothing by more, whose memory adds up."""
+    turn = threading.Lock()
 
     def run(array: Array) -> tuple[Array, ...]:
         with turn:
-            return tuple(session.run(names, {given.name: array}))
+            return graph(array)
 
-    return run, session.get_providers()[0]
+    return run
 
 
 def _open_torchscript(path: Path, manifest: Manifest, digest: str, provider: str, threads: int) -> Bundle:
@@ -251,6 +258,8 @@ def _open_torchscript(path: Path, manifest: Manifest, digest: str, provider: str
     graphs: dict[GraphName, Graph] = {
         name: load_graph(read_graph(path, entry), entry.file, device) for name, entry in manifest.files.items()
     }
+    if device.type != "cpu":
+        graphs = {name: _in_turn(graph) for name, graph in graphs.items()}
     return _probed(Bundle(manifest, digest, f"torch {device.type}", note, graphs))
 
 

@@ -154,6 +154,8 @@ def _run_elsewhere(job: Job, results: Generator[Outcome, None, None]) -> Tally:
             if result is not None:
                 _settle(job, result, tally)
             bar.advance(outputs)
+            # the files in it, before the next ones come
+            del result
     return tally
 
 

@@ -85,12 +85,12 @@ def usable_cores() -> int:
 def cgroup_quota(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float | None:
     """Cores' worth of time that control groups grant, versions 1 and 2; None without a limit."""
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
     quotas: list[float] = []
     for line in lines:
-        number, controllers, path = line.split(":", 2)
+        number, controllers, path = (*line.split(":", 2), "", "")[:3]
         if number == "0" and not controllers:
             quotas += _quotas(root, path, _version_2)
         elif "cpu" in controllers.split(","):

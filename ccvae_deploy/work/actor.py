@@ -62,6 +62,8 @@ class Actor:
             reads.append(read)
             pixels += read.picture.size[0] * read.picture.size[1]
             if pixels > PIXELS:
+                # the picture goes before the next one is read
+                del read
                 yield from self._through(reads)
                 reads, pixels = [], 0
         if reads:

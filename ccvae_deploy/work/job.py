@@ -93,6 +93,7 @@ class Job:
             for wanted in task.wanted
             if (group := self.ledger.group(task.source.relative, wanted.name)) is None
             or group.settings != wanted.settings.id
+            or group.samples < wanted.request.samples
         )
 
     @property

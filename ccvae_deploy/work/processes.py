@@ -5,7 +5,7 @@ Python lets one thread of a process run at a time, and what decodes, composites 
 all the time: two processes do more than two threads, and many processors are used by processes alone. A worker does
 what the run itself does with a few images, by the same functions, so the bytes are the same; the run writes and notes.
 
-Workers hold no lock on results and write none. They end when the run's end of their socket closes, however it ends.
+Workers hold no lock on results and write none. They end with the run, however it ends.
 """
 
 import json
@@ -37,7 +37,7 @@ CODE = (
     # an interrupt is for the run, which ends its workers
     "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from ccvae_deploy.work.worker import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+    "from ccvae_deploy.work.worker import main; main(*map(int, sys.argv[2:]))"
 )
 
 
@@ -77,6 +77,8 @@ def results(job: "Job", workers: int) -> Generator[Outcome, None, None]:
                 outcome = worker.receive()
                 if outcome is not None:
                     yield outcome
+                    # the files in it, before the next ones come
+                    del outcome
                 elif (chunk := next(todo, None)) is not None:
                     worker.send(chunk)
                 else:
@@ -87,20 +89,21 @@ class _Worker:
     """A process and the socket to it.
 
     Args:
-        turn: the number of a file that all workers of a run share.
+        shared: the numbers of the files that all workers of a run are given, see `worker.main`.
     """
 
-    def __init__(self, turn: int) -> None:
+    def __init__(self, *shared: int) -> None:
         self._socket, theirs = Pipe()
         # what is imported is what this process would import, whatever lies in the folder it starts in
         path = [entry or str(Path.cwd()) for entry in sys.path if isinstance(entry, str)]
-        command = [sys.executable, "-P", "-c", CODE, json.dumps(path), str(theirs.fileno()), str(turn)]
+        files = (theirs.fileno(), *shared)
+        command = [sys.executable, "-P", "-c", CODE, json.dumps(path), *map(str, files)]
         with theirs:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), turn),
+                pass_fds=files,
                 # else every worker has threads for all cores
                 env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
             )
@@ -155,9 +158,12 @@ def _hired(count: int) -> Iterator[list[_Worker]]:
     with ExitStack() as stack:
         try:
             turn = stack.enter_context(tempfile.TemporaryFile())
+            alive, ours = os.pipe()
+            stack.callback(os.close, alive)
+            stack.callback(os.close, ours)
             stack.callback(_dismiss, crew)
             for _ in range(count):
-                crew.append(_Worker(turn.fileno()))
+                crew.append(_Worker(turn.fileno(), alive))
         except OSError as error:
             raise EngineError(
                 f"worker processes cannot be started: {one_line(error)}; start the command again with --workers 1"

@@ -4,7 +4,6 @@ nameless temporary files.
 
 import contextlib
 import os
-import select
 import threading
 import traceback
 import warnings
@@ -30,14 +29,15 @@ class _Here(Executor):
         return future
 
 
-def main(connection: int, turn: int) -> None:
+def main(connection: int, turn: int, alive: int) -> None:
     """Take chunks and give outcomes, None behind those of each chunk, or the error that ends it.
 
     Args:
         connection: an open socket to the run: how to open the composer and the digest come first, then chunks.
         turn: an open file, see `take_turns`.
+        alive: the open end of a pipe whose other end the run alone holds.
     """
-    threading.Thread(target=_end_with, args=[connection], daemon=True).start()
+    threading.Thread(target=_end_with, args=[alive], daemon=True).start()
     # as in the command: Pillow's, of damaged metadata
     warnings.filterwarnings("ignore", module=r"PIL\.")
     take_turns(turn)
@@ -48,6 +48,8 @@ def main(connection: int, turn: int) -> None:
         while True:
             for outcome in actor.edit(run.recv()):
                 run.send(outcome)
+                # the files in it, while the next ones are made
+                del outcome
             run.send(None)
     except Exception as error:
         with contextlib.suppress(OSError):
@@ -61,9 +63,7 @@ def _failed(error: Exception) -> EngineError:
     return told
 
 
-def _end_with(connection: int) -> None:
-    """End this process, whatever it does, once the other end of its socket is closed: nothing of it is left to do."""
-    hangup = select.poll()
-    hangup.register(connection, 0)
-    hangup.poll()
+def _end_with(alive: int) -> None:
+    """End this process, whatever it does, with the run: nothing of it is left to do."""
+    os.read(alive, 1)
     os._exit(0)

@@ -3,7 +3,7 @@
     python tests/benchmarks/edit_speed.py BUNDLE [IMAGES] [--run RUN] [--set LABEL=VALUE] [--repeats N] [--long]
 
 IMAGES is a folder, or portraits of 178x218 are made. RUN is the run of the bundle, for eager torch; the folder it lies
-in unless given. What is compared is measured in this one process, in turns, and medians are printed: by the clock, and
+in unless given. What is compared is measured in turns, and medians are printed: by the clock, and
 in processor time, which a machine that is busy with other work disturbs less. Memory and the cold start are measured in
 processes of their own. Needs Linux, torch, and about 2 GB of disk for --long.
 """

@@ -207,16 +207,23 @@ def children(pid: int) -> list[str]:
     return " ".join(tasks).split()
 
 
-def gone(group: int, patience: float = 5.0) -> bool:
-    """Whether no process of a group is left, at the latest after some seconds."""
+def gone(group: int, patience: float = 30.0) -> bool:
+    """Whether no process of a group is left, at the latest after some seconds; one that waits to be buried is none."""
     end = time.monotonic() + patience
     while time.monotonic() < end:
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
+        if not any(alive_in(group, status) for status in Path("/proc").glob("[0-9]*/stat")):
             return True
         time.sleep(0.01)
     return False
+
+
+def alive_in(group: int, status: Path) -> bool:
+    """Whether this is the status of a living process of a group."""
+    try:
+        state, _, of = status.read_text(errors="replace").rpartition(")")[2].split()[:3]
+    except (OSError, ValueError):
+        return False
+    return int(of) == group and state != "Z"
 
 
 def keep(out: Path) -> Path:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -33,9 +34,22 @@ SCRIPT = (
 )
 
 
+STUCK = (
+    "import time; from ccvae_deploy.work import worker; "
+    "worker.Actor = lambda *_: (print(file=sys.stderr, flush=True), time.sleep(60))"
+)
+
+
+def with_code(more: str) -> str:
+    """What a worker runs, and this before its work."""
+    head, call, tail = processes.CODE.partition("main(*")
+    return f"{head}{more}; {call}{tail}"
+
+
 def workers_of(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for children in tasks for child in children.read_text().split()]
+    below = [int(child) for children in tasks for child in children.read_text().split()]
+    return [one for one in below if b"ccvae_deploy.work.worker" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def ended(pid: int) -> bool:
@@ -131,23 +145,37 @@ def test_where_no_worker_can_be_started(tmp_path, run, many, monkeypatch, what) 
 
 
 def test_workers_end_with_a_run_that_is_killed(pictures, tiny_bundle, tmp_path, expected, run, tree) -> None:
-    stuck = "import time\npipeline._settle = lambda *_: (print(flush=True), time.sleep(60))\n"
-    script = SCRIPT.replace("processes.FEW", f"{stuck}processes.FEW")
+    """Also where they are in the middle of something."""
+    script = SCRIPT.replace("processes.FEW", f"processes.CODE = {with_code(STUCK)!r}\nprocesses.FEW")
     process = subprocess.Popen(
-        [sys.executable, "-c", script, pictures, tiny_bundle, tmp_path / "out"], stdout=subprocess.PIPE
+        [sys.executable, "-c", script, pictures, tiny_bundle, tmp_path / "out"], stderr=subprocess.PIPE
     )
-    assert process.stdout.readline() == b"\n"
+    assert [process.stderr.readline() for _ in range(2)] == [b"\n", b"\n"]
     workers = workers_of(process.pid)
     assert len(workers) == 2
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process.stdout.close()
-    end = time.monotonic() + 10
+    process.stderr.close()
+    end = time.monotonic() + 30
     while not all(map(ended, workers)) and time.monotonic() < end:
         time.sleep(0.02)
     assert all(map(ended, workers))
     run(tmp_path / "out")
     assert tree(tmp_path / "out") == expected
+
+
+def test_large_pictures_of_all_workers_wait_for_a_place(tmp_path, run, many, monkeypatch) -> None:
+    monkeypatch.setattr(processes, "CODE", with_code("from ccvae_deploy.pictures import canvas; canvas.LARGE = 1"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: (tmp_path / "turn").open("w+b"))
+    hold = (
+        "import fcntl, sys, time\nfile = open(sys.argv[1], 'w+b')\nfcntl.lockf(file, fcntl.LOCK_EX, 3, 1)\n"
+        "print(flush=True)\ntime.sleep(4)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, tmp_path / "turn"], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout.readline() == b"\n"
+        began = time.monotonic()
+        assert run(tmp_path / "out", workers=2, batch_size=2).written == 27
+        assert time.monotonic() - began > 3.5
 
 
 @pytest.mark.parametrize(
@@ -176,7 +204,8 @@ def test_what_a_worker_cannot_do_is_told_in_one_line(tmp_path, run, many, monkey
 
 
 def test_nothing_is_imported_from_the_folder_it_runs_in(pictures, tiny_bundle, tmp_path) -> None:
-    (tmp_path / "numpy.py").write_text("raise SystemExit('imported')")
+    for name in ("json", "numpy", "signal"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')")
     code = SCRIPT.replace("import sys\n", "import sys\nsys.path.remove('')\n", 1)
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(
