@@ -14,12 +14,12 @@ from .arrays import Array
 from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.request import refuse_seed
-from .errors import UsageError
+from .errors import UsageError, underway
 from .folder import Source, scan
 from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
-from .terminal.progress import progress
+from .terminal.progress import progress, silent
 from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
 MAX_DRAWS = 1000
@@ -87,7 +87,12 @@ def classify_folder(
             if isinstance(out, Path)
             else LabelTable(out, "csv", composer.labels.column_names, spread)
         )
-        bar = opened.enter_context(progress("classify", len(found.sources), "images"))
+        # a table on a terminal shows itself how far it is, and a bar would be drawn over it
+        if isinstance(out, Path) or not out.isatty():
+            bar = opened.enter_context(progress("classify", len(found.sources), "images"))
+        else:
+            bar = opened.enter_context(silent())
+        opened.enter_context(underway())
         for row in classify_sources(composer, found.sources, samples=samples, seed=seed, workers=workers):
             table.write(row)
             failed += bool(row.error)

@@ -63,7 +63,7 @@ def encode_folder(
         CCVAEError: refused, and nothing was written; or no image could be read; or the disk is full.
     """
     refuse_speed(batch_size, workers)
-    failures_at = out.with_suffix(".failures.jsonl")
+    failures_at = out.parent / f"{out.stem}.failures.jsonl"
     _refuse_out(out, failures_at, overwrite)
     found = scan(images)
     composer = Composer.open(

@@ -333,7 +333,7 @@ def _whole(picture: Picture, *, flat: bool, mode: str | None = None) -> Image.Im
     for top, end in strips(picture.size):
         pixels = picture.pixels[top:end]
         alpha = None if picture.alpha is None else picture.alpha[top:end]
-        strip = Image.fromarray(pixels if alpha is None or not flat else _over_white(pixels, alpha))
+        strip = Image.fromarray(pixels if alpha is None or not flat else over_white(pixels, alpha))
         if mode is not None and strip.mode != mode:
             strip = strip.convert(mode)
         if alpha is not None and not flat:
@@ -346,7 +346,8 @@ def _whole(picture: Picture, *, flat: bool, mode: str | None = None) -> Image.Im
     return whole  # type: ignore[return-value]
 
 
-def _over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+def over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
+    """Pixels (H, W) or (H, W, 3) laid over white by an alpha (H, W)."""
     weight = alpha.astype(np.uint32)
     if pixels.ndim == 3:
         weight = weight[..., None]

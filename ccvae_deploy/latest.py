@@ -9,11 +9,11 @@ ONNX_BUNDLE = "bundle-onnx"
 
 def follow(run: Path) -> Path:
     """The folder that a run's name means: itself, what a symlink names, or, where the system refuses links, what a
-    text file of that name holds.
+    text file called `latest` holds.
     """
     if run.is_symlink():
         return run.parent / run.readlink()
-    if run.is_file() and run.stat().st_size < 4096:
+    if run.name == LATEST.name and run.is_file() and run.stat().st_size < 4096:
         return run.parent / run.read_text("utf-8", "replace").strip()
     return run
 

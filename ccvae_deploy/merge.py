@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import images
-from .errors import ImageError, UsageError
+from .errors import ImageError, UsageError, WriteError
 from .folder import check_out, in_shard
 from .receipts import Failure
 from .records.reading import (
@@ -227,7 +227,10 @@ def _copy(store: Store, lines: Iterable[bytes], folder: Path) -> None:
         except ImageError:
             continue
         if hashlib.sha256(data).hexdigest() == row["output_sha256"]:
-            store.write(row["output"], data)
+            try:
+                store.write(row["output"], data)
+            except ImageError as error:
+                raise WriteError(f"{printable(row['output'])}: {error}; merge into a folder that takes it") from error
 
 
 def _refuse_foreign(target: Path, names: Iterable[str]) -> None:

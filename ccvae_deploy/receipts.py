@@ -93,7 +93,7 @@ class Receipt(OutputRecord):
         before, after: label probabilities of the source, and of the written pixels.
         reached: every asked label is on the asked side of 0.5, or is the most probable class; a varied one kept its
             side or class.
-        drift: mean |after - before| over the labels that were not asked.
+        drift: how far the labels that were not asked have moved, see `edits.outcome.drift`.
         pixel_change: mean absolute difference to the source, in levels of 255; None where the source was not read.
         control: the same between the network's input and its plain reconstruction: the model's own blur.
         attempt: which draw of the sample was kept, counted from 0; above 0 only with `until_reached`.

@@ -42,7 +42,7 @@ class SwapReceipt(OutputRecord):
         asked: the swapped labels as the reference classifies: 0, 1, or the class's index.
         before, reference_labels, after: label probabilities of the source, of the reference, and of the written pixels.
         reached: the output classifies as the reference does on every swapped label.
-        drift: mean |after - before| over the labels that were not swapped.
+        drift: how far the labels that were not swapped have moved, see `edits.outcome.drift`.
         pixel_change, control: as in the receipts of `edit`.
     """
 

@@ -63,22 +63,24 @@ def walk(
     classes: Sequence[str] | None = None,
     reach: float = REACH,
     compose: str = "residual",
+    size: int | None = None,
 ) -> Walk:
     """Walk along one binary label (a strip), two (a grid), or between the classes of a categorical one: two make a
     strip, three or four a square.
 
     Args:
-        picture: the source; results have its size.
+        picture: the source.
         labels: one or two names. With two, the first goes down and the second across.
         steps: pictures per axis.
         classes: which classes of a categorical label are the corners; its first four unless given.
         reach: how far beyond the two modes an axis goes, in units of the conditional prior's scale.
+        size: the longer side of the results, all of which are in memory; None leaves them the source's.
 
     Raises:
         LabelError: an unknown label or class.
         UsageError: a combination that cannot be walked, or an argument outside its range.
     """
-    chosen = [composer.labels.index(name) for name in labels]
+    chosen = [composer.labels.index(name) for name in ([labels] if isinstance(labels, str) else labels)]
     kinds = [composer.labels.labels[i] for i in chosen]
     _refuse(kinds, steps, classes, reach)
     how = checked_compose(compose)
@@ -94,8 +96,9 @@ def walk(
     flat = z.reshape(-1, z.shape[-1])
     decoded, probabilities = composer.decode(flat), composer.probabilities(flat)
     captions = _captions(composer, chosen, z, probabilities.reshape(rows, columns, -1))
+    canvas = picture if size is None else shrunk(picture, size)
     cells = [
-        Cell(render(picture, image, encoded.decoded[0], how), caption)
+        Cell(render(canvas, image, encoded.decoded[0], how), caption)
         for image, caption in zip(decoded, captions, strict=True)
     ]
     return Walk(
@@ -134,10 +137,10 @@ def traverse(
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
     source, _ = images.open_picture(image, max_pixels=max_pixels)
     size = GIF_SIZE if animated else STRIP_SIZE
-    found = walk(composer, shrunk(source, size), labels, steps=steps, classes=classes, reach=reach, compose=compose)
+    found = walk(composer, source, labels, steps=steps, classes=classes, reach=reach, compose=compose, size=size)
     if animated:
         if len(found.cells) > 1:
-            raise UsageError(f"--out {out}: a grid does not move; give a name that ends in .png, or one label")
+            raise UsageError(f"--out {out}: a grid does not move; give one binary label, two --classes, or a .png")
         data = film_gif(found.cells[0], found.title)
     else:
         first = () if len(found.cells) > 1 else (Cell(source, "original"),)

@@ -60,6 +60,7 @@ def variance_maps(
     """The maps of a picture; `name` keys the noise. See `Editor.variance` for the other arguments and errors."""
     if not 2 <= samples <= MAX_SAMPLES:
         raise UsageError(f"--samples {samples}: expected 2 to {MAX_SAMPLES}")
+    labels = [labels] if isinstance(labels, str) else labels
     asked = [composer.labels.index(label) for label in labels] or list(range(len(composer.labels)))
     if len(set(asked)) != len(asked):
         raise UsageError(f"--labels {','.join(labels)}: expected different labels, such as smiling,young")

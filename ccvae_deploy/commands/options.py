@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from ..errors import UsageError
+
 ImagesArgument = Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Images and folders of images.")]
 ImageArgument = Annotated[Path, typer.Argument(metavar="IMAGE", help="One image.")]
 BundleOption = Annotated[Path | None, typer.Option(metavar="PATH", help="The bundle folder. [runs/latest/bundle-onnx]")]
@@ -27,5 +29,12 @@ TorchScriptOption = Annotated[
 
 
 def names(given: Sequence[str]) -> tuple[str, ...]:
-    """The names of an option that is repeated, takes several with commas between them, or both."""
-    return tuple(name.strip() for text in given for name in text.split(",") if name.strip())
+    """The names of an option that is repeated, takes several with commas between them, or both.
+
+    Raises:
+        UsageError: it was given and names nothing, as an unset variable does.
+    """
+    found = tuple(name.strip() for text in given for name in text.split(",") if name.strip())
+    if given and not found:
+        raise UsageError(f"an option of names is {', '.join(map(repr, given))}, which names nothing; leave it out")
+    return found

@@ -66,7 +66,7 @@ class Latents:
             if not self.has_modes and request.mode != "closest" and (soft or request.strength != 1):
                 raise UsageError(
                     f"{asked.spelled} at strength {request.strength:g}: a {self.bundle.manifest.model.family} bundle "
-                    "has no two modes to lie between; give 0 or 1 at strength 1, or --mode closest"
+                    "has no two modes to lie between; give 0 or 1 at strength 1, or take `edit --mode closest`"
                 )
             if self.has_modes and asked.value is not None and request.mode != "closest":
                 continue
@@ -166,8 +166,8 @@ class Latents:
             closest_class(origin, head.weight, head.bias, np.ones_like(origin), value, confidence)
         except ValueError:
             raise UsageError(
-                f"--confidence {confidence:g} with {asked.spelled}: no latent makes this bundle's classifier that sure "
-                "of it; lower it"
+                f"{asked.spelled}: no latent makes this bundle's classifier {confidence:g} sure of it; "
+                "`edit --confidence` can ask for less"
             ) from None
 
 

@@ -57,8 +57,11 @@ def outcomes(
 
 
 def drift(labels: LabelSet, asked: Iterable[int], before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
-    """Mean |after - before| over the labels that were not asked; 0 where all were."""
-    kept = np.ones(len(after), bool)
-    for label in asked:
-        kept[labels.columns[label]] = False
-    return float(np.abs(after - before)[kept].mean()) if kept.any() else 0.0
+    """How far the labels that were not asked have moved, 0 to 1: the mean of their total variation, which is
+    |after - before| of a binary label and half the sum of it over the classes of a categorical one; 0 where all were.
+    """
+    moved = np.abs(after - before)
+    halved = (1.0 if label.kind == "binary" else 0.5 for label in labels.labels)
+    each = [half * moved[columns].sum() for half, columns in zip(halved, labels.columns, strict=True)]
+    left = set(range(len(each))) - set(asked)
+    return float(np.mean([each[label] for label in sorted(left)])) if left else 0.0

@@ -57,6 +57,6 @@ def read_heads(bundle: Bundle, run: Run) -> tuple[Head, ...]:
     if not error <= LINEAR * size:
         raise BundleError(
             f"this bundle's classifier is not linear in each label's own latents (off by {error:.2g} of {size:.2g}), "
-            "which is needed here; use --mode sample or mean without --vary"
+            "which is needed here; `edit --mode sample` and `mean` do without"
         )
     return heads

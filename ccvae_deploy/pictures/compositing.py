@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from ..arrays import Array
-from ..images import Picture
+from ..images import Picture, over_white
 from .canvas import blank, is_large, leave
 from .pixels import Pixels
 
@@ -50,18 +50,25 @@ def enlarge(image: Array, picture: Picture) -> Picture:
 
 
 def pixel_change(source: Picture, result: Picture) -> float:
-    """Mean absolute difference of two pictures of one size, in levels of 255."""
-    first, second = source.pixels, result.pixels
-    if first.ndim != second.ndim:
-        first, second = (p if p.ndim == 3 else np.broadcast_to(p[..., None], (*p.shape, 3)) for p in (first, second))
-    total = 0
-    rows = max(1, (1 << 20) // first[0].size)
-    for top in range(0, len(first), rows):
-        a, b = first[top : top + rows], second[top : top + rows]
+    """Mean absolute difference of two pictures of one size, transparent parts over white, in levels of 255."""
+    dimensions = max(source.pixels.ndim, result.pixels.ndim)
+    total = count = 0
+    rows = max(1, (1 << 20) // source.pixels[0].size)
+    for top in range(0, len(source.pixels), rows):
+        a, b = (_shown(picture, slice(top, top + rows), dimensions) for picture in (source, result))
+        count += a.size
         # |a - b| without leaving uint8
         total += int((np.maximum(a, b) - np.minimum(a, b)).sum(dtype=np.uint32 if a.size < 1 << 24 else np.uint64))
         leave(source.pixels, result.pixels)
-    return total / first.size
+    return total / count
+
+
+def _shown(picture: Picture, rows: slice, dimensions: int) -> Pixels:
+    """Rows of a picture over white, grey ones with three channels where the other picture has them."""
+    pixels = picture.pixels[rows]
+    if picture.alpha is not None:
+        pixels = over_white(pixels, picture.alpha[rows])
+    return pixels if pixels.ndim == dimensions else np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
 
 
 def _added(pixels: Pixels | None, image: Array, shape: tuple[int, ...]) -> Pixels:

@@ -57,7 +57,9 @@ class LabelTable:
 
     def _cells(self, cells: list[str]) -> None:
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerow(cells)
+        # else a carriage return, which is no line end of ours, would stand bare before Python 3.13
+        bare = any("\r" in cell for cell in cells)
+        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(cells)
         self.stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
     @classmethod

@@ -76,6 +76,20 @@ def progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
         yield _RichBar(bar, title, total, unit)
 
 
+@contextmanager
+def silent() -> Iterator[Reporter]:
+    """A reporter that shows nothing."""
+    yield _Silent()
+
+
+class _Silent:
+    def advance(self, count: int = 1) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def line(self, text: str) -> None: ...
+
+
 class _RichBar:
     """A bar with count, rate, remaining time and a note."""
 

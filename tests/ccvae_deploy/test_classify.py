@@ -15,7 +15,7 @@ from ccvae_deploy.classify import classify_folder, classify_sources
 from ccvae_deploy.cli import app
 from ccvae_deploy.composer import Composer
 from ccvae_deploy.editor import Editor
-from ccvae_deploy.errors import UsageError
+from ccvae_deploy.errors import BundleError, EngineError, UsageError
 from ccvae_deploy.folder import scan
 
 
@@ -76,8 +76,28 @@ def test_without_out_the_table_goes_to_stdout(pictures, tiny_bundle) -> None:
     assert 0 <= float(row["Smiling"]) <= 1
 
 
+def test_on_a_terminal_no_bar_is_drawn_over_the_table(pictures, tiny_bundle, monkeypatch) -> None:
+    class Terminal(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("ccvae_deploy.classify.progress", lambda *_: pytest.fail("a bar"))
+    classify_folder([pictures], bundle=tiny_bundle, out=(out := Terminal()))
+    assert out.getvalue().count(b"\n") == 10
+
+
+def test_a_graph_that_gives_up_between_rows_ends_with_1(pictures, tiny_bundle, monkeypatch) -> None:
+    def gives_up(*_, **__):
+        raise BundleError("cannot run")
+
+    monkeypatch.setattr("ccvae_deploy.classify.classify_seen", gives_up)
+    with pytest.raises(EngineError, match="cannot run") as caught:
+        classify_folder([pictures], bundle=tiny_bundle, out=io.BytesIO())
+    assert caught.value.exit_code == 1
+
+
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
-@pytest.mark.parametrize("name", [b"caf\xe9.png", b'a,b "c"\nd.png', "ümlaut.png".encode()])
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b'a,b "c"\nd.png', b"a\rb.png", "ümlaut.png".encode()])
 def test_any_name_survives_both_formats(name: bytes, pictures, tiny_bundle, tmp_path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()

@@ -128,6 +128,7 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
         (["edit", "--latents", "l.safetensors", "--set", "smiling=1"], "no images are given"),
         (["edit", "imgs", "--set", "smiling=1", "--plan", "p.csv"], "--set and --plan both say what to change"),
         (["edit", "imgs", "--set", "smiling=1", "--workers", "0"], "--workers 0"),
+        (["variance", "a.png", "--labels", ","], "an option of names is ',', which names nothing; leave it out"),
         (["merge"], "Missing argument"),
         (["merge", "absent"], "absent is no folder"),
         (["merge", "a", "b"], "2 folders to merge: give a folder for all of them with --out"),

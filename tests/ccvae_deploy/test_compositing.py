@@ -112,3 +112,16 @@ def test_pixel_change_is_a_mean_in_levels() -> None:
     assert pixel_change(from_array(RGB[..., 0]), Picture(np.repeat(RGB[..., :1], 3, axis=2))) == 0
     black, white = np.zeros((2000, 900), np.uint8), np.full((2000, 900), 255, np.uint8)
     assert pixel_change(from_array(black), from_array(white)) == 255
+
+
+def test_pixel_change_does_not_see_what_transparency_hides() -> None:
+    clear = np.zeros((4, 6), np.uint8)
+    clear[:, 3:] = 255
+    hidden = Picture(RGB[:4, :6], clear)
+    other = RGB[:4, :6].copy()
+    other[:, :3] ^= 255
+    assert pixel_change(hidden, Picture(other, clear)) == 0
+    over = RGB[:4, :6].copy()
+    over[:, :3] = 255
+    assert pixel_change(hidden, Picture(over)) == 0
+    assert pixel_change(Picture(over), Picture(other, clear)) == 0

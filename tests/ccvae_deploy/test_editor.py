@@ -205,6 +205,7 @@ def test_a_walk_from_an_array(editor: Editor) -> None:
     found = editor.walk(np.full((20, 30, 3), 128, np.uint8), ["smiling"], steps=3)
     assert found.z.shape == (1, 3, 8)
     assert found.cells[0][0].picture.size == (30, 20)
+    assert editor.variance(np.full((20, 30, 3), 128, np.uint8), labels="smiling", samples=2).labels == ("Smiling",)
 
 
 def test_a_confidence_that_nothing_looks_at_makes_no_other_settings(editor: Editor, priorless_bundle: Path) -> None:

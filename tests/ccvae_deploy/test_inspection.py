@@ -182,3 +182,7 @@ def test_refusals(tmp_path: Path) -> None:
     result = invoke("inspect", tmp_path)
     assert result.exit_code == 2
     assert "no manifest.json" in result.stderr
+    (tmp_path / "Makefile").write_text("x" * 300)
+    result = invoke("inspect", tmp_path / "Makefile")
+    assert result.exit_code == 2
+    assert "xxx" not in result.stderr

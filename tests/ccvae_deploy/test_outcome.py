@@ -44,8 +44,9 @@ def test_a_state_is_reached_by_what_has_it() -> None:
     assert not outcome(LABELS, 1, 2, BEFORE).reached
 
 
-def test_drift_is_the_mean_change_of_what_was_not_asked() -> None:
+def test_drift_is_the_mean_total_variation_of_what_was_not_asked() -> None:
     after = np.float32([0.2, 0.4, 0.0, 0.6])
-    assert round(drift(LABELS, [0], BEFORE, after), 4) == 0.2
+    assert round(drift(LABELS, [0], BEFORE, after), 4) == 0.3
     assert round(drift(LABELS, [1], BEFORE, after), 4) == 0.6
+    assert round(drift(LABELS, [], BEFORE, after), 4) == 0.45
     assert drift(LABELS, [0, 1], BEFORE, after) == 0

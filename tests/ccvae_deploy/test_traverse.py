@@ -56,6 +56,14 @@ def test_a_strip_moves_one_block_and_nothing_else(pictures, editor: Editor) -> N
     assert found.cells[0][0].picture.size == picture.size
 
 
+def test_a_walk_begins_at_the_source_whatever_size_it_is_shown_at(editor: Editor) -> None:
+    rng = np.random.default_rng(2)
+    picture = images.from_array(rng.integers(0, 256, (60, 400, 3), dtype=np.uint8))
+    small = walk(editor, picture, "smiling", steps=3, size=128)
+    np.testing.assert_array_equal(small.z, walk(editor, picture, ["smiling"], steps=3).z)
+    assert small.cells[0][0].picture.size == (128, 19)
+
+
 def test_a_grid_walks_each_axis_over_its_own_range(pictures, editor: Editor) -> None:
     picture = images.decode((pictures / "a.png").read_bytes())
     found = walk(editor, picture, ["young", "smiling"], steps=3, reach=0)

@@ -183,6 +183,16 @@ def test_portraits_are_written_and_read_back_bit_for_bit(tmp_path: Path) -> None
     assert sorted(image.tobytes() for image in held) == sorted(image.tobytes() for image in images)
 
 
+def test_more_labels_than_a_model_takes_are_refused_in_one_line(tmp_path: Path) -> None:
+    write_portraits(tmp_path / "d", 12)
+    table = tmp_path / "d" / "labels.csv"
+    head, *rows = table.read_text().splitlines()
+    wide = [f"{head},{','.join(f'x{i}' for i in range(1100))}", *(f"{row}{',0' * 1100}" for row in rows)]
+    table.write_text("\n".join(wide))
+    with pytest.raises(DataError, match=r"labels\.csv: .*; choose some with --labels$"):
+        open_dataset(f"table:{tmp_path / 'd'}")
+
+
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("words")
     with pytest.raises(UsageError, match="is not empty"):

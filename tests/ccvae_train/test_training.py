@@ -19,6 +19,7 @@ from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
+from ccvae_train.run_folder import new_run_folder
 from ccvae_train.training import train
 
 from .made_bars import LABELS, SMALL, made_partition
@@ -101,6 +102,15 @@ def test_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="is not empty"):
         train(SMALL, out=Path("mine"))
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
+
+
+def test_a_folder_of_a_run_that_ended_before_its_first_checkpoint_is_taken_again(tmp_path: Path) -> None:
+    (tmp_path / "run" / "tensorboard").mkdir(parents=True)
+    (tmp_path / "run" / ".checkpoint.safetensors.123").write_bytes(b"half")
+    assert new_run_folder(tmp_path / "run", "made") == tmp_path / "run"
+    (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"whole")
+    with pytest.raises(RunError, match="is not empty"):
+        new_run_folder(tmp_path / "run", "made")
 
 
 def test_missing_labels_of_single_images_are_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:

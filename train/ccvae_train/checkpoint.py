@@ -167,8 +167,10 @@ def save_checkpoint(run: Path, model: Model, optimiser: torch.optim.Optimizer, s
         with beside.open("rb") as file:
             os.fsync(file.fileno())
         beside.replace(target)
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if not isinstance(error, OSError | SafetensorError):
+            raise
         raise WriteError(
             f"cannot write {target}: {error}; make room and go on with `ccvae-deploy train --resume`"
         ) from error

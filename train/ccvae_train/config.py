@@ -30,8 +30,8 @@ class TrainConfig(Frozen):
         unlabelled: the bound of missing labels under `exact`: the mixture over y itself, or eq. 5 (`jensen`).
         draws: draws of z, and so decoded images, per training image and step; their terms are averaged.
         label_weight: alpha, what multiplies log q(y|x) of an image in the objective; None takes for `exact` on
-            3x64x64 2000 where all are labelled, 4000 where a half or fewer are, and in proportion to the number of
-            values of an image; 0 for `paper`.
+            3x64x64 2000 at supervision 1, 4000 at a half or less, and in proportion to the number of values of an
+            image; 0 for `paper`.
         class_balance: tau in [0, 1]; the label term counts a value by p(value)^-tau, so that rare ones are learned too;
             None takes 0.5 for `exact`, 0 for `paper`, which has no other.
         labelled_passes: how often the run shows each labelled image at least, more often early than late, though in no

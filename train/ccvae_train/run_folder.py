@@ -14,7 +14,10 @@ from typing import Any
 from ccvae_deploy.errors import RunError
 from ccvae_deploy.latest import LATEST, RUNS
 
-from .checkpoint import RunState
+from .checkpoint import CHECKPOINT, RunState
+
+BEGUN = ("tensorboard", f".{CHECKPOINT}.")
+"""How what is called that lies in a run's folder before its first checkpoint."""
 
 
 def new_run_folder(out: Path | None, source: str) -> Path:
@@ -25,12 +28,24 @@ def new_run_folder(out: Path | None, source: str) -> Path:
     """
     folder = out or _free(f"{source.partition(':')[0]}-{datetime.now():%Y%m%d-%H%M%S}")
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RunError(f"{folder} is not empty; go on with --resume, or give another --out")
+        refuse_taken(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make {folder}: {error.strerror}; give another --out") from error
     return folder
+
+
+def refuse_taken(folder: Path) -> None:
+    """Refuse a folder that holds anything but what a run leaves that ended before its first checkpoint.
+
+    Raises:
+        RunError: it does, or is no folder.
+    """
+    if not folder.exists():
+        return
+    left = () if not folder.is_dir() else [p for p in folder.iterdir() if not p.name.startswith(BEGUN)]
+    if left or not folder.is_dir():
+        raise RunError(f"{folder} is not empty; go on with --resume, or give another --out")
 
 
 def _free(name: str) -> Path:

@@ -20,7 +20,7 @@ from .loop import Fit, train_to_end
 from .networks import SplitVAE
 from .optimiser import make_optimiser
 from .ranks import Ranks, together
-from .run_folder import new_run_folder, point_latest, versions
+from .run_folder import new_run_folder, point_latest, refuse_taken, versions
 from .supervision import label_prior, supervised, unseen_values
 
 
@@ -66,8 +66,8 @@ def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = F
 def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
     config = settled(make_config(settings))
     device = choose_device(config.device)
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} is not empty; go on with --resume, or give another --out")
+    if out is not None:
+        refuse_taken(out)
     fit = prepare(config, device, ranks)
     if unseen := unseen_values(fit.data.train.labels, fit.shown, fit.labels):
         _say(f"no shown label is {', '.join(unseen)}, so nothing is learned of it; raise --supervision to show some")

@@ -27,6 +27,7 @@ from ccvae_train.evaluate.report import write_page
 from ccvae_train.evaluate.results import Evaluation, Part, RunResult, mean_and_spread
 from ccvae_train.evaluate.spreadsheets import write_csvs
 from ccvae_train.evaluate.tables import cell, evaluation_tables
+from ccvae_train.judge import load_judge
 from ccvae_train.training import train
 
 from .. import made_images
@@ -239,6 +240,19 @@ def test_a_judge_is_trained_only_where_a_protocol_needs_one(trained: Path) -> No
     assert result.exit_code == 0, result.output
     assert [path.name for path in Path("alone").iterdir()] == ["seed0"]
     assert json.loads(Path("alone/seed0/evaluation/evaluation.json").read_text())["runs"][0]["judge"] == {}
+
+
+def test_a_judge_of_other_classes_is_refused(trained: Path, judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*arguments):
+        found = load_judge(*arguments)
+        first, *rest = found.state.labels.labels
+        renamed = LabelSet(labels=(first.model_copy(update={"classes": ("cat", "dog")}), *rest))
+        return replace(found, state=found.state.model_copy(update={"labels": renamed}))
+
+    monkeypatch.setattr(module, "load_judge", load)
+    result = command(trained / "seed0", "--judge", judge, "--protocols", "swap")
+    assert result.exit_code == 2
+    assert "tells other labels, or images of another size" in result.stderr
 
 
 def test_a_judge_that_lies_there_must_fit(trained: Path, judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from ccvae_deploy.errors import DataError
+from ccvae_deploy.errors import DataError, one_line
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, folded
 
 from ..cache import decoded_images
@@ -56,7 +57,10 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
     """
     table = read_table(folder / TABLE)
     chosen = select([label.name for label in table.labels], labels) if labels else list(range(len(table.labels)))
-    label_set = LabelSet(labels=tuple(table.labels[index] for index in chosen))
+    try:
+        label_set = LabelSet(labels=tuple(table.labels[index] for index in chosen))
+    except ValidationError as error:
+        raise DataError(f"{folder / TABLE}: {one_line(error.errors()[0]['msg'])}; choose some with --labels") from error
     paths = checked_paths(folder / TABLE, table.files)
     splits = table.splits if table.splits is not None else random_splits(len(paths), seed)
     # a table is often written class by class, and evaluation takes the first images of a part

@@ -18,7 +18,7 @@ import numpy as np
 from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.latest import LATEST
-from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.schema import ImageSpec, LabelSet
 from ccvae_deploy.storage.store import replace_file
 from ccvae_deploy.terminal.progress import Reporter, progress
 
@@ -251,7 +251,7 @@ def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device
     folder = given or judge_folder(data, run.path.resolve().parent)
     if given or (folder / JUDGE).is_file():
         found = load_judge(folder, device)
-        if found.state.labels.column_names != data.labels.column_names or found.state.image != data.image:
+        if _meanings(found.state.labels) != _meanings(data.labels) or found.state.image != data.image:
             raise UsageError(f"the judge {folder} tells other labels, or images of another size, than {run.path} has")
         if found.state.fingerprint != data.fingerprint:
             print(
@@ -261,6 +261,10 @@ def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device
             )
         return found
     return train_judge(data, folder, epochs=EPOCHS, seed=0, device=device)
+
+
+def _meanings(labels: LabelSet) -> list[tuple[str, tuple[str, ...]]]:
+    return [(label.name, label.classes) for label in labels.labels]
 
 
 def _evaluate_run(
