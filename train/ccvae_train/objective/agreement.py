@@ -6,9 +6,9 @@ happen at all. So for some images of a step
 
     A(x) = E[ - sum_j KL(t_j || q(y_j|x')) ] - rho |x' - x^|_1,    x^ = decode(z),  x' = decode(z')
 
-where z is the posterior mean, z' is z with the blocks of a random set of labels drawn from p(z_i|y_i'), y_i' another
-value, and t_j is what should be read: y_j' of a changed label, the shown value of any other, q(y_j|x) where none is
-shown. q(y|x') is the classifier at the posterior mean of x', as edits are read. Only the decoder learns from it:
+where z is the posterior mean, z' is z with the blocks of a random set of labels drawn from p(z_i|y_i'), y_i' mostly
+another value, and t_j is what should be read: y_j' of a drawn label, the shown value of any other, q(y_j|x) where none
+is shown. q(y|x') is the classifier at the posterior mean of x', as edits are read. Only the decoder learns from it:
 encoder, classifier and conditional prior are held, since together they could agree on signs that nobody sees. The
 first term is the variational bound on the information between labels and images of InfoGAN (Chen et al. 2016), the
 set of labels that stay being the "independency constraint" of Hu et al. (2017).
@@ -32,6 +32,8 @@ EVERY = 2
 """One image of so many is edited,"""
 STEPS = 4
 """in one step of so many: few larger batches cost less than many small ones."""
+KEPT = 0.25
+"""The share of redrawn labels that keep their value, as `vary` and an edit to what is there already ask."""
 MOVE = 0.002
 """rho, nats per unit of a value's change; times the default weight 6 % of what the likelihood charges for one."""
 RISE = 0.5
@@ -74,7 +76,9 @@ def _edits(model: "CCVAE", loc: Tensor, rows: Tensor, batch: Batch) -> tuple[Ten
     # a share of labels that is itself random: from a single one to nearly all
     changed = uniform[:, 1 : 1 + count] < uniform[:, :1]
     values, now = states.membership.sum(0), states.largest(seen)
-    further = 1 + (uniform[:, 1 + count :] * (values - 1)).floor()
+    # of a uniform number the lowest part keeps the value, the rest tells which other one it becomes
+    other = (uniform[:, 1 + count :] - KEPT) / (1 - KEPT)
+    further = torch.where(other < 0, 0, 1 + (other * (values - 1)).floor())
     asked = states.of_values(torch.where(changed, (now + further) % values, now))
     prior_loc, prior_scale = model.conditional_prior.at(asked)
     block = changed.to(loc.dtype) @ states.latents.T > 0
