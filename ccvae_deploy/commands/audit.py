@@ -101,6 +101,6 @@ def audit(
 def _numbers(option: str, text: str | None) -> tuple[float, ...]:
     """Numbers with commas between them."""
     try:
-        return tuple(float(part) for part in names([text or ""]))
+        return tuple(float(part) for part in (names([text]) if text else ()))
     except ValueError:
         raise UsageError(f"{option} {text!r}: expected numbers with commas between them, such as 0.5,1") from None
