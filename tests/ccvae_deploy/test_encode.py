@@ -129,6 +129,12 @@ def test_a_file_that_is_there_is_replaced_when_asked(pictures, tiny_bundle, late
     assert latents.read_bytes() == before
 
 
+def test_a_folder_is_no_name_for_latents(pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"safetensors"):
+        encode_folder([pictures], bundle=tiny_bundle, out=Path())
+
+
 def test_a_scale_that_is_none_is_refused_before_it_is_stored(pictures, editor: Editor, monkeypatch, tmp_path) -> None:
     encoder = editor.bundle.graphs["encoder"]
     graphs = editor.bundle.graphs | {"encoder": lambda image: (encoder(image)[0], 0 * encoder(image)[1])}
