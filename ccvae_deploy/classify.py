@@ -88,10 +88,8 @@ def classify_folder(
             else LabelTable(out, "csv", composer.labels.column_names, spread)
         )
         # a table on a terminal shows itself how far it is, and a bar would be drawn over it
-        if isinstance(out, Path) or not out.isatty():
-            bar = opened.enter_context(progress("classify", len(found.sources), "images"))
-        else:
-            bar = opened.enter_context(silent())
+        on_screen = not isinstance(out, Path) and out.isatty()
+        bar = opened.enter_context(silent() if on_screen else progress("classify", len(found.sources), "images"))
         opened.enter_context(underway())
         for row in classify_sources(composer, found.sources, samples=samples, seed=seed, workers=workers):
             table.write(row)

@@ -91,9 +91,7 @@ class Job:
             wanted.request.samples
             for task in self.tasks
             for wanted in task.wanted
-            if (group := self.ledger.group(task.source.relative, wanted.name)) is None
-            or group.settings != wanted.settings.id
-            or group.samples < wanted.request.samples
+            if (group := self.ledger.group(task.source.relative, wanted.name)) is None or not _covers(group, wanted)
         )
 
     @property
@@ -119,10 +117,15 @@ class Job:
 
         Whether the source is still the same is not asked.
         """
-        if group is None or group.settings != wanted.settings.id or group.samples < wanted.request.samples:
+        if group is None or not _covers(group, wanted):
             return False
         names = wanted.names(task.stem, group.output.rpartition(".")[2])
         return group.output == names[0] and self.store.holds(names, group.sizes)
+
+
+def _covers(group: Group, wanted: Wanted) -> bool:
+    """Whether a record has these settings, and no fewer samples than are asked."""
+    return group.settings == wanted.settings.id and group.samples >= wanted.request.samples
 
 
 def settle(

@@ -128,8 +128,8 @@ def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
         num_cpus=crew.processors,
         num_gpus=crew.gpus,
         fn_constructor_args=(
-            # as many threads as processors, and the driver's provider, since another may round otherwise
-            partial(job.open_composer, provider=_provider(job), threads=1),
+            # the driver's provider, since another may round otherwise
+            partial(job.open_composer, provider=_provider(job)),
             job.composer.bundle.digest,
             crew.processors,
         ),

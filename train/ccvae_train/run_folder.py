@@ -41,10 +41,8 @@ def refuse_taken(folder: Path) -> None:
     Raises:
         RunError: it does, or is no folder.
     """
-    if not folder.exists():
-        return
-    left = () if not folder.is_dir() else [p for p in folder.iterdir() if not p.name.startswith(BEGUN)]
-    if left or not folder.is_dir():
+    taken = any(not path.name.startswith(BEGUN) for path in folder.iterdir()) if folder.is_dir() else folder.exists()
+    if taken:
         raise RunError(f"{folder} is not empty; go on with --resume, or give another --out")
 
 
