@@ -1,5 +1,5 @@
 """`python -m ccvae_deploy` is `ccvae-deploy`."""
 
-from .cli import app
+from .cli import main
 
-app(prog_name="ccvae-deploy")
+main()

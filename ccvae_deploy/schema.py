@@ -62,7 +62,7 @@ def _unit(values: tuple[float, float]) -> tuple[float, float]:
 class Frozen(BaseModel):
     """A value object: immutable, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def folded(name: str) -> str:

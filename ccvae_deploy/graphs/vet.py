@@ -95,15 +95,16 @@ def vet(data: bytes, name: str, entry: GraphFile) -> bytes:
     _refuse_operators(model, name)
     _refuse_numbers(model, name)
     _refuse_names(model, name)
+    written = _written_anew(model)
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(written)
     except Exception as error:  # the checker raises several kinds
         raise BundleError(f"{name} is not a valid ONNX graph: {one_line(error)}; export the bundle again") from error
     found = tuple(map(_spec, model.graph.input)), tuple(map(_spec, model.graph.output))
     if found != (entry.inputs, entry.outputs):
         raise BundleError(f"{name} has other inputs or outputs than the manifest says; export the bundle again")
     require_affordable(model, name)
-    return _written_anew(model)
+    return written
 
 
 def parse_graph(data: bytes, name: str) -> "ModelProto":

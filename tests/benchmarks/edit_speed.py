@@ -236,9 +236,7 @@ def speed_table(
 def command(bundle: Path, label: str, folder: Path, out: Path) -> tuple[float, float]:
     """Seconds of the command in a process of its own, and the peaks of it and of its workers, in MiB, summed."""
     script = (
-        "import sys\nfrom ccvae_deploy.cli import app\n"
-        "try: app(sys.argv[1:], standalone_mode=False)\n"
-        "finally: print('torch', 'torch' in sys.modules)\n"
+        "import sys\nfrom ccvae_deploy.cli import main\ntry: main()\nfinally: print('torch', 'torch' in sys.modules)\n"
     )
     arguments = ["edit", folder, "--set", label, "--samples", str(SAMPLES), "--bundle", bundle, "--out", out]
     peaks: dict[int, float] = {}
@@ -248,6 +246,8 @@ def command(bundle: Path, label: str, folder: Path, out: Path) -> tuple[float, f
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        # compiled files are kept, as after any installation
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
     ) as process:
         while process.poll() is None:
             peaks |= peaks_of(process.pid)
