@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ccvae_deploy.errors import CCVAEError, DataError, WriteError
+from ccvae_deploy.errors import CCVAEError, DataError, TrainingError, WriteError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import loop, training
 from ccvae_train.checkpoint import read_checkpoint
@@ -139,6 +139,23 @@ def test_a_disk_that_is_full_for_the_figures_is_one_line_too(made: Made, monkeyp
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not say what is anonymous memory")
+def test_a_step_that_takes_more_memory_than_there_is_is_one_line(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(some_labels())
+    step = loop.one_step
+
+    def greedy(fit, rows) -> None:
+        step(fit, rows)
+        if fit.step == 5:
+            torch.empty(1 << 58)
+
+    monkeypatch.setattr(loop, "one_step", greedy)
+    with pytest.raises(
+        TrainingError, match=r"at step 5, with batches of 32 images on cpu; the checkpoint after epoch 1"
+    ):
+        train(SMALL, out=Path("run"))
+    assert read_checkpoint(Path("run"))[0].step == 4
+
+
 def test_training_holds_no_copy_of_the_images(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2.3 GiB of images, a file with holes; memory that is not the file's grows by less than a twentieth of it."""
     count = 200_000

@@ -74,6 +74,11 @@ def choose_device(requested: str, precision: str | None = None) -> Device:
     return Device(torch.device("cpu"), chosen, f"cpu: {torch.get_num_threads()} threads, {chosen}{why}")
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not get the memory that it asked for; the allocator of the CPU has no error of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def keep_freed_memory(device: Device) -> None:
     """Let the C library keep what tensors free, for as long as the process lives.
 

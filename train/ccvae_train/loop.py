@@ -23,7 +23,7 @@ from .batches import as_image, epoch_order, half_mirrored, labels_of, pixels_of,
 from .checkpoint import RunState, save_checkpoint, spec_of
 from .config import TrainConfig
 from .datasets.dataset import MISSING, Dataset
-from .device import Device
+from .device import Device, is_out_of_memory
 from .grids import intervention_grid, save_grid
 from .interrupt import Interrupt, interruptible
 from .model import Model
@@ -107,7 +107,8 @@ def train_to_end(fit: Fit) -> bool:
     """Train from `fit.step` to the last epoch; False when the user interrupted it, with a checkpoint at that step.
 
     Raises:
-        TrainingError: the loss is not finite; the checkpoint of the last whole epoch stays.
+        TrainingError: the loss is not finite, or a step takes more memory than there is; the checkpoint of the last
+            whole epoch stays.
         WriteError: a checkpoint, or what lies beside it, cannot be written; the checkpoint before stays.
     """
     try:
@@ -118,6 +119,13 @@ def train_to_end(fit: Fit) -> bool:
         raise WriteError(
             f"cannot write in {fit.run}: {error.strerror or error}; make room and go on with "
             "`ccvae-deploy train --resume`"
+        ) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(
+            f"out of memory at step {fit.step}, with batches of {fit.batch} images on {fit.device.torch_device}; "
+            f"{_kept(fit)}; train again with a smaller --batch-size"
         ) from error
 
 
@@ -213,12 +221,15 @@ def _refuse_not_finite(fit: Fit, means: dict[str, Tensor]) -> None:
     if math.isfinite(float(means["loss"])):
         return
     guilty = [name for name, mean in means.items() if name != "loss" and not math.isfinite(float(mean))]
-    epoch = fit.step // fit.steps_per_epoch
-    kept = f"the checkpoint after epoch {epoch} stays in {fit.run}" if epoch else "no epoch was finished"
     raise TrainingError(
-        f"the loss is not finite at step {fit.step} (not finite: {', '.join(guilty) or 'the sum'}); {kept}; "
+        f"the loss is not finite at step {fit.step} (not finite: {', '.join(guilty) or 'the sum'}); {_kept(fit)}; "
         f"train again with a --learning-rate below {fit.config.learning_rate:g}"
     )
+
+
+def _kept(fit: Fit) -> str:
+    epoch = fit.step // fit.steps_per_epoch
+    return f"the checkpoint after epoch {epoch} stays in {fit.run}" if epoch else "no epoch was finished"
 
 
 def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars) -> None:

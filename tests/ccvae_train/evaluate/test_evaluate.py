@@ -1,6 +1,7 @@
 """The whole command on small runs: files, tables, resumption, several runs, what is skipped and what is refused."""
 
 import csv
+import hashlib
 import html
 import io
 import json
@@ -86,6 +87,8 @@ def test_everything_on_one_run(trained: Path) -> None:
     assert "The judge of made" in page
     counts = {name: found["images"] for name, found in run["protocols"].items() if not found.get("skipped")}
     assert (counts["swap"], counts["gradients"], counts["accuracy"]) == (80, 32, len(DATA.valid))
+    assert (counts["generation"], counts["panel"], counts["swaps"], counts["traversals"]) == (80, 6, 14, 1)
+    assert '<p class="note">1 image. ' in page
     assert '<p class="note">80 images. Mean |change' in page
     with (out / "swap.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -93,6 +96,21 @@ def test_everything_on_one_run(trained: Path) -> None:
     with (out / "figures.csv").open() as file:
         figures = {row["figure"]: row["value"] for row in csv.DictReader(file)}
     assert float(figures["accuracy"]) == run["protocols"]["accuracy"]["figures"]["accuracy"]
+
+
+def test_a_checkpoint_that_changes_while_it_is_read_is_read_again(trained: Path, monkeypatch) -> None:
+    shutil.copytree(trained / "seed0", "going-on")
+    newer, read = (trained / "seed1" / "checkpoint.safetensors").read_bytes(), []
+
+    def load(path: Path):
+        read.append(load_run(path))
+        if len(read) == 1:
+            Path("going-on/checkpoint.safetensors").write_bytes(newer)
+        return read[-1]
+
+    monkeypatch.setattr(module, "load_run", load)
+    run, digest = module._loaded(Path("going-on"))
+    assert (run, digest) == (read[1], hashlib.sha256(newer).hexdigest())
 
 
 def test_finished_protocols_are_taken_where_all_agrees(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,18 +294,18 @@ def test_uncertain_labels_count_as_they_did_wherever_the_data_lie(trained, monke
     run = load_run(trained / "seed0")
     config = run.state.config.model_copy(update={"data": "made:DIR", "uncertain": "ones"})
     changed = replace(run, state=run.state.model_copy(update={"config": config}))
-    module._jobs([changed], source)
+    module._jobs([(changed, "")], source)
     assert asked == [policy]
 
 
 def test_data_that_have_changed_since_training_are_told(trained: Path, monkeypatch, capsys) -> None:
     run = load_run(trained / "seed0")
-    module._jobs([run], None)
+    module._jobs([(run, "")], None)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(module, "open_dataset", lambda *_, **__: replace(DATA, fingerprint="b" * 64))
-    module._jobs([run], None)
+    module._jobs([(run, "")], None)
     assert "has changed since" in capsys.readouterr().err
-    module._jobs([run], "made:elsewhere")
+    module._jobs([(run, "")], "made:elsewhere")
     assert capsys.readouterr().err == ""
 
 

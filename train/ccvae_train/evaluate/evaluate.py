@@ -22,7 +22,7 @@ from ccvae_deploy.schema import ImageSpec, LabelSet
 from ccvae_deploy.storage.store import replace_file
 from ccvae_deploy.terminal.progress import Reporter, progress
 
-from ..checkpoint import CHECKPOINT, TrainedRun, load_run
+from ..checkpoint import CHECKPOINT, TrainedRun, load_run, resolve_run
 from ..datasets.dataset import Dataset
 from ..datasets.source import open_dataset
 from ..device import Device, choose_device
@@ -89,10 +89,10 @@ def evaluate(
     refuse_seed(seed)
     if inception is not None and any(protocol.name == fid.NAME for protocol in selected):
         _refuse_weights(inception)
-    loaded = [load_run(path) for path in runs]
+    loaded = [_loaded(path) for path in runs]
     if not loaded:
         raise UsageError("no run to evaluate; name one, such as runs/latest")
-    folder = out or (loaded[0].path / "evaluation" if len(loaded) == 1 else Path("evaluation"))
+    folder = out or (loaded[0][0].path / "evaluation" if len(loaded) == 1 else Path("evaluation"))
     _refuse_taken(folder)
     chosen_device = choose_device(device)
     jobs = _jobs(loaded, data)
@@ -150,9 +150,23 @@ def _refuse_taken(folder: Path) -> None:
         raise UsageError(f"{folder} holds something that is no evaluation; give another --out")
 
 
-def _jobs(runs: Sequence[TrainedRun], source: str | None) -> list[_Job]:
+def _loaded(path: Path) -> tuple[TrainedRun, str]:
+    """A run and the sha256 of its checkpoint, which a training that goes on replaces now and then."""
+    while True:
+        digest = _digest_of(path)
+        run = load_run(path)
+        if _digest_of(path) == digest:
+            return run, digest
+
+
+def _digest_of(path: Path) -> str:
+    with (resolve_run(path) / CHECKPOINT).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None) -> list[_Job]:
     """Open the data of every run, once where runs share them."""
-    digests = [hashlib.sha256((run.path / CHECKPOINT).read_bytes()).hexdigest() for run in runs]
+    runs, digests = [run for run, _ in loaded], [digest for _, digest in loaded]
     names = runs_folders([run.path.resolve().name for run in runs], digests)
     opened: dict[str, Dataset] = {}
     datasets = []

@@ -42,6 +42,7 @@ def run(bench: Bench) -> Finding:
     return Finding(
         figures={f"generation, {name}": mean_of(share) for name, share in columns.items()},
         tables=(by_label(NAME, labels.names, columns, shares=True),),
+        images=count,
         note="Share of labels on which the judge agrees with what was asked, higher is better. The floor is what "
         "images score that always show each label's more frequent value; 'reconstructions' is the judge's agreement "
         "with the true labels on unchanged reconstructions.",

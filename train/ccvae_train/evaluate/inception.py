@@ -29,7 +29,7 @@ def run(bench: Bench) -> Finding:
     """Images of y ~ p(y) against as many real ones."""
     if bench.settings.inception is None:
         raise Skipped("needs Inception weights, --inception FILE, and the extra [fid]")
-    network = inception(bench.settings.inception)
+    network = inception(bench.settings.inception).to(bench.subject.device.torch_device)
     if len(bench.images) < FEWEST:
         raise Skipped(f"{len(bench.images)} validation images; a distance takes {FEWEST} or more")
     made = generated(bench, len(bench.images))
@@ -70,5 +70,6 @@ def features(network: Any, images: Array) -> Array:
     """Images (N, C, S, S) in [0, 1] to pool3 features (N, 2048)."""
     pixels = np.rint(images * 255).astype(np.uint8)
     pixels = np.repeat(pixels, 3, axis=1) if pixels.shape[1] == 1 else pixels
-    chunks = (torch.from_numpy(pixels[i : i + BATCH]) for i in range(0, len(pixels), BATCH))
-    return np.concatenate([network(chunk)[0].numpy() for chunk in chunks])
+    place = next(network.parameters()).device
+    chunks = (torch.from_numpy(pixels[i : i + BATCH]).to(place) for i in range(0, len(pixels), BATCH))
+    return np.concatenate([network(chunk)[0].cpu().numpy() for chunk in chunks])

@@ -22,7 +22,8 @@ def run_swaps(bench: Bench) -> Finding:
         copies = np.repeat(image[None], len(above), axis=0)
         swapped = bench.subject.swap(copies, np.repeat(value[None], len(above), axis=0), above)
         rows.append([*cells(image[None]), *cells(swapped)])
-    return Finding(pictures={"swaps": sheet(rows, "labels' characteristics from the left, all else from above")})
+    caption = "labels' characteristics from the left, all else from above"
+    return Finding(pictures={"swaps": sheet(rows, caption)}, images=len(above) + len(left))
 
 
 def run_panel(bench: Bench) -> Finding:
@@ -35,7 +36,7 @@ def run_panel(bench: Bench) -> Finding:
         columns.append(bench.subject.intervene(images, i, asked, None))
     captions = ("original", "rebuilt", *bench.labels.names)
     rows = [cells(row, captions) for row in np.stack(columns, axis=1)]
-    return Finding(pictures={"panel": sheet(rows, "one label changed at a time")})
+    return Finding(pictures={"panel": sheet(rows, "one label changed at a time")}, images=len(images))
 
 
 def run_diversity(bench: Bench) -> Finding:
@@ -52,7 +53,7 @@ def run_diversity(bench: Bench) -> Finding:
             rows.append(cells(subject.generate(several, rng)))
     split = isinstance(subject, SplitSubject)
     caption = "a row: one y and one z_s, several draws of z_c" if split else "a row: one y, several draws of z"
-    return Finding(pictures={"diversity": sheet(rows, caption)})
+    return Finding(pictures={"diversity": sheet(rows, caption)}, images=ROWS * COLUMNS)
 
 
 def run_classes(bench: Bench) -> Finding:
@@ -76,4 +77,4 @@ def run_classes(bench: Bench) -> Finding:
                 names.append(f"{label.name}={label.classes[value]}")
         rows = [cells(row, ("original", *names)) for row in np.stack(columns, axis=1)]
         found["classes"] = sheet(rows, "draws at both values of the first labels")
-    return Finding(pictures=found)
+    return Finding(pictures=found, images=len(images))

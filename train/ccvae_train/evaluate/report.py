@@ -14,6 +14,7 @@ from PIL import Image
 from ccvae_deploy.pictures.plots import bars, escaped
 from ccvae_deploy.report import page
 from ccvae_deploy.storage.store import replace_file
+from ccvae_deploy.terminal.screen import counted
 
 from .protocols import PROTOCOLS, Protocol
 from .results import Evaluation, RunResult, mean_and_spread
@@ -87,7 +88,8 @@ def _section(protocol: Protocol, runs: Iterable[RunResult]) -> str:
             bodies.append(f"<h3>{escaped(run.name)}</h3>" + (_grid(("figure", "value"), figures) if figures else ""))
             bodies += [_table(table) for table in part.finding["tables"]]
             bodies += [_picture(path, name) for name, path in part.pictures.items()]
-            bodies.append(f'<p class="note">{part.finding["images"]:,} images. {escaped(part.finding["note"])}</p>')
+            images = counted(part.finding["images"], "image")
+            bodies.append(f'<p class="note">{images}. {escaped(part.finding["note"])}</p>')
     if not bodies:
         return ""
     return f"<h2>{escaped(protocol.title)} <small>({escaped(protocol.source)})</small></h2>{''.join(bodies)}"

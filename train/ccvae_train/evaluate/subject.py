@@ -42,6 +42,10 @@ class Subject(Protocol):
     def image(self) -> ImageSpec:
         """What its images are."""
 
+    @property
+    def device(self) -> Device:
+        """Where it runs, and all that is computed beside it."""
+
     def predict(self, images: Array) -> Array:
         """Logits of q(y|x), (N, Y)."""
 

@@ -46,7 +46,7 @@ def run(bench: Bench) -> Finding:
         found["strips"] = sheet(strips, "each label from 0 to 1 and beyond; the original on the left")
     if len(lines) > 1:
         found["grid"] = _grid(bench, subject, z, dict(list(lines.items())[:2]))
-    return Finding(pictures=found)
+    return Finding(pictures=found, images=1)
 
 
 def _grid(bench: Bench, subject: SplitSubject, z: Array, lines: dict[int, Array]) -> Image.Image:
