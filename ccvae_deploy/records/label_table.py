@@ -39,12 +39,19 @@ class Row:
 
 
 class LabelTable:
-    """Writes rows to a binary stream; a CSV begins with its header."""
+    """Writes rows to a binary stream; a CSV begins with its header.
+
+    Raises:
+        UsageError: two columns of the CSV would have one name.
+    """
 
     def __init__(self, stream: BinaryIO, format: TableFormat, names: Sequence[str], spread: bool) -> None:
         self.stream, self.format, self.names, self.spread = stream, format, tuple(names), spread
         if format == "csv":
-            self._cells([*KEYS[:2], *names, *(f"{name} sd" for name in names if spread), KEYS[2]])
+            columns = [*KEYS[:2], *names, *(f"{name} sd" for name in names if spread), KEYS[2]]
+            if twin := next((name for name in names if columns.count(name) > 1), None):
+                raise UsageError(f"label {twin} has the name of another column of the table; give --out FILE.jsonl")
+            self._cells(columns)
 
     def write(self, row: Row) -> None:
         """Append one row; probabilities have six decimals."""

@@ -17,6 +17,7 @@ from ccvae_deploy.composer import Composer
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import BundleError, EngineError, UsageError
 from ccvae_deploy.folder import scan
+from ccvae_deploy.records.label_table import LabelTable, Row
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -106,6 +107,17 @@ def test_any_name_survives_both_formats(name: bytes, pictures, tiny_bundle, tmp_
         classify_folder([folder], bundle=tiny_bundle, out=out)
     assert os.fsencode(rows_of(tmp_path / "t.csv")[0]["source"]) == name
     assert os.fsencode(json.loads((tmp_path / "t.jsonl").read_text("ascii"))["source"]) == name
+
+
+@pytest.mark.parametrize(
+    ("names", "spread"), [(("smiling", "error"), False), (("source",), False), (("hat", "hat sd"), True)]
+)
+def test_a_label_called_as_a_column_goes_to_json_lines_alone(names, spread, tmp_path) -> None:
+    with pytest.raises(UsageError, match=r"has the name of another column of the table; give --out FILE\.jsonl"):
+        LabelTable(io.BytesIO(), "csv", names, spread)
+    lines = io.BytesIO()
+    LabelTable(lines, "jsonl", names, spread).write(Row("a.png", "0" * 64, dict.fromkeys(names, 0.5)))
+    assert json.loads(lines.getvalue())["probabilities"] == dict.fromkeys(names, 0.5)
 
 
 def test_a_file_that_is_there_is_replaced_when_asked(pictures, tiny_bundle, tmp_path) -> None:
