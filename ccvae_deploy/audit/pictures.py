@@ -96,11 +96,11 @@ def _strip(auditor: Auditor, original: Original, effect: Effect, edit: str, flip
     edited, redrawn = max(pairs, key=lambda pair: abs(float(pair[0].values[column] - pair[1].values[column])))
     before, anew, after = (float(one.values[column]) for one in (control, redrawn, edited))
     cells = [
-        Cell(one.thumbnail, f"{name}: {value:.3f}")
+        Cell(one.thumbnail, f"{name}: {value:.3g}")
         for one, name, value in ((control, "control", before), (redrawn, "redrawn", anew), (edited, edit, after))
         if one.thumbnail is not None
     ]
-    sheet = film_grid([cells], f"{effect.output}: {number(after - anew)}", size=CELL)
+    sheet = film_grid([cells], f"{effect.output}: {number(after - anew, effect.spread)}", size=CELL)
     data = images.encode(images.from_pil(sheet), "jpeg")
     return Shown(original.source.relative, edit, effect.output, before, anew, after, flips, data)
 

@@ -24,13 +24,14 @@ def intervals(effects: Sequence[Effect]) -> str:
     for i, one in enumerate(effects):
         y = i * ROW + ROW / 2
         kind = "s0" if one.verdict == "moves" else "s2"
-        tip = f"{one.label}: {number(one.effect)}, {number(one.joint_low)} to {number(one.joint_high)}, {one.verdict}"
+        effect, *joint = (number(value, one.spread) for value in (one.effect, one.joint_low, one.joint_high))
+        tip = f"{one.label}: {effect}, {' to '.join(joint)}, {one.verdict}"
         parts += [
             f'<text x="{NAMES - 6}" y="{y + 4}" class="end">{escaped(shortened(one.label, 24))}</text>',
             f'<g><title>{escaped(tip)}</title><rect class="{kind}" x="{x(one.joint_low):.1f}" y="{y - 1.5}" '
             f'width="{max(x(one.joint_high) - x(one.joint_low), 1):.1f}" height="3"/>'
             f'<circle class="{kind}" cx="{x(one.effect):.1f}" cy="{y}" r="5"/></g>',
-            f'<text x="{WIDE - 2}" y="{y + 4}" class="end">{number(one.effect)}</text>',
+            f'<text x="{WIDE - 2}" y="{y + 4}" class="end">{effect}</text>',
         ]
     return svg(WIDE, tall, parts)
 
@@ -57,10 +58,11 @@ def curve(one: Effect) -> str:
     ]
     for strength, value, low, high in points:
         x, y = place(strength, value)
+        at, *ends = (number(figure, one.spread) for figure in (value, low, high))
         parts += [
             f'<line class="line" x1="{x:.1f}" y1="{place(0, low)[1]:.1f}" x2="{x:.1f}" y2="{place(0, high)[1]:.1f}"/>',
-            f'<circle class="s0" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>strength {strength:g}: {number(value)}, '
-            f"{number(low)} to {number(high)}</title></circle>",
+            f'<circle class="s0" cx="{x:.1f}" cy="{y:.1f}" r="3.5"><title>strength {strength:g}: '
+            f"{at}, {' to '.join(ends)}</title></circle>",
             f'<text x="{x:.1f}" y="{TOP + height + 15}" class="middle">{strength:g}</text>',
         ]
     return svg(WIDTH, HEIGHT, parts)

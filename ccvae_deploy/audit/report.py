@@ -20,7 +20,7 @@ STYLE = """
 .matrix th:first-child{text-align:left}.moves{font-weight:700}.quiet{color:var(--soft)}.scroll{overflow-x:auto}
 .strip{width:500px;overflow-wrap:anywhere}.strip img{max-width:100%}
 """
-CURVES = 12
+CURVES, LABELS = 12, 30
 COLUMNS = (
     *("source", "label", "from", "to", "output", "strength", "samples", "control", "redrawn", "edited", "effect"),
     *("flips", "redrawn_flips", "reached"),
@@ -86,17 +86,25 @@ def _matrix(effects: Sequence[Effect]) -> str:
 def _cell(one: Effect) -> str:
     kind = "moves" if one.verdict == "moves" else "quiet"
     return (
-        f'<td class="{kind}" title="{escaped(sentence(one))}">{number(one.effect)} '
+        f'<td class="{kind}" title="{escaped(sentence(one))}">{number(one.effect, one.spread)} '
         f'<span class="note">{one.flips:.0%} / {one.redrawn_flips:.0%}</span></td>'
     )
 
 
 def _intervals(effects: Sequence[Effect]) -> str:
     figures = []
-    for output in list(dict.fromkeys(one.output for one in effects))[:CURVES]:
-        mine = sorted((one for one in effects if one.output == output), key=lambda one: -abs(one.effect))[:30]
+    # the output that is moved most comes first
+    outputs, labels = (list(dict.fromkeys(getattr(one, key) for one in ranked(effects))) for key in ("output", "label"))
+    for output in outputs[:CURVES]:
+        mine = sorted((one for one in effects if one.output == output), key=lambda one: -abs(one.effect))[:LABELS]
         figures.append(f"<figure><figcaption>{escaped(output)}</figcaption>{intervals(mine)}</figure>")
-    return f'<h2>Effects with their joint intervals</h2><div class="row">{"".join(figures)}</div>'
+    cut = [
+        f"{shown} of {len(all_of)} {what}"
+        for what, shown, all_of in (("outputs", CURVES, outputs), ("labels", LABELS, labels))
+        if len(all_of) > shown
+    ]
+    note = f'<p class="note">The largest alone: {", ".join(cut)}.</p>' if cut else ""
+    return f'<h2>Effects with their joint intervals</h2>{note}<div class="row">{"".join(figures)}</div>'
 
 
 def _curves(effects: Sequence[Effect]) -> str:
@@ -120,7 +128,7 @@ def _strips(pictures: Sequence[Shown]) -> str:
         cards.append(
             f'<figure class="strip"><img src="data:image/jpeg;base64,{data}" alt="control, redrawn, edited">'
             f"<figcaption><bdi>{escaped(one.source)}</bdi>: {escaped(one.edit)}, {escaped(one.output)} "
-            f"{one.control:.3f} → <b>{one.edited:.3f}</b> (redrawn {one.redrawn:.3f}); decision changed on "
+            f"{one.control:.3g} → <b>{one.edited:.3g}</b> (redrawn {one.redrawn:.3g}); decision changed on "
             f"{one.flips:.0%} of the samples</figcaption></figure>"
         )
     body = f'<div class="row">{"".join(cards)}</div>' if cards else '<p class="note">None.</p>'

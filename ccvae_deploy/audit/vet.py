@@ -55,9 +55,11 @@ def read_model(path: Path) -> Vetted:
         structure = structure_bytes(data)
         model = onnx.load_model_from_string(data) if structure <= STRUCTURE_LIMIT else None
     except Exception as error:  # protobuf's DecodeError is not exported
-        raise _refused(path, "is not an ONNX file or is truncated; export it again") from error
+        raise _refused(path, f"is not an ONNX file or is truncated ({one_line(error, 60)}); export it again") from error
     if model is None:
-        raise _refused(path, f"has {structure:,} bytes beside its weights, the limit is {STRUCTURE_LIMIT:,}")
+        raise _refused(
+            path, f"has {structure:,} bytes beside its weights, the limit is {STRUCTURE_LIMIT:,}; export it again"
+        )
     _refuse_parts(model, path)
     try:
         onnx.checker.check_model(model)

@@ -7,14 +7,16 @@ https://protobuf.dev/programming-guides/encoding
 
 from collections.abc import Iterator
 
-GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
-"""Field numbers of ModelProto.graph, GraphProto.initializer and TensorProto.raw_data."""
+GRAPH, INITIALIZER = 7, 5
+"""Field numbers of ModelProto.graph and GraphProto.initializer."""
+WEIGHTS = (4, 9, 10)
+"""Of TensorProto's float_data, raw_data and double_data: what a parser copies as it is."""
 
 FIELD_LIMIT = 20_000
 
 
 def structure_bytes(data: bytes) -> int:
-    """How many bytes of a serialised ModelProto are not the raw data of its initialisers.
+    """How many bytes of a serialised ModelProto are not the weights of its initialisers.
 
     Raises:
         ValueError: the bytes are no protobuf message, or the walked levels hold more than `FIELD_LIMIT` fields.
@@ -24,7 +26,7 @@ def structure_bytes(data: bytes) -> int:
     for count, (levels_below, number, size) in enumerate(fields, start=1):
         if count > FIELD_LIMIT:
             raise ValueError(f"more than {FIELD_LIMIT:,} fields")
-        if levels_below == 0 and number == RAW_DATA:
+        if levels_below == 0 and number in WEIGHTS:
             weights += size
     return len(data) - weights
 

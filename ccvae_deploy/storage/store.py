@@ -203,10 +203,18 @@ def refuse_unwritable(folder: Path) -> None:
     Raises:
         UsageError: it cannot be written.
     """
+    if not writable(folder):
+        raise UsageError(f"{_existing(folder)} cannot be written; give another --out")
+
+
+def writable(folder: Path) -> bool:
+    """Whether files can be made in a folder, or the folder itself where it is not there."""
+    return os.access(_existing(folder), os.W_OK | os.X_OK)
+
+
+def _existing(folder: Path) -> Path:
     resolved = folder.resolve()
-    existing = next(one for one in (resolved, *resolved.parents) if one.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"{existing} cannot be written; give another --out")
+    return next(one for one in (resolved, *resolved.parents) if one.exists())
 
 
 def _full(path: Path, error: OSError) -> WriteError:

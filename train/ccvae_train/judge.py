@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from ccvae_deploy.errors import RunError, TrainingError, UsageError, WriteError, nearest
 from ccvae_deploy.latest import RUNS
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet
+from ccvae_deploy.storage.store import refuse_unwritable
 from ccvae_deploy.terminal.progress import progress
 
 from .batches import epoch_order, images_of
@@ -147,6 +148,7 @@ def _of_others(path: Path) -> bool:
 def train_judge(data: Dataset, out: Path, *, epochs: int, seed: int, device: Device) -> Judge:
     """Train on a data set that is open already; see `judge`."""
     refuse_taken(out)
+    refuse_unwritable(out)
     keep_freed_memory(device)
     torch.manual_seed(seed)
     network = JudgeNetwork(data.image, data.labels).to(device.torch_device).to(memory_format=torch.channels_last)

@@ -17,6 +17,7 @@ from ccvae_deploy.audit.effects import effects
 from ccvae_deploy.audit.model import open_model
 from ccvae_deploy.audit.record import AuditSettings
 from ccvae_deploy.audit.results import audit_table
+from ccvae_deploy.audit.table import number
 from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import UsageError
@@ -157,3 +158,17 @@ def test_the_table_keeps_to_80_columns_with_long_names(run) -> None:
     assert "[red]x" in text
     assert "moves" in text
     assert re.search(r"\+0\.\d{3} \+0\.\d{3}", text)
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "text"),
+    [
+        (0.1234, 0.3, "+0.123"),
+        (0.0004, 0.001, "+0.0004"),
+        (-4e-5, 1e-4, "-4.0e-05"),
+        (123.4, 50, "+1.2e+02"),
+        (0.5, 0, "+0.500"),
+    ],
+)
+def test_figures_have_the_places_that_their_output_needs(value: float, spread: float, text: str) -> None:
+    assert number(value, spread) == text

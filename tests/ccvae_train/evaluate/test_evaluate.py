@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ccvae_deploy.cli import app
 from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import training
-from ccvae_train.checkpoint import load_run
+from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets import celeba
 from ccvae_train.evaluate import evaluate as module
 from ccvae_train.evaluate import panels
@@ -96,6 +97,39 @@ def test_everything_on_one_run(trained: Path) -> None:
     with (out / "figures.csv").open() as file:
         figures = {row["figure"]: row["value"] for row in csv.DictReader(file)}
     assert float(figures["accuracy"]) == run["protocols"]["accuracy"]["figures"]["accuracy"]
+
+
+def test_a_run_counts_once_by_whatever_name(trained: Path) -> None:
+    named = [trained / "latest", trained / "seed1", trained / ".." / "runs" / "seed1"]
+    assert len(evaluate(named, protocols=["accuracy"], images=60, device="cpu", out=Path("out")).runs) == 1
+
+
+def test_a_run_that_was_cut_off_stands_apart_and_is_told(trained: Path, capsys) -> None:
+    shutil.copytree(trained / "seed1", "cut-off")
+    state, tensors = read_checkpoint(Path("cut-off"))
+    fewer = state.model_copy(update={"provenance": state.provenance | {"epochs_done": 1}})
+    save_file(tensors, "cut-off/checkpoint.safetensors", metadata={"ccvae": fewer.model_dump_json()})
+    runs = [trained / "seed0", Path("cut-off")]
+    found = evaluate(runs, protocols=["accuracy"], images=60, device="cpu", out=Path("out"))
+    assert [len(group) for group in found.groups().values()] == [1, 1]
+    assert found.runs[1].model == "ccvae epochs=1 of 2"
+    assert found.notes() == ["cut-off has been trained for 1 of 2 epochs"]
+    assert "cut-off has been trained for 1 of 2 epochs" in Path("out/report.html").read_text()
+    assert "note: cut-off has been trained for 1 of 2 epochs\n" in capsys.readouterr().err
+
+
+def test_seeds_that_are_the_same_are_told(trained: Path) -> None:
+    shutil.copytree(trained / "seed0", "copy")
+    found = evaluate([trained / "seed0", Path("copy")], protocols=["accuracy"], images=60, out=Path("out"))
+    assert any("are not all of different seeds" in note for note in found.notes())
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_a_judge_is_trained(trained: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "train_judge", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(module, "writable", lambda _: False)
+    shutil.copytree(trained / "seed0", "alone/seed0")
+    with pytest.raises(UsageError, match=r"no judge can be written at .*name it with --judge"):
+        evaluate([Path("alone/seed0")], protocols=["swap"], images=60, device="cpu", out=Path("out"))
 
 
 def test_a_checkpoint_that_changes_while_it_is_read_is_read_again(trained: Path, monkeypatch) -> None:
@@ -209,7 +243,7 @@ def test_runs_that_validate_on_other_images_say_so(trained: Path, monkeypatch: p
 def test_what_was_skipped_names_its_runs() -> None:
     def result(name: str, *reasons: tuple[str, str]) -> RunResult:
         parts = tuple(Part(protocol, {}, reason, 0.0, {}) for protocol, reason in reasons)
-        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "f" * 64, False, {}, parts)
+        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "f" * 64, False, "", {}, (), parts)
 
     runs = (
         result("a", ("swap", "no residual latents"), ("FID", "no weights")),
@@ -382,8 +416,9 @@ def test_the_papers_figures_stand_beside_the_papers_labels_only() -> None:
     assert has_papers_labels("celeba:/data", celeba.PAPER_LABELS[::-1])
     assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS[:3])
     assert has_papers_labels("mnist:/data", ["digit"])
-    ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", "f" * 64, True, {}, ())
+    ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", "f" * 64, True, "", {}, (), ())
     assert ours.paper("accuracy") == 0.878
+    assert "the paper's figures are of test images" in Evaluation(Path(), (ours,)).notes()[0]
     assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS, 128)
     assert replace(ours, papers_labels=False).paper("accuracy") is None
 
@@ -396,7 +431,7 @@ def test_tables_of_other_columns_have_files_of_their_own(tmp_path: Path) -> None
             "rows": [[one, *range(len(labels))] for one in labels],
         }
         part = Part("interventions", {"figures": {}, "tables": [table]}, "", 0.0, {})
-        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "f" * 64, False, {}, (part,))
+        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "f" * 64, False, "", {}, (), (part,))
 
     runs = (result("a", ["x", "y"]), result("b", ["y", "x", "z"]), result("c", ["x", "y"]))
     write_csvs(Evaluation(tmp_path, runs))

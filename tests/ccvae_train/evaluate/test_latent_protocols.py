@@ -14,6 +14,7 @@ from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.device import choose_device
 from ccvae_train.evaluate import diagnostics, gradients, inception, information, leakage, traversals
 from ccvae_train.evaluate.bench import Bench, Settings
+from ccvae_train.evaluate.classification import predictive_logits
 from ccvae_train.evaluate.diagnostics import classifier_divergence, log_predictive, self_consistency
 from ccvae_train.evaluate.finding import Skipped
 from ccvae_train.evaluate.gradients import measure_gradients
@@ -82,6 +83,32 @@ def test_log_predictive_agrees_with_quadrature(subject: SplitSubject) -> None:
     ).log_q
     found = log_predictive(subject, loc, scale, values, rng)
     assert np.abs(found - exact.detach().numpy()).mean() < 0.05
+
+
+def test_predictive_logits_agree_with_quadrature_and_with_the_mean_on_the_value(subject: SplitSubject) -> None:
+    rng = np.random.default_rng(1)
+    loc = rng.normal(0, 2, (400, 5)).astype(np.float32)
+    scale = rng.uniform(0.1, 3, (400, 5)).astype(np.float32)
+    head, c = subject.model.classifier, torch.from_numpy
+    exact = label_integrals(
+        c(loc[:, :2]), c(scale[:, :2]), head.weight, head.bias, torch.eye(2), torch.ones(400, 2)
+    ).log_q.exp()
+    found = predictive_logits(subject, loc, scale, rng)
+    assert np.abs(1 / (1 + np.exp(-found)) - exact.detach().numpy()).mean() < 0.02
+    assert ((found > 0) == (subject.classify(loc[:, :2]) > 0)).all()
+
+
+def test_predictive_logits_of_classes_are_log_probabilities() -> None:
+    labels = LabelSet(labels=(Label(name="k", kind="categorical", classes=("x", "y", "z"), dims=3),))
+    layout = LatentLayout(blocks=(3,), residual=2)
+    torch.manual_seed(0)
+    subject = SplitSubject(
+        CCVAE(labels, layout, IMAGE).eval(), labels, layout, IMAGE, ModelSpec(), choose_device("cpu", "fp32")
+    )
+    loc = np.random.default_rng(0).normal(0, 2, (50, 5)).astype(np.float32)
+    found = predictive_logits(subject, loc, np.full((50, 5), 1e-6, np.float32), np.random.default_rng(1))
+    odds = np.exp(subject.classify(loc[:, :3]))
+    assert np.exp(found) == pytest.approx(odds / odds.sum(axis=1, keepdims=True), abs=1e-4)
 
 
 def test_diagnostics_of_a_fresh_model(subject: SplitSubject) -> None:

@@ -19,7 +19,7 @@ from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.latest import LATEST
 from ccvae_deploy.schema import ImageSpec, LabelSet
-from ccvae_deploy.storage.store import replace_file
+from ccvae_deploy.storage.store import refuse_unwritable, replace_file, writable
 from ccvae_deploy.terminal.progress import Reporter, progress
 
 from ..checkpoint import CHECKPOINT, TrainedRun, load_run, resolve_run
@@ -53,6 +53,7 @@ class _Job:
     digest: str
     data: Dataset
     judge: Judge | None
+    notes: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -89,7 +90,8 @@ def evaluate(
     refuse_seed(seed)
     if inception is not None and any(protocol.name == fid.NAME for protocol in selected):
         _refuse_weights(inception)
-    loaded = [_loaded(path) for path in runs]
+    # once each, by whatever name: runs/* holds runs/latest too
+    loaded = [_loaded(path) for path in {resolve_run(path).resolve(): path for path in runs}.values()]
     if not loaded:
         raise UsageError("no run to evaluate; name one, such as runs/latest")
     folder = out or (loaded[0][0].path / "evaluation" if len(loaded) == 1 else Path("evaluation"))
@@ -148,6 +150,7 @@ def _refuse_weights(inception: Path) -> None:
 def _refuse_taken(folder: Path) -> None:
     if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / PARTS).is_dir())):
         raise UsageError(f"{folder} holds something that is no evaluation; give another --out")
+    refuse_unwritable(folder)
 
 
 def _loaded(path: Path) -> tuple[TrainedRun, str]:
@@ -169,8 +172,8 @@ def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None) -> list[
     runs, digests = [run for run, _ in loaded], [digest for _, digest in loaded]
     names = runs_folders([run.path.resolve().name for run in runs], digests)
     opened: dict[str, Dataset] = {}
-    datasets = []
-    for run in runs:
+    jobs = []
+    for name, run, digest in zip(names, runs, digests, strict=True):
         asked, config = source or run.state.config.data, run.state.config
         key = json.dumps([asked, run.labels.names, run.image.size, run.image.channels, config.seed, config.uncertain])
         if key not in opened:
@@ -182,11 +185,19 @@ def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None) -> list[
                 seed=config.seed,
                 uncertain=config.uncertain if _kind(asked) == _kind(config.data) else None,
             )
-        _refuse_other_labels(run, opened[key])
-        if source is None:
-            _note_other_data(run, opened[key])
-        datasets.append(opened[key])
-    return [_Job(*parts, None) for parts in zip(names, runs, digests, datasets, strict=True)]
+        data = opened[key]
+        _refuse_other_labels(run, data)
+        notes = (_unfinished(run), _changed_data(run, data) if _same_place(asked, config.data) else "")
+        jobs.append(_noted(_Job(name, run, digest, data, None), *notes))
+    return jobs
+
+
+def _noted(job: _Job, *notes: str) -> _Job:
+    """The job with what its reader must know, which is said at once as well."""
+    said = tuple(note for note in notes if note)
+    for note in said:
+        print(f"note: {note}", file=sys.stderr)
+    return replace(job, notes=job.notes + said)
 
 
 def _models(jobs: Sequence[_Job]) -> list[str]:
@@ -221,7 +232,19 @@ def _models(jobs: Sequence[_Job]) -> list[str]:
 
 def _settings(job: _Job) -> dict[str, Any]:
     """What a run was trained with, but for what makes it one of several alike."""
-    return job.run.state.config.model_dump(mode="json", exclude={"seed", "device"})
+    settings = job.run.state.config.model_dump(mode="json", exclude={"seed", "device"})
+    done, asked = _epochs_done(job.run), settings["epochs"]
+    return settings | ({"epochs": f"{done} of {asked}"} if done < asked else {})
+
+
+def _epochs_done(run: TrainedRun) -> int:
+    """Whole epochs that its weights have seen."""
+    return int(run.provenance.get("epochs_done", 0))
+
+
+def _unfinished(run: TrainedRun) -> str:
+    done, asked = _epochs_done(run), run.state.config.epochs
+    return f"{run.path} has been trained for {done} of {asked} epochs" if done < asked else ""
 
 
 def _varies(name: str, settings: Sequence[dict[str, Any]]) -> bool:
@@ -236,7 +259,7 @@ def _judged(jobs: Sequence[_Job], judge: Path | None, device: Device) -> list[_J
         seen = job.data.fingerprint, job.data.image
         if seen not in judges:
             judges[seen] = _judge_of(job.data, job.run, judge, device)
-        judged.append(replace(job, judge=judges[seen]))
+        judged.append(_noted(replace(job, judge=judges[seen]), _other_split(judges[seen], job.data)))
     return judged
 
 
@@ -248,13 +271,28 @@ def _refuse_other_labels(run: TrainedRun, data: Dataset) -> None:
         raise DataError(f"{data.source} has no validation images to evaluate on")
 
 
-def _note_other_data(run: TrainedRun, data: Dataset) -> None:
-    if data.fingerprint != run.provenance.get("fingerprint", data.fingerprint):
-        print(
-            f"note: {data.source} has changed since {run.path} was trained on it; if what validates now was learned "
-            "from then, its figures are too good",
-            file=sys.stderr,
-        )
+def _changed_data(run: TrainedRun, data: Dataset) -> str:
+    if data.fingerprint == run.provenance.get("fingerprint", data.fingerprint):
+        return ""
+    return (
+        f"{data.source} has changed since {run.path} was trained on it; if what validates now was learned from then, "
+        "its figures are too good"
+    )
+
+
+def _other_split(judge: Judge, data: Dataset) -> str:
+    if judge.state.fingerprint == data.fingerprint:
+        return ""
+    return (
+        f"the judge {judge.path} was trained on another split, other images or other labels than those of "
+        f"{data.source}; if it has seen these validation images, its figures are too good"
+    )
+
+
+def _same_place(source: str, other: str) -> bool:
+    """Whether two sources are one, however its folder is spelled."""
+    kinds, folders = zip(*(one.partition(":")[::2] for one in (source, other)), strict=True)
+    return kinds[0] == kinds[1] and Path(folders[0]).resolve() == Path(folders[1]).resolve()
 
 
 def _kind(source: str) -> str:
@@ -267,13 +305,12 @@ def _judge_of(data: Dataset, run: TrainedRun, given: Path | None, device: Device
         found = load_judge(folder, device)
         if _meanings(found.state.labels) != _meanings(data.labels) or found.state.image != data.image:
             raise UsageError(f"the judge {folder} tells other labels, or images of another size, than {run.path} has")
-        if found.state.fingerprint != data.fingerprint:
-            print(
-                f"note: the judge {folder} was trained on another split, other images or other labels than those of "
-                f"{data.source}; if it has seen these validation images, its figures are too good",
-                file=sys.stderr,
-            )
         return found
+    if not writable(folder):
+        raise UsageError(
+            f"no judge can be written at {folder}; train one elsewhere with `ccvae-deploy judge --out FOLDER`, and "
+            "name it with --judge"
+        )
     return train_judge(data, folder, epochs=EPOCHS, seed=0, device=device)
 
 
@@ -318,7 +355,9 @@ def _evaluate_run(
         job.data.fingerprint,
         has_papers_labels(job.data.source, job.run.labels.names, job.run.image.size)
         and _kind(config.data) == _kind(job.data.source),
+        job.judge.path.name if job.judge else "",
         job.judge.state.figures if job.judge else {},
+        job.notes,
         tuple(parts),
     )
 

@@ -34,8 +34,10 @@ def run(bench: Bench) -> Finding:
         raise Skipped(f"{len(bench.images)} validation images; a distance takes {FEWEST} or more")
     made = generated(bench, len(bench.images))
     distance = frechet_distance(features(network, bench.images), features(network, made))
-    few = f"; {len(made):,} images are too few for {FEATURES} features, so no published figure compares"
-    return Finding(figures={"FID": distance}, note=f"Inception pool3 features{few if len(made) <= FEATURES else ''}.")
+    if len(made) > FEATURES:
+        return Finding(figures={"FID": distance}, note="Inception pool3 features.")
+    few = f"{len(made):,} images are too few for {FEATURES} features, so no published figure compares"
+    return Finding(figures={"FID, few images": distance}, note=f"Inception pool3 features; {few}.")
 
 
 def inception(weights: Path) -> Any:

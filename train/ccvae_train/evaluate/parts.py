@@ -15,7 +15,7 @@ from ccvae_deploy.storage.store import replace_file
 from .finding import Finding
 from .results import Part
 
-VERSION = 2
+VERSION = 3
 """Part of every key: another way to compute is another result."""
 
 
@@ -30,8 +30,8 @@ def read_part(folder: Path, protocol: str, key: str) -> Part | None:
         stored = json.loads((folder / f"{protocol}.json").read_text("utf-8"))
         if stored["key"] != key:
             return None
-        found = stored["finding"]
-        pictures = {name: folder / f"{protocol}-{name}.png" for name in found.get("pictures", [])}
+        found = {name: stored["finding"][name] for name in ("figures", "tables", "pictures", "note", "images")}
+        pictures = {name: folder / f"{protocol}-{name}.png" for name in found["pictures"]}
         if not all(path.is_file() for path in pictures.values()):
             return None
         return Part(protocol, found, stored["skipped"], float(stored["seconds"]), pictures)

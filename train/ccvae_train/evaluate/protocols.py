@@ -49,7 +49,7 @@ PROTOCOLS = (
         "Classification",
         "Tables 1 and 6",
         classification.run,
-        ("accuracy", "floor", "balanced accuracy", "AUROC", "calibration error"),
+        ("accuracy", "floor", "balanced accuracy", "AUROC", "calibration error", "calibration error, q(y|x)"),
     ),
     Protocol(
         swap.NAME,
@@ -80,7 +80,7 @@ PROTOCOLS = (
         ("Frechet, judge features", "Frechet, reconstructions", "Frechet, real against real"),
         judged=True,
     ),
-    Protocol(inception.NAME, "FID", "Table 4", inception.run, ("FID",)),
+    Protocol(inception.NAME, "FID", "Table 4", inception.run, ("FID", "FID, few images")),
     Protocol(
         interventions.NAME,
         "Single interventions",

@@ -41,15 +41,15 @@ def write_page(found: Evaluation) -> Path:
 
 def _runs(runs: Sequence[RunResult]) -> str:
     rows = [(r.name, r.model, r.data, f"{r.supervision:g}", str(r.seed), cell(r.judge.get("accuracy"))) for r in runs]
-    judges = {run.data: run.judge["by_label"] for run in runs if run.judge.get("by_label")}
+    judges = {(run.judged_by, run.data): run.judge["by_label"] for run in runs if run.judge.get("by_label")}
     told = "".join(
-        f"<h3>The judge of {escaped(data)}</h3>"
+        f"<h3>The judge of {escaped(data)}: {escaped(judge)}</h3>"
         + _grid(
             ("label", *JUDGED), ((label, *(cell(one.get(key)) for key in JUDGED)) for label, one in by_label.items())
         )
-        for data, by_label in judges.items()
+        for (judge, data), by_label in judges.items()
     )
-    note = '<p class="note">On real validation images, which it was not trained on.</p>' if told else ""
+    note = '<p class="note">On real validation images, which no judge is trained on.</p>' if told else ""
     return _grid(("run", "model", "data", "f", "seed", "judge's own accuracy"), rows) + told + note
 
 

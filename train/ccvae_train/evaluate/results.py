@@ -8,6 +8,9 @@ from typing import Any
 
 from .paper import published
 
+VALIDATED = ("celeba", "chexpert")
+"""Data of which the paper reports on test images, and we on validation images."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -40,7 +43,9 @@ class RunResult:
         model: the family, the estimator where it is not the default, and settings that runs of one rate differ in.
         fingerprint: of the data; runs of one source may validate on different images of it.
         papers_labels: whether it was trained and evaluated on the paper's labels of these data.
+        judged_by: the name of the judge's folder, or nothing.
         judge: figures of the judge itself.
+        notes: what a reader of its figures must know.
     """
 
     name: str
@@ -52,7 +57,9 @@ class RunResult:
     data: str
     fingerprint: str
     papers_labels: bool
+    judged_by: str
     judge: Mapping[str, Any]
+    notes: tuple[str, ...]
     parts: tuple[Part, ...]
 
     def figure(self, name: str) -> float | None:
@@ -72,7 +79,10 @@ class RunResult:
             "supervision": self.supervision,
             "seed": self.seed,
             "data": self.data,
+            "fingerprint": self.fingerprint,
+            "judged_by": self.judged_by,
             "judge": dict(self.judge),
+            "notes": list(self.notes),
             "protocols": {
                 part.protocol: {"skipped": part.skipped} if part.skipped else {**part.finding, "seconds": part.seconds}
                 for part in self.parts
@@ -95,13 +105,17 @@ class Evaluation:
         return found
 
     def notes(self) -> list[str]:
-        """What a reader of means over seeds must know."""
-        return [
-            f"The runs of {model} on {data}, f {rate:g}, validate on different images, drawn by their seeds: ± holds "
-            "that too."
-            for (model, rate, data), runs in self.groups().items()
-            if len({run.fingerprint for run in runs}) > 1
-        ]
+        """What a reader must know: of single runs, and of means over seeds."""
+        found = [note for run in self.runs for note in run.notes]
+        if any(run.papers_labels and run.data.partition(":")[0] in VALIDATED for run in self.runs):
+            found.append("Ours are figures of validation images, the paper's figures are of test images.")
+        for (model, rate, data), runs in self.groups().items():
+            alike = f"The runs of {model} on {data}, f {rate:g},"
+            if len({run.fingerprint for run in runs}) > 1:
+                found.append(f"{alike} validate on different images, drawn by their seeds: ± holds that too.")
+            if len({run.seed for run in runs}) < len(runs):
+                found.append(f"{alike} are not all of different seeds: ± holds less than chance between seeds.")
+        return list(dict.fromkeys(found))
 
 
 def mean_and_spread(runs: list[RunResult], figure: str) -> tuple[float | None, float | None]:

@@ -19,7 +19,7 @@ def judge_table(state: JudgeState) -> "RichTable":
         table.add_column(name, justify="right")
     means = {key: value for key, value in state.figures.items() if key != "by_label"}
     for label, figures in [*state.figures["by_label"].items(), ("mean over labels", means)]:
-        table.add_row(label, *(cell(figures[key]) for key in ("accuracy", "floor", "balanced", "auroc")))
+        table.add_row(_plain(label), *(cell(figures[key]) for key in ("accuracy", "floor", "balanced", "auroc")))
     return table
 
 
