@@ -18,6 +18,11 @@ def follow(run: Path) -> Path:
     return run
 
 
+def is_latest(run: Path) -> bool:
+    """Whether a run is the one that commands take unless another is given."""
+    return follow(LATEST).resolve() == run.resolve()
+
+
 def latest_bundle() -> Path:
     """The bundle that commands take unless another is given."""
     return follow(LATEST) / ONNX_BUNDLE

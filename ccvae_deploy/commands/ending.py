@@ -22,8 +22,8 @@ def ended(error: BaseException, command: str | None) -> typer.Exit:
     if isinstance(error, typer.TyperException):
         return misused(error)
     if isinstance(error, KeyboardInterrupt):
-        goes_on = "the same command goes on where it stopped"
-        return failed(f"interrupted; {goes_on if command in RESUMED else 'run the same command again'}", 130)
+        goes_on = "the same command goes on where it stopped" if command in RESUMED else "run the same command again"
+        return failed(f"interrupted; {error.args[0] if error.args else goes_on}", 130)
     if isinstance(error, BrokenPipeError):
         _leave_stdout()
         return typer.Exit(1)

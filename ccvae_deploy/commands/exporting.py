@@ -31,7 +31,7 @@ def export(
     ] = None,
 ) -> None:
     """Split a run into its graphs. They are checked against the model; one bundle per format."""
-    needs_train_extra("export")
+    needs_train_extra("export", "torch", "onnxscript")
     from ccvae_export.export import export_run
 
     report = export_run(run, format or ["onnx"], out, precision=precision)

@@ -5,11 +5,14 @@ from importlib.util import find_spec
 from ..errors import UsageError
 
 
-def needs_train_extra(command: str) -> None:
-    """Refuse a command that needs torch where it is not installed.
+def needs_train_extra(command: str, *packages: str) -> None:
+    """Refuse a command that needs packages of the extra [train] where they are not installed.
 
     Raises:
-        UsageError: it is not.
+        UsageError: one of them is not.
     """
-    if find_spec("torch") is None:
-        raise UsageError(f"`{command}` needs torch, which is not installed: pip install 'ccvae-deploy[train]'")
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"`{command}` needs {' and '.join(missing)}, not installed here: pip install 'ccvae-deploy[train]'"
+        )

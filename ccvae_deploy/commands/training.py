@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..latest import is_latest
 from .ending import failed
 from .extras import needs_train_extra
 from .options import names
@@ -92,7 +93,8 @@ def train(
     """Train a CCVAE, or a model to compare it with, and write a run folder. `runs/latest` points at it."""
     given = {key: value for key, value in locals().items() if value is not None}
     settings = {key: value for key, value in given.items() if key not in ("recipe", "resume", "out", "labels")}
-    needs_train_extra("train")
+    needs_train_extra("train", "torch", "torchvision")
+    from ccvae_train.checkpoint import going_on
     from ccvae_train.config import read_recipe
     from ccvae_train.training import train as train_run
 
@@ -104,14 +106,7 @@ def train(
     if result.rank:
         raise typer.Exit(0 if result.finished else 130)
     if not result.finished:
-        raise failed(f"interrupted; go on with `ccvae-deploy train --resume{_out_option(out)}`", 130)
-    following = f"export{_run_argument(out)} --format onnx" if result.exportable else f"evaluate{_run_argument(out)}"
+        raise failed(f"interrupted; {going_on(result.run)}", 130)
+    run = "" if is_latest(result.run) else f" {quote(str(result.run))}"
+    following = f"export{run} --format onnx" if result.exportable else f"evaluate{run}"
     print(f"{result.run} is trained; next: ccvae-deploy {following}")
-
-
-def _out_option(out: Path | None) -> str:
-    return f" --out {quote(str(out))}" if out else ""
-
-
-def _run_argument(out: Path | None) -> str:
-    return f" {quote(str(out))}" if out else ""

@@ -268,6 +268,7 @@ def test_a_bernoulli_likelihood_reaches_pixels_that_are_black() -> None:
     assert found.item() == pytest.approx(by_hand.item(), rel=1e-5)
     (gradient,) = torch.autograd.grad(found.sum(), logit)
     assert gradient.flatten().tolist() == pytest.approx((image - x.sigmoid()).flatten().tolist(), rel=1e-3)
+    assert bernoulli_log_likelihood(image, torch.tensor([[[[0.5, torch.nan]]]])).isnan().all()
     (lost,) = torch.autograd.grad(laplace_log_likelihood(image, logit.sigmoid(), 0.15).sum(), logit)
     assert lost[..., 0].abs().max() < 1e-4
 

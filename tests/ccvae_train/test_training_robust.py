@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from ccvae_deploy.errors import CCVAEError, DataError, TrainingError, WriteError
+from ccvae_deploy.errors import CCVAEError, DataError, RunError, TrainingError, WriteError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
-from ccvae_train import loop, training
+from ccvae_train import checkpoint, loop, run_folder, training
 from ccvae_train.checkpoint import read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.training import train
@@ -134,8 +134,72 @@ def test_a_disk_that_is_full_for_the_figures_is_one_line_too(made: Made, monkeyp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(loop, "append_metrics", full)
-    with pytest.raises(WriteError, match=r"cannot write in runs/.*No space left.*--resume"):
-        train(SMALL)
+    with pytest.raises(WriteError, match=r"cannot write in run: No space left on device; make room and start again"):
+        train(SMALL, out=Path("run"))
+
+
+def test_a_run_that_ends_between_figures_and_checkpoint_can_be_begun_again(made: Made, monkeypatch) -> None:
+    made(some_labels())
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(WriteError, match="make room and start again"):
+            train(SMALL, out=Path("run"))
+    assert [path.name for path in Path("run").iterdir()] == ["metrics.csv"]
+    assert train(SMALL, out=Path("run")).finished
+    assert len(Path("run/metrics.csv").read_text().splitlines()) == 3
+
+
+def test_a_table_of_others_is_no_run_that_has_begun(made: Made) -> None:
+    made(some_labels())
+    Path("run").mkdir()
+    Path("run/metrics.csv").write_text("epoch,loss\n1,2\n")
+    with pytest.raises(RunError, match=r"run is not empty; move away what it holds, or give another --out"):
+        train(SMALL, out=Path("run"))
+    assert Path("run/metrics.csv").read_text() == "epoch,loss\n1,2\n"
+
+
+def test_a_folder_called_latest_is_refused_before_the_data_are_opened(made: Made, monkeypatch) -> None:
+    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: pytest.fail("opened"))
+    with pytest.raises(RunError, match=r"--out runs/latest: `latest` points at the last run"):
+        train(SMALL, out=Path("runs/latest"))
+    Path("runs/latest").mkdir(parents=True)
+    for out in (None, Path("runs/other")):
+        with pytest.raises(RunError, match="runs/latest is a folder, where `train` puts a link"):
+            train(SMALL, out=out)
+
+
+def test_runs_of_one_second_have_folders_of_their_own(made: Made) -> None:
+    first, second = (run_folder._made("made-1") for _ in range(2))
+    assert (first, second) == (Path("runs/made-1"), Path("runs/made-1-2"))
+
+
+def test_a_run_that_is_not_the_last_is_named_where_it_is_gone_on_with(made: Made) -> None:
+    made(some_labels())
+    runs = [train(SMALL, out=Path("runs") / name).run for name in ("one run", "two")]
+    assert [checkpoint.going_on(run) for run in runs] == [
+        "go on with `ccvae-deploy train --resume --out 'runs/one run'`",
+        "go on with `ccvae-deploy train --resume`",
+    ]
+
+
+def test_an_interrupt_for_good_says_how_to_go_on(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(some_labels())
+    step = loop.one_step
+
+    def interrupted(fit, rows) -> None:
+        step(fit, rows)
+        if fit.step == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(loop, "one_step", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"go on with `ccvae-deploy train --resume --out run`"):
+        train(SMALL, out=Path("run"))
+    assert read_checkpoint(Path("run"))[0].step == 4
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not say what is anonymous memory")
@@ -150,7 +214,7 @@ def test_a_step_that_takes_more_memory_than_there_is_is_one_line(made: Made, mon
 
     monkeypatch.setattr(loop, "one_step", greedy)
     with pytest.raises(
-        TrainingError, match=r"at step 5, with batches of 32 images on cpu; the checkpoint after epoch 1"
+        TrainingError, match=r"at step 5, with batches of 32 images on cpu; the checkpoint before it stays in run;"
     ):
         train(SMALL, out=Path("run"))
     assert read_checkpoint(Path("run"))[0].step == 4

@@ -9,6 +9,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ccvae_deploy.errors import RunError, WriteError
-from ccvae_deploy.latest import follow
+from ccvae_deploy.latest import follow, is_latest
 from ccvae_deploy.schema import (
     Frozen,
     ImageSpec,
@@ -150,6 +151,13 @@ def spec_of(config: TrainConfig) -> ModelSpec:
     return ModelSpec(family=config.model, **numbers)
 
 
+def going_on(run: Path) -> str:
+    """What to do after a run has ended before its last epoch; named, unless it is the run that commands take anyway."""
+    if not (run / CHECKPOINT).is_file():
+        return "start again"
+    return f"go on with `ccvae-deploy train --resume{'' if is_latest(run) else f' --out {quote(str(run))}'}`"
+
+
 def save_checkpoint(run: Path, model: Model, optimiser: torch.optim.Optimizer, state: RunState) -> None:
     """Write the checkpoint of a run so that at any moment a whole one is there.
 
@@ -164,16 +172,14 @@ def save_checkpoint(run: Path, model: Model, optimiser: torch.optim.Optimizer, s
     beside = run / f".{CHECKPOINT}.{os.getpid()}"
     try:
         save_file(whole, beside, metadata={"ccvae": state.model_dump_json()})
-        with beside.open("rb") as file:
+        with beside.open("r+b") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
         beside.replace(target)
     except BaseException as error:
         beside.unlink(missing_ok=True)
         if not isinstance(error, OSError | SafetensorError):
             raise
-        raise WriteError(
-            f"cannot write {target}: {error}; make room and go on with `ccvae-deploy train --resume`"
-        ) from error
+        raise WriteError(f"cannot write {target}: {error}; make room and {going_on(run)}") from error
 
 
 def read_checkpoint(run: Path) -> tuple[RunState, dict[str, Tensor]]:
@@ -240,7 +246,8 @@ def restore_optimiser(run: Path, optimiser: torch.optim.Optimizer, tensors: dict
     for name, tensor in found.items():
         _, index, moment = name.split(".")
         parameter = parameters[int(index)][0]
-        laid_out = tensor if moment == "step" else torch.empty_like(parameter).copy_(tensor)
+        # a copy: what was read lies in the file itself, which the next checkpoint replaces
+        laid_out = tensor.clone() if moment == "step" else torch.empty_like(parameter).copy_(tensor)
         moments.setdefault(int(index), {})[moment] = laid_out.detach()
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 

@@ -176,9 +176,10 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
         config = TrainConfig(**settings)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]).replace("_", "-")
+        setting, *inside = (str(part) for part in first["loc"])
+        option = f"--{setting.replace('_', '-')}" if setting != "label_dims" else ".".join((setting, *inside))
         raise UsageError(
-            f"--{name} {first['input']!r}: {first['msg'].lower()}; see `ccvae-deploy train --help`"
+            f"{option} {first['input']!r}: {first['msg'].lower()}; see `ccvae-deploy train --help`"
         ) from error
     if config.model != "ccvae" and (config.estimator, config.unlabelled) != ("exact", "exact"):
         raise UsageError(f"--model {config.model} has no other estimator; leave out --estimator and --unlabelled")
@@ -208,9 +209,8 @@ def with_label_dims(labels: LabelSet, config: TrainConfig) -> tuple[LabelSet, La
     for name, count in config.label_dims.items():
         dims[labels.index(name)] = count
     if sum(dims) > config.latents:
-        raise UsageError(
-            f"{len(dims)} labels need {sum(dims)} latents, {config.latents} given; raise --latents, or give a label of "
-            "many classes fewer in a recipe's `label_dims`"
-        )
+        split = config.model not in ("m2", "mvae")
+        fewer = ", or give a label of many classes fewer in a recipe's `label_dims`" if split else ""
+        raise UsageError(f"{len(dims)} labels need {sum(dims)} latents, {config.latents} given; raise --latents{fewer}")
     sized = tuple(label.model_copy(update={"dims": count}) for label, count in zip(labels.labels, dims, strict=True))
     return LabelSet(labels=sized), LatentLayout(blocks=tuple(dims), residual=config.latents - sum(dims))

@@ -75,8 +75,9 @@ def choose_device(requested: str, precision: str | None = None) -> Device:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch could not get the memory that it asked for; the allocator of the CPU has no error of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    """Whether torch could not get the memory that it asked for; only its own allocator on a GPU has an error for it."""
+    told = ("DefaultCPUAllocator", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in told)
 
 
 def keep_freed_memory(device: Device) -> None:

@@ -20,7 +20,7 @@ from ccvae_deploy.schema import LabelSet, LatentLayout, LatentRange
 from ccvae_deploy.terminal.progress import Reporter, progress
 
 from .batches import as_image, epoch_order, half_mirrored, labels_of, pixels_of, shifted
-from .checkpoint import RunState, save_checkpoint, spec_of
+from .checkpoint import CHECKPOINT, RunState, going_on, save_checkpoint, spec_of
 from .config import TrainConfig
 from .datasets.dataset import MISSING, Dataset
 from .device import Device, is_out_of_memory
@@ -117,9 +117,10 @@ def train_to_end(fit: Fit) -> bool:
         raise
     except OSError as error:
         raise WriteError(
-            f"cannot write in {fit.run}: {error.strerror or error}; make room and go on with "
-            "`ccvae-deploy train --resume`"
+            f"cannot write in {fit.run}: {error.strerror or error}; make room and {going_on(fit.run)}"
         ) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(going_on(fit.run)) from None
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
@@ -146,15 +147,16 @@ def _train(fit: Fit) -> bool:
                 done = fit.step - began_at
                 rate = done * batch / (time.monotonic() - began)
                 _end_epoch(fit, done, rate, bar, scalars)
-            if _stopped(fit, interrupt):
+            if _stopped(fit, interrupt, bar):
                 return False
     return True
 
 
-def _stopped(fit: Fit, interrupt: Interrupt) -> bool:
+def _stopped(fit: Fit, interrupt: Interrupt, bar: Reporter) -> bool:
     if fit.step == fit.steps or not fit.ranks.any(interrupt.requested):
         return False
     if fit.step % fit.steps_per_epoch and fit.ranks.first:
+        bar.line("stopping with a checkpoint; another interrupt stops at once")
         figures, means = _validate(fit)
         _note(fit, figures)
         _save(fit, means)
@@ -228,8 +230,8 @@ def _refuse_not_finite(fit: Fit, means: dict[str, Tensor]) -> None:
 
 
 def _kept(fit: Fit) -> str:
-    epoch = fit.step // fit.steps_per_epoch
-    return f"the checkpoint after epoch {epoch} stays in {fit.run}" if epoch else "no epoch was finished"
+    there = (fit.run / CHECKPOINT).is_file()
+    return f"the checkpoint before it stays in {fit.run}" if there else "no epoch was finished"
 
 
 def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars) -> None:
@@ -238,7 +240,7 @@ def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars
     terms = {name: float(value) / done for name, value in fit.sums.items()}
     fit.sums.clear()
     if not math.isfinite(terms["loss"]):
-        raise TrainingError(f"the loss of epoch {epoch} is not finite; the checkpoint before it stays in {fit.run}")
+        raise TrainingError(f"the loss of epoch {epoch} is not finite; {_kept(fit)}")
     if not fit.ranks.first:
         return
     figures, means = _validate(fit)
@@ -279,7 +281,7 @@ def _validate(fit: Fit) -> tuple[Validation, NDArray[np.float32]]:
 
 def _save(fit: Fit, means: NDArray[np.float32]) -> None:
     if not np.isfinite(means).all():
-        raise TrainingError(f"the latents at step {fit.step} are not finite; the checkpoint before stays in {fit.run}")
+        raise TrainingError(f"the latents at step {fit.step} are not finite; {_kept(fit)}")
     low, high = np.percentile(means, [1, 99], axis=0)
     state = RunState(
         config=fit.config,

@@ -13,11 +13,13 @@ from typing import Any
 
 from ccvae_deploy.errors import RunError
 from ccvae_deploy.latest import LATEST, RUNS
+from ccvae_deploy.storage.store import refuse_unwritable
 
 from .checkpoint import CHECKPOINT, RunState
 
 BEGUN = ("tensorboard", f".{CHECKPOINT}.")
-"""How what is called that lies in a run's folder before its first checkpoint."""
+"""How what is called that lies in a run's folder before its first checkpoint, beside the figures of an epoch."""
+METRICS, METRICS_BEGIN = "metrics.csv", b"epoch,step,images_per_second,"
 
 
 def new_run_folder(out: Path | None, source: str) -> Path:
@@ -25,14 +27,18 @@ def new_run_folder(out: Path | None, source: str) -> Path:
 
     Raises:
         RunError: `out` holds something already, or cannot be made.
+        UsageError: it cannot be written.
     """
-    folder = out or _free(f"{source.partition(':')[0]}-{datetime.now():%Y%m%d-%H%M%S}")
+    folder = out or RUNS
     try:
-        refuse_taken(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        if out is None:
+            return _made(f"{source.partition(':')[0]}-{datetime.now():%Y%m%d-%H%M%S}")
+        refuse_taken(out)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make {folder}: {error.strerror}; give another --out") from error
-    return folder
+    refuse_unwritable(out)
+    return out
 
 
 def refuse_taken(folder: Path) -> None:
@@ -41,22 +47,48 @@ def refuse_taken(folder: Path) -> None:
     Raises:
         RunError: it does, or is no folder.
     """
-    taken = any(not path.name.startswith(BEGUN) for path in folder.iterdir()) if folder.is_dir() else folder.exists()
-    if taken:
-        raise RunError(f"{folder} is not empty; go on with --resume, or give another --out")
+    if not all(map(_is_begun, folder.iterdir())) if folder.is_dir() else folder.exists():
+        how = "go on with --resume" if (folder / CHECKPOINT).is_file() else "move away what it holds"
+        raise RunError(f"{folder} is not empty; {how}, or give another --out")
 
 
-def _free(name: str) -> Path:
-    """A name below `runs/` that no run has; two may begin in one second."""
-    names = chain([name], (f"{name}-{number}" for number in count(2)))
-    return next(RUNS / one for one in names if not (RUNS / one).exists())
+def _is_begun(path: Path) -> bool:
+    if path.name.lstrip(".") != METRICS:
+        return path.name.startswith(BEGUN)
+    with path.open("rb") as file:
+        return METRICS_BEGIN.startswith(file.read(len(METRICS_BEGIN)))
+
+
+def _made(name: str) -> Path:
+    """A new folder below `runs/`; two runs may begin in one second."""
+    for one in chain([name], (f"{name}-{number}" for number in count(2))):
+        try:
+            (RUNS / one).mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return RUNS / one
+    raise AssertionError("there are names without end")
+
+
+def refuse_stray_latest(out: Path | None) -> None:
+    """Refuse to begin where `latest` cannot point at the run that is about to be.
+
+    Raises:
+        RunError: a folder has its name, or the run is to have it.
+    """
+    runs = out.parent if out is not None and out.parent.name == RUNS.name else RUNS
+    latest = runs / LATEST.name
+    if out is not None and out.parent == runs and out.name == LATEST.name:
+        raise RunError(f"--out {out}: `latest` points at the last run, whatever its name; give another --out")
+    if latest.is_dir() and not latest.is_symlink():
+        raise RunError(f"{latest} is a folder, where `train` puts a link to the last run; move it away")
 
 
 def point_latest(run: Path) -> None:
     """Let `latest`, beside a run that lies in a folder `runs`, point at it: a symlink, a text file where links fail."""
-    if run.parent.name != RUNS.name:
-        return
     latest, beside = run.parent / LATEST.name, run.parent / f".latest.{os.getpid()}"
+    if run.parent.name != RUNS.name or run == latest:
+        return
     beside.unlink(missing_ok=True)
     try:
         beside.symlink_to(run.name, target_is_directory=True)
@@ -77,7 +109,7 @@ def append_metrics(run: Path, row: Mapping[str, float | int]) -> None:
 
     Those are there when a run was killed after the row and before the checkpoint.
     """
-    path, beside = run / "metrics.csv", run / ".metrics.csv"
+    path, beside = run / METRICS, run / f".{METRICS}"
     rows: list[dict[str, Any]] = []
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:

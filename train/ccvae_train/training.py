@@ -8,19 +8,19 @@ from typing import Any
 
 import torch
 
-from ccvae_deploy.errors import CCVAEError, RunError, UsageError
+from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, UsageError
 from ccvae_deploy.latest import LATEST
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
 from .config import TrainConfig, make_config, with_label_dims
 from .datasets.source import open_dataset, settled
-from .device import Device, choose_device, keep_freed_memory
+from .device import Device, choose_device, is_out_of_memory, keep_freed_memory
 from .families import new_model
 from .loop import Fit, train_to_end
 from .networks import SplitVAE
 from .optimiser import make_optimiser
 from .ranks import Ranks, together
-from .run_folder import new_run_folder, point_latest, refuse_taken, versions
+from .run_folder import new_run_folder, point_latest, refuse_stray_latest, refuse_taken, versions
 from .supervision import label_prior, supervised, unseen_values
 
 
@@ -66,6 +66,7 @@ def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = F
 def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
     config = settled(make_config(settings))
     device = choose_device(config.device)
+    refuse_stray_latest(out)
     if out is not None:
         refuse_taken(out)
     fit = prepare(config, device, ranks)
@@ -136,7 +137,14 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
     keep_freed_memory(device)
     torch.manual_seed(config.seed)
     model = new_model(config.model, labels, layout, data.image)
-    model = model.to(device.torch_device).to(memory_format=torch.channels_last)
+    try:
+        model = model.to(device.torch_device).to(memory_format=torch.channels_last)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ProviderError(
+            f"{device.note}: no memory is left for the model; free some, or use --device cpu"
+        ) from error
     optimiser = make_optimiser(model, config)
     provenance = {
         "data": config.data,

@@ -7,6 +7,7 @@ nothing else. Beside the labels vary background, pose, light, clothes, hair styl
 import gc
 import math
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -153,8 +154,14 @@ def _pool(workers: int) -> Iterator[Callable[[list[Task]], Iterable[Chunk]]]:
         yield lambda tasks: map(_chunk, tasks)
         return
     method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    with multiprocessing.get_context(method).Pool(workers, gc.freeze) as pool:
+    with multiprocessing.get_context(method).Pool(workers, _begin_worker) as pool:
         yield lambda tasks: pool.imap(_chunk, tasks)
+
+
+def _begin_worker() -> None:
+    """Collect nothing that is inherited, and leave an interrupt of the terminal to the process that waits."""
+    gc.freeze()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _bar(title: str | None, count: int) -> AbstractContextManager[Reporter | None]:

@@ -162,5 +162,9 @@ def bernoulli_log_likelihood(image: Tensor, mean: Tensor) -> Tensor:
 
     Its gradient reaches a pixel that the decoder has driven to black, which the Laplace's does not: where most pixels
     are black, as in MNIST, the Laplace's best constant image is black altogether, and training ends there.
+
+    What is not a number stays so; torch's function would end the process of a GPU.
     """
-    return -binary_cross_entropy(mean, image, reduction="none").flatten(1).sum(1)
+    lost = mean.isnan()
+    entropy = binary_cross_entropy(mean.masked_fill(lost, 0.5), image, reduction="none")
+    return -entropy.masked_fill(lost, torch.nan).flatten(1).sum(1)
