@@ -42,10 +42,10 @@ class Classified:
 
 
 def classify_folder(
-    images: Sequence[Path],
+    images: Sequence[Path | str],
     *,
-    bundle: Path,
-    out: Path | BinaryIO,
+    bundle: Path | str,
+    out: Path | str | BinaryIO,
     samples: int | None = None,
     seed: int = 0,
     provider: str = "auto",
@@ -70,9 +70,10 @@ def classify_folder(
     """
     refuse_speed(batch_size, workers)
     _refuse_draws(samples, seed)
+    out = Path(out) if isinstance(out, str) else out
     if isinstance(out, Path):
         refuse_table(out, overwrite)
-    found = scan(images)
+    found = scan([Path(given) for given in images])
     composer = Composer.open(
         bundle,
         provider=provider,

@@ -24,6 +24,7 @@ from .commands.evaluation import evaluate, judge
 from .commands.exporting import export
 from .commands.inspection import benchmark, doctor, inspect
 from .commands.training import train
+from .errors import UsageError
 from .terminal.screen import usable_streams
 
 
@@ -32,6 +33,8 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Let `--debug` stand anywhere on the line."""
+        if any(not arg or (arg.startswith("--") and arg.endswith("=")) for arg in args):
+            raise ended(UsageError("an option or argument is empty, as an unset variable makes it; give a value"), None)
         if "--debug" in args:
             args = ["--debug", *(arg for arg in args if arg != "--debug")]
         usable_streams()

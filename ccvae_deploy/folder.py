@@ -133,12 +133,17 @@ def default_out(inputs: Sequence[Place], done: str = "edited") -> Path:
     return Path(done)
 
 
-def check_out(out: Place, inputs: Sequence[Place]) -> None:
+def check_out(out: Place, inputs: Sequence[Place], sources: Sequence[Source] = ()) -> None:
     """Refuse an output folder that cannot work.
 
+    Args:
+        sources: what was found in the inputs, each of which is mirrored below `out`.
+
     Raises:
-        UsageError: it lies inside an input folder, is a file or a link to nothing, or cannot be written.
+        UsageError: it lies inside an input folder, or results would; it is a file or a link to nothing, or cannot be
+            written.
     """
+    _refuse_mirrors(out, inputs, sources)
     if isinstance(out, Remote):
         if any(isinstance(given, Remote) and f"{out}/".startswith(f"{given}/") for given in inputs):
             raise UsageError(
@@ -158,6 +163,26 @@ def check_out(out: Place, inputs: Sequence[Place]) -> None:
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file; give a folder with --out")
     refuse_unwritable(resolved)
+
+
+def _refuse_mirrors(out: Place, inputs: Sequence[Place], sources: Sequence[Source]) -> None:
+    """Where an input folder lies below `out`, it may be the mirror of an input of its name."""
+    below = [given for given in inputs if within(given, out) and given.is_dir()]
+    for folder in {source.relative.rpartition("/")[0] for source in sources} if below else ():
+        mirror = Remote(f"{out}/{folder}") if isinstance(out, Remote) else out / folder
+        for given in below:
+            if within(mirror, given):
+                raise UsageError(
+                    f"results would lie in {mirror}, inside the input folder {given}, and be taken for inputs; give "
+                    "another --out"
+                )
+
+
+def within(place: Place, folder: Place) -> bool:
+    """Whether a place is a folder or lies below it, all links followed."""
+    if isinstance(place, Remote) or isinstance(folder, Remote):
+        return type(place) is type(folder) and f"{place}/".startswith(f"{folder}/")
+    return place.resolve().is_relative_to(folder.resolve())
 
 
 def output_stems(sources: Sequence[Source]) -> list[str]:

@@ -3,9 +3,9 @@
 | source                          | becomes                                                                        |
 |---------------------------------|--------------------------------------------------------------------------------|
 | EXIF orientation                | applied; what is kept of other metadata stands in `metadata`                    |
-| 1-bit, grey, grey + alpha       | grey, alpha beside it                                                           |
+| 1-bit, grey, grey + alpha       | grey, alpha beside it; of a TIFF whose 0 is white the positive                  |
 | 16-bit and 32-bit integer grey  | 8 bits by round(value * 255 / 65535), never clipped; beyond 65535 refused       |
-| 16-bit RGB and RGBA             | 8 bits, the high byte of each value                                             |
+| 16-bit RGB, RGBA, grey + alpha  | 8 bits, the high byte of each value                                             |
 | palette                         | RGB, transparency as alpha                                                      |
 | RGBA, premultiplied RGBa        | RGB, alpha beside it                                                            |
 | CMYK                            | sRGB by its colour profile where it has one that works, else by Pillow's rule   |
@@ -147,7 +147,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         refuse_large(*image.size, max_pixels)
         _refuse_several(image)
         _match_transparency(image)
-        picture = from_pil(image)
+        picture = from_pil(image, grey=_raw_mode(image) == "LA;16B")
         return replace(picture, lossless=True) if _is_lossless_webp(data) else picture
 
 
@@ -188,18 +188,26 @@ def refuse_large(width: int, height: int, max_pixels: int) -> None:
         raise ImageError(f"{width:,} x {height:,} pixels, the limit of a side is {MAX_SIDE:,}")
 
 
+def _raw_mode(image: Image.Image) -> object:
+    """How the pixels lie in the file of an image that is not loaded yet."""
+    tiles = getattr(image, "tile", ())
+    return tiles[0].args if tiles else ""
+
+
 def _match_transparency(image: Image.Image) -> None:
     """Bring the transparent value of a PNG to the 8 bits that Pillow brings its pixels to, but not this value."""
-    hidden, tiles = image.info.get("transparency"), getattr(image, "tile", ())
-    raw = tiles[0].args if tiles else ""
+    hidden, raw = image.info.get("transparency"), _raw_mode(image)
     if isinstance(hidden, int) and raw in ("L;2", "L;4"):
         image.info["transparency"] = hidden * (85 if raw == "L;2" else 17)
     elif isinstance(hidden, tuple) and raw == "RGB;16B":
         image.info["transparency"] = tuple(value >> 8 for value in hidden)
 
 
-def from_pil(image: Image.Image) -> Picture:
+def from_pil(image: Image.Image, *, grey: bool = False) -> Picture:
     """A picture from a Pillow image of any mode, by the rules above.
+
+    Args:
+        grey: it is grey and alpha, whatever Pillow has made of it.
 
     Raises:
         ImageError: the mode has no rule, or a side is beyond the limit.
@@ -213,7 +221,7 @@ def from_pil(image: Image.Image) -> Picture:
         # the profile of a PNG may stand behind its pixels, and Pillow turns a TIFF upright as it loads
         image.load()
         turned = orientation(image)
-        pixels, alpha = upright_pixels(image, turned)
+        pixels, alpha = upright_pixels(image, turned, grey=grey)
     kept = metadata(image, 1 if pixels.ndim == 2 else 3, turned)
     if image.mode in ("CMYK", "LAB"):
         kept = replace(kept, icc_profile=None)
@@ -236,7 +244,7 @@ def from_array(array: NDArray[np.uint8]) -> Picture:
 def to_pil(picture: Picture) -> Image.Image:
     """The picture as a Pillow image of mode L, RGB, LA or RGBA, with its metadata beside it."""
     image = _whole(picture, flat=False)
-    image.info.update(picture.metadata.options("jpeg"))
+    image.info.update(picture.metadata.options("jpeg", 1 if picture.pixels.ndim == 2 else 3))
     return image
 
 
@@ -274,7 +282,7 @@ def encode(picture: Picture, format: Format) -> bytes:
     Raises:
         ImageError: the format does not take a picture of this size.
     """
-    options: dict[str, Any] = picture.metadata.options(format)
+    options: dict[str, Any] = picture.metadata.options(format, 1 if picture.pixels.ndim == 2 else 3)
     match format:
         case "jpeg":
             options |= {"quality": 95, "subsampling": 0}

@@ -95,20 +95,20 @@ def edit_folder(
         tally = _run(job, workers or usable_cores(), crew)
         job.ledger.finish()
         sheet_path = _write_sheet(job) if sheet else None
-    summary = summarise(
-        job.ledger,
-        job.composer,
-        sources=job.sources,
-        written=tally.written,
-        skipped=job.sources - len(tally.worked | job.ledger.failures.keys()),
-        ignored=job.ignored,
-        seconds=time.monotonic() - began,
-        sheet=sheet_path,
-    )
-    if report:
-        sources = {task.source.relative: task.source.path for task in job.tasks if job.read}
-        page = write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources, job.ledger.names.report)
-        return replace(summary, report=page)
+        summary = summarise(
+            job.ledger,
+            job.composer,
+            sources=job.sources,
+            written=tally.written,
+            skipped=job.sources - len(tally.worked | job.ledger.failures.keys()),
+            ignored=job.ignored,
+            seconds=time.monotonic() - began,
+            sheet=sheet_path,
+        )
+        if report:
+            sources = {task.source.relative: task.source.path for task in job.tasks if job.read}
+            page = write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources, job.ledger.names.report)
+            summary = replace(summary, report=page)
     return summary
 
 

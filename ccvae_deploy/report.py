@@ -83,8 +83,9 @@ class Collected:
         if row["pixel_change"] is not None:
             self.changes[min(int(row["pixel_change"]), LEVELS - 1)] += 1
         self.controls[min(int(row["control"]), LEVELS - 1)] += 1
+        had = all(_had(row, name, value) for name, value in row["asked"].items())
         up, down = (Ranked(sign * after, -self._count, row, before, after) for sign in (1, -1))
-        if before < 0.5 and (self._top is None or up > self._top):
+        if not had and (self._top is None or up > self._top):
             self._top = up
         if self._bottom is None or down > self._bottom:
             self._bottom = down
@@ -106,7 +107,7 @@ class Collected:
             was, became = (_chance(row, key, name, value) for key in ("before", "after"))
             before, after = min(before, was), min(after, became)
             edit = _edit(row, name, value)
-            if edit not in self.chances and len(self.chances) == EDITS:
+            if edit not in self.chances and len(self.chances) >= EDITS:
                 edit = OTHERS
             bins = self.chances.setdefault(edit, np.zeros(BINS, np.int64))
             bins[min(int(became * BINS), BINS - 1)] += 1
@@ -188,7 +189,7 @@ def _chance(row: dict[str, Any], key: str, spelled: str, value: float | str) -> 
         spelled: the label as the user wrote it.
         value: 0 to 1, a class's index, or a word.
     """
-    names = [name for name in row["after"] if folded(name.partition("=")[0]) == folded(spelled)]
+    names = _columns(row, spelled)
     chances = [row[key][name] for name in names]
     stays = isinstance(value, str)
     if len(names) == 1:
@@ -197,6 +198,18 @@ def _chance(row: dict[str, Any], key: str, spelled: str, value: float | str) -> 
         )
     chosen = max(range(len(names)), key=lambda i: row["before"][names[i]]) if stays else int(value)
     return float(chances[chosen])
+
+
+def _had(row: dict[str, Any], spelled: str, value: float | str) -> bool:
+    """Whether the source classified as asked before the edit; what was to vary always did."""
+    before = [row["before"][name] for name in _columns(row, spelled)]
+    if isinstance(value, str):
+        return True
+    return (before[0] > 0.5) == (value >= 0.5) if len(before) == 1 else int(np.argmax(before)) == int(value)
+
+
+def _columns(row: dict[str, Any], spelled: str) -> list[str]:
+    return [name for name in row["after"] if folded(name.partition("=")[0]) == folded(spelled)]
 
 
 def _edit(row: Mapping[str, Any], name: str, value: float | str) -> str:

@@ -78,9 +78,9 @@ def swap_folder(
     refuse_speed(batch_size, workers)
     refuse_format(format)
     how = checked_compose(compose)
-    target = out or default_out(inputs, "swapped")
+    target = default_out(inputs, "swapped") if out is None else out
     sources = scan(inputs).sources
-    check_out(target, [*inputs, from_])
+    check_out(target, [*inputs, from_], sources)
     composer = Composer.open(
         bundle,
         provider=provider,

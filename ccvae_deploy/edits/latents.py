@@ -80,7 +80,14 @@ class Latents:
 
     def reads_confidence(self, request: EditRequest) -> bool:
         """Whether `request.confidence` changes what this bundle makes of it."""
-        return (request.mode == "closest" or not self.has_modes) and any(one.value is not None for one in request.asked)
+        if request.mode != "closest" and self.has_modes:
+            return False
+        # a soft value of a binary label is met exactly instead
+        binary = [self.labels.labels[one.label].kind == "binary" for one in request.asked]
+        return any(
+            one.value is not None and (one.value in (0, 1) or not two)
+            for one, two in zip(request.asked, binary, strict=True)
+        )
 
     def block(self, y: Array, label: int) -> Block:
         """p(z_i|y_i) at the states y (N, Y), loc and scale (N, d)."""

@@ -49,9 +49,15 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     exif: bytes | None = None
 
-    def options(self, format: str) -> dict[str, Any]:
-        """Arguments for Pillow's `save`; `format` is jpeg, png, webp or avif."""
-        found = {"icc_profile": self.icc_profile, "exif": self.exif}
+    def options(self, format: str, channels: int) -> dict[str, Any]:
+        """Arguments for Pillow's `save`.
+
+        Args:
+            format: jpeg, png, webp or avif; the last two have no grey, so that a profile of grey describes nothing.
+            channels: 1 or 3, of the picture.
+        """
+        profile = self.icc_profile if channels == 3 or format in ("jpeg", "png") else None
+        found = {"icc_profile": profile, "exif": self.exif}
         if format in ("jpeg", "png"):
             found["dpi"] = self.dpi  # type: ignore[assignment]
         return {key: value for key, value in found.items() if value}

@@ -17,6 +17,8 @@ from .metadata import SIDEWAYS
 Pixels = NDArray[np.uint8]
 
 WHITE = 255
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+"""A tag of TIFF and one of its values."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -29,14 +31,18 @@ UPRIGHT = {
 """What undoes each EXIF orientation."""
 
 
-def upright_pixels(image: Image.Image, turned: int) -> tuple[Pixels, Pixels | None]:
+def upright_pixels(image: Image.Image, turned: int, *, grey: bool = False) -> tuple[Pixels, Pixels | None]:
     """Pixels (H, W) or (H, W, 3), and alpha (H, W) or None, of a loaded image with this EXIF orientation.
+
+    Args:
+        grey: RGBA that is grey and alpha in truth.
 
     Raises:
         ImageError: integers that are no 16-bit values, or no room on the disk.
     """
     height = image.width if turned in SIDEWAYS else image.height
-    return _collected(_upright(image, turned, _converter(image)), height)
+    convert = (lambda strip: strip.convert("LA")) if grey else _converter(image)
+    return _collected(_upright(image, turned, convert), height)
 
 
 def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
@@ -47,6 +53,8 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
         return convert
     if mode.startswith("I") and isinstance(hidden := image.info.get("transparency"), int):
         return partial(_with_hidden, hidden=hidden)
+    if mode.startswith("I") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        return _positive
     if mode in ("1", "L") and clear:
         target = "LA"
     elif mode == "P" or (mode == "RGB" and clear):
@@ -56,6 +64,11 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
     else:
         target = {"1": "L", "La": "LA", "PA": "RGBA", "RGBa": "RGBA"}.get(mode, "RGB")
     return lambda strip: strip.convert(target)
+
+
+def _positive(strip: Image.Image) -> Image.Image:
+    """16-bit grey whose 0 is white, as mode L; of fewer bits Pillow makes the positive itself."""
+    return Image.fromarray(WHITE - _sixteen_to_eight(np.asarray(strip)))
 
 
 def _with_hidden(strip: Image.Image, hidden: int) -> Image.Image:

@@ -59,17 +59,38 @@ def lock_journal(handle: int, folder: Path) -> None:
     Raises:
         UsageError: another run holds it.
     """
+    if not take(handle):
+        raise busy(folder)
+
+
+def take(handle: int) -> bool:
+    """Lock an open file until it is closed; False where another process holds it. Without locks nobody does."""
     try:
         import fcntl
     except ImportError:
-        return
+        return True
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise busy(folder) from error
+    except BlockingIOError:
+        return False
     except OSError:
         # the file system has no locks
-        return
+        return True
+    return True
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file; True where that cannot be told."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
 
 
 def busy(folder: object) -> UsageError:

@@ -11,7 +11,7 @@ from ..composer import Composer
 from ..edits.plan import read_plan
 from ..edits.request import EditRequest, RequestOptions, Value
 from ..errors import UsageError
-from ..folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, scan
+from ..folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, scan, within
 from ..images import Format
 from ..latent_store import LatentStore
 from ..pictures.rendering import refuse_format
@@ -32,10 +32,10 @@ from .stream import refuse_speed
 class JobOptions(RequestOptions, total=False):
     """What can be said of a run; see `edit_folder`."""
 
-    bundle: Required[Path]
+    bundle: Required[Path | str]
     set: Sequence[str] | Mapping[str, Value]
-    plan: Path | None
-    latents: Path | None
+    plan: Path | str | None
+    latents: Path | str | None
     out: Path | str | None
     format: str
     provider: str
@@ -131,10 +131,10 @@ def _covers(group: Group, wanted: Wanted) -> bool:
 def settle(
     inputs: Sequence[Path | str],
     *,
-    bundle: Path,
+    bundle: Path | str,
     set: Sequence[str] | Mapping[str, Value] = (),
-    plan: Path | None = None,
-    latents: Path | None = None,
+    plan: Path | str | None = None,
+    latents: Path | str | None = None,
     out: Path | str | None = None,
     format: str = "same",
     provider: str = "auto",
@@ -155,14 +155,14 @@ def settle(
     ray_engine.refuse_engine(engine, latents)
     part = parse_shard(shard) if shard is not None else None
     places = [location(given) for given in inputs]
-    target = location(out) if out else default_out(places)
+    target = default_out(places) if out is None else location(out)
     if report and isinstance(target, Remote):
         raise UsageError("--report writes into folders of this machine only; leave it out, or give another --out")
     unread = latents is not None and options.get("compose") == "decode"
     if not places and not unread:
         raise UsageError("no images are given; only --latents with --compose decode does without them")
     found = scan(places) if places else Scan((), 0)
-    check_out(target, places)
+    check_out(target, places, found.sources)
     open_composer = partial(
         Composer.open,
         provider=provider,
@@ -173,7 +173,7 @@ def settle(
         max_pixels=max_pixels,
     )
     composer = open_composer(bundle)
-    stored = LatentStore.open(latents, composer.bundle) if latents else None
+    stored = None if latents is None else LatentStore.open(Path(latents), composer.bundle)
     if stored is not None and not places:
         found = Scan(tuple(Source(Path(relative), relative) for relative in stored.paths), 0)
     asked, title = _asked(composer, found, set, plan, options)
@@ -181,14 +181,16 @@ def settle(
     wanted = {name: Wanted(one, composer.settings(one, format, read=not unread)) for name, one in each.items()}
     tasks = _tasks(found, asked, wanted, part)
     ledger, store = _records(target, [one.settings for one in wanted.values()], part)
-    again = partial(open_composer, bundle.resolve())
+    again = partial(open_composer, Path(bundle).resolve())
     job = Job(composer, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
     ledger.refuse_audit()
     for task in tasks if target.exists() else ():
         store.refuse_blocked(task.source.relative.rpartition("/")[0])
+    pages = [name for name, made in ((ledger.names.sheet, sheet), (ledger.names.report, report)) if made]
+    if any(within(place, target) for place in places):
+        _refuse_own_sources(job, pages)
     if not overwrite:
-        names = ledger.names
-        _refuse_conflicts(job, [name for name, made in ((names.sheet, sheet), (names.report, report)) if made])
+        _refuse_conflicts(job, pages)
     return job
 
 
@@ -196,7 +198,7 @@ def _asked(
     composer: Composer,
     found: Scan,
     set: Sequence[str] | Mapping[str, Value],
-    plan: Path | None,
+    plan: Path | str | None,
     options: RequestOptions,
 ) -> tuple[Mapping[str, Sequence[EditRequest]], str]:
     """What is asked of every source by its relative path, and what the contact sheet says of it."""
@@ -205,7 +207,7 @@ def _asked(
         samples = counted(request.samples, "sample")
         return {source.relative: [request] for source in found.sources}, f"{request.name}, {samples} each"
     options.pop("vary", None)
-    asked = read_plan(plan, composer.labels, found.sources, partial(composer.request, **options))
+    asked = read_plan(Path(plan), composer.labels, found.sources, partial(composer.request, **options))
     return asked, f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
 
 
@@ -238,11 +240,34 @@ def _refuse_options(
     format: str,
     set: Sequence[str] | Mapping[str, Value],
     vary: Sequence[str],
-    plan: Path | None,
+    plan: Path | str | None,
 ) -> None:
     refuse_format(format)
     if plan is not None and (set or vary):
         raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
+
+
+def _refuse_own_sources(job: Job, pages: Sequence[str]) -> None:
+    """What a run reads is not replaced by what it writes, whatever may be overwritten."""
+    out = _spelled(job.out)
+    lying = (_spelled(task.source.path) for task in job.tasks)
+    below = {place.removeprefix(f"{out}/") for place in lying if place.startswith(f"{out}/")}
+    for task in job.tasks:
+        names = {
+            name for wanted in task.wanted for kept in get_args(Format) for name in wanted.outputs(task.stem, kept)
+        }
+        for name in below & names:
+            raise UsageError(
+                f"{name} is among the images and in the place of an edit of {task.source.relative}; leave it out, or "
+                "give another --out"
+            )
+    for name in below.intersection(pages):
+        raise UsageError(f"{name} is among the images and would be replaced; rename it, or give another --out")
+
+
+def _spelled(place: Place) -> str:
+    """A place in one spelling, all links followed."""
+    return str(place) if isinstance(place, Remote) else place.resolve().as_posix()
 
 
 def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:

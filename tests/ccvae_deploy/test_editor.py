@@ -215,5 +215,6 @@ def test_a_confidence_that_nothing_looks_at_makes_no_other_settings(editor: Edit
 
     priorless = Editor.open(priorless_bundle, provider="cpu")
     assert ids(editor, {"smiling": 1}) == ids(editor, {"smiling": 1}, mode="mean") == 1
+    assert ids(editor, {"smiling": 0.3}, mode="closest") == 1
     assert ids(editor, {}, vary=["smiling"]) == ids(priorless, {}, vary=["smiling"]) == 1
     assert ids(editor, {"smiling": 1}, mode="closest") == ids(priorless, {"smiling": 1}) == 2

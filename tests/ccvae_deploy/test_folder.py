@@ -1,6 +1,7 @@
 """Scanning and naming: order, collisions, limits."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,23 @@ def test_output_inside_the_input_is_refused(tmp_path: Path, out: str) -> None:
     (tmp_path / "imgs").mkdir()
     with pytest.raises(UsageError, match="lies inside the input folder"):
         check_out(tmp_path / out, [tmp_path / "imgs"])
+
+
+@pytest.mark.parametrize(("inputs", "inside"), [(["data/train", "data/val"], True), (["data/val"], False)])
+def test_results_inside_an_input_are_refused(tmp_path: Path, inputs: list[str], inside: bool) -> None:
+    """Several folders are mirrored under their names, which are their own places where they lie below the output."""
+    touch(tmp_path, "data/train/a.png", "data/val/b.png")
+    given = [tmp_path / one for one in inputs]
+    found = scan(given).sources
+    with pytest.raises(UsageError, match="results would lie in") if inside else nullcontext():
+        check_out(tmp_path / "data", given, found)
+    check_out(tmp_path / "out", given, found)
+
+
+def test_a_folder_inside_a_folder_of_its_name_is_no_place_for_results(tmp_path: Path) -> None:
+    touch(tmp_path, "data/data/a.png")
+    with pytest.raises(UsageError, match="results would lie in"):
+        check_out(tmp_path, [tmp_path / "data"], scan([tmp_path / "data"]).sources)
 
 
 def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:

@@ -226,15 +226,35 @@ def test_a_large_picture_in_strips_is_the_same_picture(mode: str, monkeypatch: p
 
 
 def test_sixteen_bit_colour_keeps_the_high_byte() -> None:
-    wide = RGB.astype(np.uint16) * 256 + 200
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in wide)
+    assert (decode(sixteen_bit_png(RGB.astype(np.uint16) * 256 + 200, colour=2)).pixels == RGB).all()
+
+
+@pytest.mark.parametrize("strip", [1 << 20, 100])
+def test_sixteen_bit_grey_with_alpha_stays_grey(strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canvas, "STRIP", strip)
+    monkeypatch.setattr(canvas, "LARGE", min(canvas.LARGE, strip))
+    picture = decode(sixteen_bit_png(RGB[..., :2].astype(np.uint16) * 256 + 200, colour=4))
+    assert (picture.pixels == RGB[..., 0]).all()
+    assert picture.alpha is not None
+    assert (picture.alpha == RGB[..., 1]).all()
+
+
+def sixteen_bit_png(values: np.ndarray, colour: int) -> bytes:
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    head = chunk(b"IHDR", struct.pack(">2I5B", 30, 20, 16, 2, 0, 0, 0))
-    data = b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    assert (decode(data).pixels == RGB).all()
+    head = chunk(b"IHDR", struct.pack(">2I5B", values.shape[1], values.shape[0], 16, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_a_tiff_whose_zero_is_white_is_read_as_it_looks(compression: str | None) -> None:
+    grey = RGB[..., 0].astype(np.uint16) * 257
+    negative = saved(Image.fromarray(65535 - grey), "TIFF", tiffinfo={262: 0}, compression=compression)
+    assert (decode(negative).pixels == RGB[..., 0]).all()
+    assert (decode(saved(Image.fromarray(grey), "TIFF", compression=compression)).pixels == RGB[..., 0]).all()
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])

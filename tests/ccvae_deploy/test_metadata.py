@@ -115,4 +115,12 @@ def test_python_users_get_the_metadata_beside_the_image() -> None:
     image = to_pil(decode(data))
     assert image.info["icc_profile"] == b"p" * 20
     assert image.info["dpi"] == (300, 300)
-    assert Metadata().options("jpeg") == {}
+    assert Metadata().options("jpeg", 3) == {}
+
+
+@pytest.mark.parametrize(("format", "kept"), [("jpeg", True), ("png", True), ("webp", False), ("avif", False)])
+def test_a_profile_of_grey_goes_only_where_grey_goes(format: str, kept: bool) -> None:
+    profile = b"\0" * 16 + b"GRAY" + b"\0" * 108
+    picture = decode(saved(Image.fromarray(RGB[..., 0]), "PNG", icc_profile=profile))
+    assert picture.metadata.icc_profile == profile
+    assert (opened(encode(picture, format)).info.get("icc_profile") == profile) is kept

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ccvae_deploy.classify import classify_folder
 from ccvae_deploy.cli import app
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.encode import encode_folder
@@ -15,8 +16,9 @@ from ccvae_deploy.errors import UsageError, WriteError
 from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records.ledger import Ledger
+from ccvae_deploy.storage.new_file import new_file
 from ccvae_deploy.storage.remote_store import RemoteStore
-from ccvae_deploy.storage.store import Store, replace_file
+from ccvae_deploy.storage.store import Store, replace_file, temporary
 from ccvae_deploy.swap_folder import swap_folder
 
 
@@ -379,3 +381,49 @@ def test_encode_goes_on_where_it_stopped_between_its_two_files(imgs, tiny_bundle
     (tmp_path / "m.failures.jsonl").write_text("mine")
     with pytest.raises(UsageError, match=r"m\.failures\.jsonl is there"):
         encode_folder([imgs], bundle=tiny_bundle, out=tmp_path / "m.safetensors", provider="cpu")
+
+
+def test_what_is_read_is_not_replaced_even_when_files_may_be(imgs: Path, edit) -> None:
+    """The output of a.png is among the images of the second run, and its own sheet would take the place of a source."""
+    edit(imgs / "a.png", out=imgs)
+    before = {path.name: path.read_bytes() for path in imgs.glob("*.png")}
+    assert len(before) == 3
+    with pytest.raises(UsageError, match=r"a__smiling=1__00\.png is among the images and in the place of an edit of a"):
+        edit(*sorted(imgs.glob("*.png")), out=imgs, seed=1, overwrite=True)
+    (imgs / "sheet.png").write_bytes(before["b.png"])
+    with pytest.raises(UsageError, match=r"sheet\.png is among the images and would be replaced"):
+        edit(imgs / "sheet.png", out=imgs, sheet=True, overwrite=True)
+    assert {path.name: path.read_bytes() for path in imgs.glob("*.png") if path.name != "sheet.png"} == before
+    assert edit(imgs / "b.png", out=imgs, overwrite=True).written == 1
+
+
+def test_a_killed_table_is_removed_by_the_next_and_a_running_one_is_not(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    left = table.with_name(f".{temporary(b'labels.csv')}-{'0' * 8}.new")
+    left.write_bytes(b"half")
+    other = tmp_path / f".{temporary(b'other.csv')}-{'0' * 8}.new"
+    other.write_bytes(b"of another table")
+    with new_file(table) as running:
+        assert not left.exists()
+        with new_file(table) as second:
+            second.write(b"second")
+        running.write(b"first")
+    assert table.read_bytes() == b"first"
+    assert other.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["edit", "", "--set", "smiling=1"], ["merge", "x", "--out", ""], ["edit", "--out="]]
+)
+def test_an_empty_argument_is_refused(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr == "error: an option or argument is empty, as an unset variable makes it; give a value\n"
+
+
+def test_paths_may_be_text(imgs: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    options = {"bundle": str(tiny_bundle), "provider": "cpu"}
+    assert edit_folder([str(imgs)], set=["smiling=1"], out=str(tmp_path / "o"), **options).written == 2
+    assert classify_folder([str(imgs)], out=str(tmp_path / "t.csv"), **options).sources == 2
+    with pytest.raises(UsageError, match="a path is empty"):
+        edit_folder([str(imgs)], set=["smiling=1"], out="", **options)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ccvae_deploy.cli import app
 from ccvae_deploy.pictures.plots import bars, escaped, histogram
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.report import SHOWN, Collected
+from ccvae_deploy.report import EDITS, OTHERS, SHOWN, Collected
 
 
 def row(source: str, after: float, *, before: float = 0.1, other: float = 0.4, change: float = 2.5) -> dict:
@@ -45,6 +45,23 @@ def test_a_class_goes_by_its_own_name() -> None:
     chances = {"Hair=black": 0.1, "Hair=blond": 0.7, "Hair=brown": 0.2}
     collected.add(row("a", 0.5) | {"asked": {"Hair": 1.0}, "before": chances, "after": chances})
     assert list(collected.chances) == ["Hair=blond"]
+
+
+def test_more_edits_than_are_plotted_are_counted_together() -> None:
+    collected = Collected()
+    for source in range(3):
+        for value in range(EDITS + 4):
+            collected.add(row(f"s{source}", 0.5) | {"asked": {"smiling": value / 100}})
+    assert len(collected.chances) == EDITS + 1
+    assert collected.chances[OTHERS].sum() == 3 * 4
+
+
+def test_a_source_that_had_the_class_is_no_success() -> None:
+    before, after = ({"Hair=black": p, "Hair=blond": q, "Hair=brown": 1 - p - q} for p, q in ((0.3, 0.4), (0.1, 0.8)))
+    for asked, expected in ((1.0, 0), (0.0, 1)):
+        collected = Collected()
+        collected.add(row("a", 0.5) | {"asked": {"Hair": asked}, "before": before, "after": after})
+        assert len(collected.best()) == expected
 
 
 def test_the_best_and_worst_of_many_one_per_source() -> None:
