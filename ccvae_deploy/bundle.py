@@ -17,9 +17,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from .arrays import Array
-from .errors import BundleError, UsageError, one_line
-from .latest import ONNX_BUNDLE
-from .providers import Choice, choose_provider, make_session
+from .errors import BundleError, ProviderError, UsageError, one_line
+from .latest import ONNX_BUNDLE, followed_bundle
+from .providers import ON_CPU, Choice, choose_provider, make_session, refuse_provider
 from .schema import GRAPH_LIMIT, SCHEMA_VERSION, GraphFile, GraphName, Manifest
 
 Graph = Callable[[Array], tuple[Array, ...]]
@@ -103,8 +103,10 @@ class Bundle:
         try:
             outputs = self.graphs[name](np.ascontiguousarray(array, np.float32))
         except Exception as error:  # whatever the runtime, or the code of a TorchScript graph, raises
+            on_gpu = "a smaller --batch-size or --provider cpu; `ccvae-deploy doctor` looks at the GPU"
+            remedy = "a smaller batch, or export again" if "CPU" in self.provider.upper() else on_gpu
             raise BundleError(
-                f"{entry.file} cannot run on {len(array)} rows: {one_line(error)}; use a smaller batch, or export again"
+                f"{entry.file} cannot run on {len(array)} rows: {one_line(error)}; use {remedy}"
             ) from error
         found = tuple(output.shape for output in outputs)
         if found != tuple((len(array), *output.shape[1:]) for output in entry.outputs):
@@ -126,12 +128,14 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
         threads: threads of one graph run; 0 leaves it to the backend.
 
     Raises:
-        UsageError: threads outside of 0 to 256.
+        UsageError: threads outside of 0 to 256, or an unknown provider.
         BundleError: the bundle is missing, damaged, unsafe, or of a newer version.
         ProviderError: the provider cannot be used.
     """
     if not 0 <= threads <= MOST_THREADS:
         raise UsageError(f"threads {threads}: expected 0 to {MOST_THREADS}")
+    refuse_provider(provider)
+    path = followed_bundle(path)
     manifest, digest = read_manifest(path)
     if manifest.format == "pt2":
         raise BundleError(f"{path} holds .pt2 graphs, which are for torch; export with --format onnx to edit")
@@ -142,10 +146,22 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
             )
         return _open_torchscript(path, manifest, digest, provider, threads)
     choice = choose_provider(provider)
+    if choice.name != ON_CPU and any(entry.precision == "int8" for entry in manifest.files.values()):
+        choice = _without_gpu(path, provider)
     graphs: dict[GraphName, Graph] = {}
     for name, entry in manifest.files.items():
         graphs[name], running = _onnx_graph(read_graph(path, entry), entry, choice, threads)
     return _probed(Bundle(manifest, digest, running, choice.note, graphs))
+
+
+def _without_gpu(path: Path, provider: str) -> Choice:
+    """The CPU for 8-bit graphs, unless something else was asked for: a GPU has no kernel for their integer biases."""
+    if provider != "auto":
+        raise ProviderError(
+            f"--provider {provider}: {path} holds 8-bit graphs, which run on the CPU only; use --provider cpu, or a "
+            "bundle of another precision"
+        )
+    return Choice(ON_CPU, "CPU (8-bit graphs run there only)")
 
 
 def read_manifest(path: Path) -> tuple[Manifest, str]:
@@ -237,7 +253,7 @@ def _onnx_graph(data: bytes, entry: GraphFile, choice: Choice, threads: int) -> 
     def run(array: Array) -> tuple[Array, ...]:
         return tuple(session.run(names, {given.name: array}))
 
-    return run if choice.name == "CPUExecutionProvider" else _in_turn(run), session.get_providers()[0]
+    return run if choice.name == ON_CPU else _in_turn(run), session.get_providers()[0]
 
 
 def _in_turn(graph: Graph) -> Graph:

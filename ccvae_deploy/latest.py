@@ -18,6 +18,11 @@ def follow(run: Path) -> Path:
     return run
 
 
+def followed_bundle(bundle: Path) -> Path:
+    """The folder that a bundle's name means, such as `runs/latest/bundle-onnx`, where links are refused too."""
+    return bundle if bundle.is_dir() else follow(bundle.parent) / bundle.name
+
+
 def is_latest(run: Path) -> bool:
     """Whether a run is the one that commands take unless another is given."""
     return follow(LATEST).resolve() == run.resolve()

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt"]
 
+ON_CPU = "CPUExecutionProvider"
 EXECUTION_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
+    "cpu": ON_CPU,
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
@@ -49,17 +50,15 @@ def choose_provider(requested: str) -> Choice:
     """
     import onnxruntime
 
-    if requested not in get_args(Provider):
-        meant = "cuda" if requested.lower() == "gpu" else requested
-        raise UsageError(f"--provider {requested!r}: {nearest(meant, get_args(Provider))}")
+    refuse_provider(requested)
     if requested == "cpu":
-        return Choice("CPUExecutionProvider", "CPU, as asked")
+        return Choice(ON_CPU, "CPU, as asked")
     built = onnxruntime.get_available_providers()
     if requested == "auto":
         if "CUDAExecutionProvider" not in built:
-            return Choice("CPUExecutionProvider", "CPU (this onnxruntime is built without CUDA)")
+            return Choice(ON_CPU, "CPU (this onnxruntime is built without CUDA)")
         if not (devices := cuda_devices()):
-            return Choice("CPUExecutionProvider", "CPU (no CUDA device found)")
+            return Choice(ON_CPU, "CPU (no CUDA device found)")
         return Choice("CUDAExecutionProvider", f"CUDA ({devices} device{'s' * (devices > 1)} found)")
     wanted = EXECUTION_PROVIDERS[requested]
     if wanted not in built:
@@ -74,11 +73,24 @@ def choose_provider(requested: str) -> Choice:
     return Choice(wanted, f"{requested.upper()}, as asked")
 
 
-def make_session(graph: bytes, choice: Choice, threads: int) -> "InferenceSession":
-    """A session that runs on the chosen provider and on no other.
+def refuse_provider(requested: str) -> None:
+    """Refuse a word that names no provider.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if requested not in get_args(Provider):
+        meant = "cuda" if requested.lower() == "gpu" else requested
+        raise UsageError(f"--provider {requested!r}: {nearest(meant, get_args(Provider))}")
+
+
+def make_session(graph: bytes, choice: Choice, threads: int, *, alone: bool = True) -> "InferenceSession":
+    """A session that runs on the chosen provider.
 
     Args:
         threads: threads of one graph run; 0 leaves it to onnxruntime.
+        alone: on no other provider; else a GPU leaves to the CPU what it cannot do, as the shapes inside a stranger's
+            graph.
 
     Raises:
         ProviderError: the provider cannot be started.
@@ -95,21 +107,29 @@ def make_session(graph: bytes, choice: Choice, threads: int) -> "InferenceSessio
     # idle threads would spin on the cores that read, composite and save: half of the machine, measured
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[Any] = [choice.name]
-    on_gpu = choice.name != "CPUExecutionProvider"
+    on_gpu = choice.name != ON_CPU
     if on_gpu:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        # TF32 rounds to 10 bits of mantissa: enough to move pixels; TensorRT hears of it only so
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         if choice.name == "CUDAExecutionProvider":
-            # TF32 rounds to 10 bits of mantissa: enough to move pixels
-            providers = [(choice.name, {"use_tf32": "0"})]
+            # an algorithm that is picked by a race may be another in the next run
+            providers = [(choice.name, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})]
+        if alone:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        else:
+            providers.append(ON_CPU)
     try:
         with _muted_stdout() if on_gpu else contextlib.nullcontext():
             if on_gpu:
                 onnxruntime.preload_dlls()
-            session = onnxruntime.InferenceSession(graph, options, providers=providers, disable_fallback=True)
+            session = onnxruntime.InferenceSession(graph, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's errors share no base but Exception
         reason = one_line(error)
         if on_gpu:
-            raise ProviderError(f"{choice.name} cannot be started: {reason}; use --provider cpu") from error
+            raise ProviderError(
+                f"{choice.name} cannot be started: {reason}; `ccvae-deploy doctor` says what is missing, or use "
+                "--provider cpu"
+            ) from error
         raise BundleError(f"onnxruntime refuses the graph: {reason}; export the bundle again") from error
     if session.get_providers()[0] != choice.name:
         raise ProviderError(

@@ -97,7 +97,7 @@ def open_model(
     vetted = read_model(model)
     feeding = read_feeding(vetted.model, size=size, layout=layout, order=order, scale=scale, mean=mean, std=std)
     try:
-        session = make_session(vetted.graph, choose_provider(provider), 0)
+        session = make_session(vetted.graph, choose_provider(provider), 0, alone=False)
     except BundleError as error:
         raise UsageError(f"--model {model}: onnxruntime refuses it: {one_line(error.__cause__)}") from error
     count = feeding.batch or batch_size

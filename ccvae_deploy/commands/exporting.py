@@ -36,8 +36,8 @@ def export(
 
     report = export_run(run, format or ["onnx"], out, precision=precision)
     console().print(report.table())
-    if report.unchecked:
-        print(report.unchecked, file=sys.stderr)
+    for reason in report.unchecked:
+        print(reason, file=sys.stderr)
     for one in report.exported:
         print(f"{one.bundle} is written")
     usable = next((one for one in report.exported if one.manifest.format != "pt2"), None)

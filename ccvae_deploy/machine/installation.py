@@ -121,8 +121,7 @@ def check_cuda_majors(answers: Answers, devices: int) -> list[Finding]:
     seen = f"torch is built for {torch}, onnxruntime for {runtime}"
     if torch.split(".")[0] == runtime.split(".")[0]:
         return [Finding("CUDA versions", "ok", seen)]
-    fitting = "'onnxruntime-gpu<1.27'" if torch.startswith("12.") else "'onnxruntime-gpu>=1.30'"
-    remedy = f"pip install {fitting}, or a torch for CUDA {runtime.split('.')[0]}"
+    remedy = f"install a torch that is built for CUDA {runtime.split('.')[0]}"
     return [Finding("CUDA versions", "warn" if devices else "note", seen, remedy)]
 
 

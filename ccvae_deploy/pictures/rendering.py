@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from .. import images
 from ..arrays import Array
@@ -80,8 +80,10 @@ def refuse_format(format: str) -> None:
     """Refuse a format that outputs cannot have.
 
     Raises:
-        UsageError: an unknown word.
+        UsageError: an unknown word, or one that this Pillow cannot write.
     """
     known = ("same", *get_args(Format))
     if format not in known:
         raise UsageError(f"--format {format!r}: {nearest(format, known)}")
+    if format == "avif" and not features.check("avif"):
+        raise UsageError("--format avif: this Pillow is built without AVIF; install a wheel of Pillow, or take webp")

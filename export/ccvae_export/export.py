@@ -1,9 +1,10 @@
 """`export`: a run becomes bundles, one per format. Builds beside the targets, checks, swaps in; writes nothing else."""
 
 import contextlib
+import glob
 import hashlib
 import json
-import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_manifest
-from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageError
+from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageError, WriteError, one_line
 from ccvae_deploy.inspection import PARITY
 from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import ENDINGS, Format, GraphFile, GraphName, Manifest, graph_signature
@@ -53,13 +54,13 @@ class ExportReport:
 
     Attributes:
         judged_on: the images of the quality gate, for people.
-        unchecked: why a bundle was not compared on the CUDA device that torch has, if so.
+        unchecked: why bundles were not compared on the CUDA device that torch has, if so.
     """
 
     exported: tuple[Exported, ...]
     parity: ParityReport
     judged_on: str
-    unchecked: str = ""
+    unchecked: tuple[str, ...] = ()
 
     @property
     def bundle(self) -> Path:
@@ -88,8 +89,8 @@ def export_run(
         precision: fp32, fp16, int8 (ONNX only), or auto: per graph the smallest with which the quality gate passes.
 
     Raises:
-        UsageError: an unknown format or precision, a model without such graphs, or `out` holds something that is
-            no bundle.
+        UsageError: an unknown format or precision, a model without such graphs, or `out` is the current folder or holds
+            something that is no bundle.
         RunError: the run cannot be read.
         DataError: int8 or auto, and the images of the run's data are not there.
         ParityError: a graph does not compute what the model computes, or the quality gate fails; no bundle is left.
@@ -104,8 +105,9 @@ def export_run(
     ending = "" if precision == "fp32" else f"-{precision}"
     targets = {one: out or trained.path / f"bundle-{one}{ending}" for one in formats}
     for target in targets.values():
+        _put_back(target)
         _refuse_foreign(target)
-    images = run_images(trained, required=precision in ("int8", "auto"))
+    images = run_images(trained, required="onnx" in formats and precision in ("int8", "auto"))
     gate = QualityGate(eager_graphs(trained), images.judged)
     with contextlib.ExitStack() as stack:
         beside = {one: stack.enter_context(_folder_beside(target)) for one, target in targets.items()}
@@ -139,19 +141,21 @@ def _build(
     """Choose every graph's form and write the graphs and the manifest."""
     options = {graph: variants(run, graph, format, precision, images.calibration) for graph in run.spec.graphs}
     exact = {graph: variants(run, graph, format, "fp32", images.calibration)[0] for graph in run.spec.graphs}
-    with tempfile.TemporaryDirectory() as trials:
-        number = iter(range(1 << 20))
 
-        def assemble(chosen: Chosen) -> Bundle:
-            trial = Path(trials, str(next(number)))
-            trial.mkdir()
-            write_graphs(run, format, chosen, trial)
-            return open_written(trial)
+    def assemble(chosen: Chosen) -> Bundle:
+        # a bundle that is open needs its files no more
+        with tempfile.TemporaryDirectory() as trial:
+            write_graphs(run, format, chosen, Path(trial))
+            return open_written(Path(trial))
 
-        try:
-            chosen, quality = choose(options, exact, assemble, gate)
-        except BundleError as error:
-            raise ParityError(f"{error}; no bundle was written") from error
+    try:
+        chosen, quality = choose(options, exact, assemble, gate)
+    except BundleError as error:
+        raise ParityError(f"{error}; no bundle was written") from error
+    except OSError as error:
+        raise WriteError(
+            f"cannot write in {tempfile.gettempdir()}: {error.strerror or error}; make room there, or set TMPDIR"
+        ) from error
     manifest = write_graphs(run, format, chosen, folder)
     return Exported(target, manifest, quality, {graph: one.form for graph, one in chosen.items() if one.form})
 
@@ -187,33 +191,36 @@ def write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) 
     return manifest
 
 
-def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> tuple[ParityReport, str]:
+def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> tuple[ParityReport, tuple[str, ...]]:
     """Eager torch and all formats against each other, on the CPU and on CUDA where torch and a device are there.
 
-    Also why one of them could not be opened on CUDA, as where this onnxruntime is built without it.
+    Also why some could not be compared on CUDA, as where this onnxruntime is built without it, or its memory is taken:
+    the bundle is the same with and without a GPU.
     """
-    rows: list[ParityRow] = []
-    unchecked = ""
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() and cuda_devices() else [])]:
-        suffix = "" if device == "cpu" else " on CUDA"
-        bundles: dict[str, Bundle] = {}
-        for format, folder in folders.items():
-            try:
-                bundles[f"{format}{suffix}"] = open_written(folder, device)
-            except ProviderError as error:
-                if device == "cpu":
-                    raise
-                unchecked = f"{format} was not checked on CUDA: {error}"
-        if not bundles:
-            continue
-        eager = f"{EAGER}{suffix}"
-        backends: dict[str, Graphs] = {eager: eager_graphs(run, device)}
-        backends |= {name: bundle.graphs for name, bundle in bundles.items()}
-        precisions: dict[str, Mapping[GraphName, Precision]] = {eager: dict.fromkeys(run.spec.graphs, "fp32")}
-        for name, bundle in bundles.items():
-            precisions[name] = {graph: entry.precision for graph, entry in bundle.manifest.files.items()}
-        rows += measure_parity(run, backends, precisions).rows
-    return ParityReport(tuple(rows)), unchecked
+    rows = _compared(run, {format: open_written(folder) for format, folder in folders.items()}, "cpu")
+    unchecked: list[str] = []
+    bundles: dict[Format, Bundle] = {}
+    for format, folder in folders.items() if torch.cuda.is_available() and cuda_devices() else ():
+        try:
+            bundles[format] = open_written(folder, "cuda")
+        except (ProviderError, BundleError, RuntimeError) as error:
+            unchecked.append(f"{format} was not checked on CUDA: {one_line(error, 300)}")
+    try:
+        rows += _compared(run, bundles, "cuda") if bundles else []
+    except (BundleError, RuntimeError) as error:
+        unchecked.append(f"{', '.join(bundles)}: not checked on CUDA: {one_line(error, 300)}")
+    return ParityReport(tuple(rows)), tuple(unchecked)
+
+
+def _compared(run: TrainedRun, bundles: Mapping[Format, Bundle], device: str) -> list[ParityRow]:
+    suffix = "" if device == "cpu" else " on CUDA"
+    eager = f"{EAGER}{suffix}"
+    backends: dict[str, Graphs] = {eager: eager_graphs(run, device)}
+    precisions: dict[str, Mapping[GraphName, Precision]] = {eager: dict.fromkeys(run.spec.graphs, "fp32")}
+    for format, bundle in bundles.items():
+        backends[f"{format}{suffix}"] = bundle.graphs
+        precisions[f"{format}{suffix}"] = {graph: entry.precision for graph, entry in bundle.manifest.files.items()}
+    return list(measure_parity(run, backends, precisions).rows)
 
 
 def _describe(folder: Path, exported: Exported, parity: ParityReport, judged_on: str) -> None:
@@ -228,7 +235,9 @@ def _describe(folder: Path, exported: Exported, parity: ParityReport, judged_on:
 
 
 def _refuse_foreign(target: Path) -> None:
-    """A bundle is replaced as a whole, so its folder may hold nothing else."""
+    """A bundle is replaced as a whole, so its folder may hold nothing else, and nobody may stand in it."""
+    if Path.cwd().is_relative_to(target.resolve()):
+        raise UsageError(f"--out {target} is the current folder or around it, and is replaced as a whole; give a name")
     if not target.exists() and not target.is_symlink():
         return
     if target.is_dir() and not any(target.iterdir()):
@@ -248,7 +257,8 @@ def _refuse_foreign(target: Path) -> None:
 @contextlib.contextmanager
 def _folder_beside(target: Path) -> Iterator[Path]:
     """An empty folder beside a target, gone at the end unless it was swapped in."""
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    place = target.resolve()
+    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         beside.mkdir(parents=True)
         yield beside
@@ -259,13 +269,23 @@ def _folder_beside(target: Path) -> Iterator[Path]:
 
 
 def _swap(beside: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name}.old.{os.getpid()}")
-    if target.exists():
-        target.replace(old)
+    """Put a bundle in place; what a link names, where the target is one."""
+    place = target.resolve()
+    old = place.with_name(f".{place.name}.old.{secrets.token_hex(4)}")
+    if place.exists():
+        place.replace(old)
     try:
-        beside.replace(target)
+        beside.replace(place)
     except OSError:
         if old.exists():
-            old.replace(target)
+            old.replace(place)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _put_back(target: Path) -> None:
+    """The bundle that an export moved aside before it was killed."""
+    place = target.resolve()
+    aside = sorted(place.parent.glob(f".{glob.escape(place.name)}.old.*")) if place.parent.is_dir() else []
+    if aside and not place.exists():
+        aside[-1].replace(place)

@@ -130,8 +130,18 @@ def test_the_probe_ignores_files_of_the_current_folder(tmp_path: Path, monkeypat
 def test_the_tiny_graph_is_what_onnx_writes() -> None:
     from onnx import TensorProto, checker, helper, load_model_from_string
 
-    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N"]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "tiny", value[:1], value[1:])
+    shapes = {"x": ["N", 1, 2, 2], "y": ["N", 1]}
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    weights = [
+        helper.make_tensor("k", TensorProto.FLOAT, (1, 1, 2, 2), [1.0] * 4),
+        helper.make_tensor("w", TensorProto.FLOAT, (1, 1), [2.0]),
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "k"], ["c"]),
+        helper.make_node("Flatten", ["c"], ["f"]),
+        helper.make_node("Gemm", ["f", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "tiny", value[:1], value[1:], weights)
     expected = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     assert load_model_from_string(probe.TINY_GRAPH) == expected
     checker.check_model(expected)

@@ -18,12 +18,12 @@ from rich.console import Console
 from torch import nn
 
 from ccvae_deploy import Editor
-from ccvae_deploy.bundle import open_bundle
+from ccvae_deploy.bundle import open_bundle, read_manifest
 from ccvae_deploy.errors import ParityError, ProviderError, RunError, UsageError
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_export import export, variants
 from ccvae_export.export import export_run, open_written
-from ccvae_export.parity import BATCHES
+from ccvae_export.parity import BATCHES, eager_graphs
 from ccvae_export.pt2_graphs import moved, pt2_bytes
 from ccvae_train.checkpoint import load_run
 
@@ -275,6 +275,46 @@ def test_an_onnxruntime_without_cuda_ends_no_export(made_run: Path, onnx_bundle:
     monkeypatch.setattr(export, "cuda_devices", lambda: 1)
     monkeypatch.setattr(export, "open_written", opened)
     found, unchecked = export._parity(load_run(made_run), {"onnx": onnx_bundle})
-    assert unchecked == "onnx was not checked on CUDA: --provider cuda: this onnxruntime is built without it"
+    assert unchecked == ("onnx was not checked on CUDA: --provider cuda: this onnxruntime is built without it",)
     assert found.rows
     assert all(row.ok for row in found.rows)
+
+
+def test_a_gpu_without_memory_ends_no_export(made_run: Path, onnx_bundle: Path, monkeypatch) -> None:
+    def graphs(run, device: str = "cpu"):
+        if device == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return eager_graphs(run)
+
+    monkeypatch.setattr(export.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(export, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(export, "open_written", lambda folder, device="cpu": open_written(folder))
+    monkeypatch.setattr(export, "eager_graphs", graphs)
+    found, unchecked = export._parity(load_run(made_run), {"onnx": onnx_bundle})
+    assert unchecked == ("onnx: not checked on CUDA: CUDA out of memory",)
+    assert all(row.ok for row in found.rows)
+
+
+def test_the_current_folder_is_not_replaced(made_run: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "inner").mkdir()
+    monkeypatch.chdir(tmp_path / "inner")
+    for out in (Path(), Path("..")):
+        with pytest.raises(UsageError, match="is the current folder or around it"):
+            export_run(made_run, out=out)
+
+
+def test_a_link_to_a_bundle_stays_one(made_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "bundle").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("elsewhere/bundle")
+    first = export_run(made_run, out=tmp_path / "link").exported[0].manifest
+    export_run(made_run, out=tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert read_manifest(tmp_path / "elsewhere" / "bundle")[0] == first
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["bundle"]
+
+
+def test_a_bundle_that_a_kill_left_aside_is_put_back(onnx_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(onnx_bundle, tmp_path / ".bundle.old.1a2b3c4d")
+    export._put_back(tmp_path / "bundle")
+    assert read_manifest(tmp_path / "bundle")[1] == read_manifest(onnx_bundle)[1]
+    assert not (tmp_path / ".bundle.old.1a2b3c4d").exists()
