@@ -85,7 +85,8 @@ def train(
     seed: Annotated[int | None, typer.Option(metavar="N", help="Same seed, same run. [0]")] = None,
     device: Annotated[str | None, typer.Option(metavar="WORD", help="auto, cpu or cuda. [auto]")] = None,
     recipe: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="A TOML file of settings; options given here win.")
+        Path | None,
+        typer.Option(metavar="PATH", help="A TOML file, or a name such as celeba; options given here win."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --out, or with runs/latest.")] = False,
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="The run folder. [runs/<data>-<time>]")] = None,

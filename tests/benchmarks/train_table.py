@@ -3,7 +3,7 @@
     python tests/benchmarks/train_table.py --data celeba:DIR --out tables/celeba --minutes 8
     python tests/benchmarks/train_table.py --data celeba:DIR --out tables/celeba30 --minutes 30 --seeds 3
     python tests/benchmarks/train_table.py --data mnist:DIR --out tables/mnist --minutes 3 \\
-        --recipe train/recipes/mnist.toml
+        --recipe mnist
 
 Every run is `python -m ccvae_train` on one thread, `--jobs` of them at a time. How many epochs fit into the minutes is
 measured first, for each recipe by itself; the processor time that a run really took, validation included, stands in

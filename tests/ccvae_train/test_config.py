@@ -18,10 +18,20 @@ LABEL_OF = {which.kind: which.label for which in (MNIST, FASHION_MNIST)}
 def test_every_recipe_is_a_valid_run(recipe: Path) -> None:
     kind = next(kind for kind in ("celeba", "chexpert", "mnist", "fashion-mnist") if recipe.stem.startswith(kind))
     config = settled(make_config(read_recipe(recipe) | {"data": f"{kind}:x"}))
-    assert f"--recipe train/recipes/{recipe.name} --data {kind}:DIR" in recipe.read_text()
+    assert f"--recipe {recipe.stem} --data {kind}:DIR" in recipe.read_text()
     if "mnist" in kind:
         _, layout = with_label_dims(LabelSet(labels=(LABEL_OF[kind],)), config)
         assert layout.blocks == (10,)
+
+
+def test_a_recipe_goes_by_its_name_even_beside_a_folder_of_that_name(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "celeba").mkdir()
+    assert read_recipe(Path("celeba")) == read_recipe(RECIPES / "celeba.toml")
+    with pytest.raises(UsageError, match=r"no recipe celebs: did you mean celeba\?; or give a TOML file"):
+        read_recipe(Path("celebs"))
+    (tmp_path / "celebs").write_text("epochs = 3")
+    assert read_recipe(Path("celebs")) == {"epochs": 3}
 
 
 @pytest.mark.parametrize("kind", ["celeba", "chexpert", "mnist", "fashion-mnist"])

@@ -14,6 +14,8 @@ Uncertain = Literal["zeros", "ones", "ignore"]
 """What an uncertain label counts as: 0, 1, or missing."""
 Optimiser = Literal["adamw", "muon"]
 T = TypeVar("T")
+RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "recipes")
+"""Where those of ours lie: in a wheel, and in a checkout."""
 
 Family = Literal["ccvae", "vae-classifier", "diva", "m2", "mvae"]
 
@@ -150,11 +152,19 @@ class TrainConfig(Frozen):
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The settings a recipe file (TOML) makes.
+    """The settings a recipe makes.
+
+    Args:
+        path: a TOML file, or the name of one of ours, such as celeba.
 
     Raises:
-        UsageError: the file is missing, is not TOML or has a key that is no setting.
+        UsageError: there is none, or it is not TOML or has a key that is no setting.
     """
+    ours = {file.stem: file for folder in RECIPES for file in folder.glob("*.toml")}
+    if not path.is_file() and not path.suffix:
+        if str(path) not in ours:
+            raise UsageError(f"no recipe {path}: {nearest(str(path), sorted(ours))}; or give a TOML file of settings")
+        path = ours[str(path)]
     try:
         text = path.read_text("utf-8")
         settings = tomllib.loads(text)
