@@ -260,12 +260,13 @@ def _refuse_others(target: Path, rows: Iterable[Mapping[str, Any]], folder: Path
 class _Twins:
     """Tells sources whose outputs have one name, such as a.png and a.bmp that were edited apart.
 
-    Both begin with what stands before the first dot. Sources come in order, so all that begin alike stand together:
-    kept are the outputs of those beginnings alone that the next source may still share.
+    Outputs are called after a source with its ending or without, so sources that share one both begin with the shorter
+    of these. Sources come in order, and all that begin alike stand together: kept are the outputs of those alone that
+    the next source may still share.
     """
 
     def __init__(self) -> None:
-        self._kept: list[tuple[str, dict[str, str]]] = []
+        self._kept: dict[str, dict[str, str]] = {}
 
     def refuse(self, source: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Refuse an output that another source has too.
@@ -274,14 +275,12 @@ class _Twins:
             UsageError: there is one.
         """
         folder, slash, name = source.rpartition("/")
-        head = f"{folder}{slash}{name.partition('.')[0]}"
-        while self._kept and not source.startswith(self._kept[-1][0]):
-            self._kept.pop()
-        if not self._kept or self._kept[-1][0] != head:
-            self._kept.append((head, {}))
-        sources = self._kept[-1][1]
+        head = f"{folder}{slash}{name.rpartition('.')[0] or name}"
+        self._kept = {begin: outputs for begin, outputs in self._kept.items() if source.startswith(begin)}
+        mine = self._kept.setdefault(head, {})
         for row in rows:
-            other = sources.setdefault(row["output"], source)
+            mine.setdefault(row["output"], source)
+            other = next(outputs[row["output"]] for outputs in self._kept.values() if row["output"] in outputs)
             if other != source:
                 raise UsageError(
                     f"{printable(other)} and {printable(source)} both became {printable(row['output'])}; "

@@ -1,16 +1,20 @@
 """Merging shards: the ledger of an unsharded run, whatever happens on the way."""
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from ccvae_deploy import merge as merging
 from ccvae_deploy.errors import UsageError
-from ccvae_deploy.merge import merge_folders
+from ccvae_deploy.merge import _Twins, merge_folders
 from ccvae_deploy.records.ledger import Ledger
 
 COUNT = 3
@@ -233,3 +237,27 @@ def test_files_that_no_record_explains_stay(several, tmp_path, whole, tree) -> N
     with pytest.raises(UsageError, match="that is not the one of"):
         merge_folders(several, target)
     assert tree(target) == {mine: b"mine"}
+
+
+NAMES = st.lists(
+    st.tuples(st.text(alphabet="ab.-_", min_size=1, max_size=7), st.booleans()),
+    max_size=12,
+    unique_by=lambda one: one[0],
+)
+
+
+@given(NAMES)
+def test_twins_are_found_wherever_they_stand(names: list[tuple[str, bool]]) -> None:
+    """Against a table of all outputs; a source is called with its ending or without."""
+    named = {name: name if whole else name.rpartition(".")[0] or name for name, whole in names}
+    twins = _Twins()
+    with nullcontext() if len({*named.values()}) == len(named) else pytest.raises(UsageError, match="both became"):
+        for name in sorted(named, key=os.fsencode):
+            twins.refuse(name, [{"output": f"{named[name]}__e__00.png"}])
+
+
+def test_twins_keep_little_of_many_that_begin_alike() -> None:
+    twins = _Twins()
+    for i in range(5000):
+        twins.refuse(f"d/frame.{i:06d}.png", [{"output": f"d/frame.{i:06d}__e__{k:02d}.png"} for k in range(3)])
+    assert sum(map(len, twins._kept.values())) <= 3
