@@ -42,6 +42,35 @@ def test_official_layout_with_its_quirks(tmp_path: Path, nested: str) -> None:
     assert abs(int(data.valid.images[0, 0, 0, 0]) - 7) <= 2
 
 
+def as_tables(folder: Path) -> Path:
+    """The layout of copies on the web."""
+    layout(folder / "img_align_celeba")
+    heads = {"list_attr_celeba": b"image_id,Smiling,Young,Male\r\n", "list_eval_partition": b"image_id,partition\n"}
+    for name, head in heads.items():
+        text = folder / "img_align_celeba" / f"{name}.txt"
+        rows = [line.split() for line in text.read_bytes().splitlines() if b".jpg" in line]
+        (folder / f"{name}.csv").write_bytes(head + b"\n".join(b",".join(row) for row in rows) + b"\n")
+        text.unlink()
+    return folder
+
+
+def test_lists_as_csv_and_a_folder_more(tmp_path: Path) -> None:
+    data = open_dataset(f"celeba:{as_tables(tmp_path)}", labels=["male", "smiling"], size=32)
+    assert data.labels.names == ("Male", "Smiling")
+    assert (data.train.labels.tolist(), data.valid.labels.tolist()) == ([[0, 0]], [[0, 1]])
+    assert abs(int(data.valid.images[0, 0, 0, 0]) - 7) <= 2
+    table = tmp_path / "list_attr_celeba.csv"
+    for old, new, message in (
+        (b"000007.jpg,1,-1,-1", b"000007.jpg,1,0,-1", r"list_attr_celeba\.csv, line 3, Young: '0'; expected 1 or -1"),
+        (b"000007.jpg,1,-1,-1", b"000007.jpg,1,-1", r"list_attr_celeba\.csv, line 3: 3 fields"),
+    ):
+        whole = table.read_bytes()
+        table.write_bytes(whole.replace(old, new))
+        with pytest.raises(DataError, match=message):
+            open_dataset(f"celeba:{tmp_path}", labels=["Smiling", "Young"], size=32)
+        table.write_bytes(whole)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -40,6 +40,35 @@ def test_numbers_blanks_and_class_names(tmp_path: Path) -> None:
     assert found.labels[2].classes == ("Black", "blond", "red")
 
 
+def test_columns_that_are_not_asked_for_are_not_read(tmp_path: Path) -> None:
+    path = table(tmp_path, "file,age,smiling,id\na.png,31,1,x,\n".replace("x,", "x") + "b.png,40.5,0,y\n")
+    found = read_table(path, ["Smiling"])
+    assert [label.name for label in found.labels] == ["smiling"]
+    assert found.values.tolist() == [[1], [0]]
+    with pytest.raises(DataError, match=r"column age: '31'; .*choose the columns to learn with --labels"):
+        read_table(path)
+
+
+def test_numbers_as_others_write_them(tmp_path: Path) -> None:
+    """A column with gaps becomes floating in pandas; CelebA has -1 and 1."""
+    path = table(tmp_path, "file,hat,smiling,split\na.png,1.0,-1,0\nb.png,,1,1\nc.png,0.0,1,2\n")
+    found = read_table(path)
+    assert found.values.tolist() == [[1, 0], [-1, 1], [0, 1]]
+    assert [label.classes for label in found.labels] == [("0", "1")] * 2
+    assert found.splits is not None
+    assert found.splits.tolist() == [0, 1, 2]
+
+
+def test_whole_numbers_are_classes_where_they_were_asked_for(tmp_path: Path) -> None:
+    path = table(tmp_path, "file,grade\na.png,10.0\nb.png,2\nc.png,\nd.png,0\n")
+    found = read_table(path, ["grade"])
+    assert found.labels[0].classes == ("0", "2", "10")
+    assert found.labels[0].kind == "categorical"
+    assert found.values.ravel().tolist() == [2, 1, -1, 0]
+    with pytest.raises(DataError, match=r"row \d, column grade: '2\.5'; expected 0, 1, a class name"):
+        read_table(table(tmp_path, "file,grade\na.png,3\nb.png,2.5\n"), ["grade"])
+
+
 @pytest.mark.parametrize("header", ["smiling,Image", "smiling,path", "smiling,FILENAME"])
 def test_the_file_column_may_stand_anywhere(tmp_path: Path, header: str) -> None:
     assert read_table(table(tmp_path, f"{header}\n1,a.png\n0,b.png\n")).files == ["a.png", "b.png"]

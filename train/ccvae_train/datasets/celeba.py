@@ -3,8 +3,12 @@
 DIR/img_align_celeba/NNNNNN.jpg
 DIR/list_attr_celeba.txt         count, the names of 40 attributes, then `NNNNNN.jpg -1 1 …`
 DIR/list_eval_partition.txt      `NNNNNN.jpg 0`: 0 train, 1 validation, 2 test
+
+Copies on the web hold the lists as CSV instead, with a header and no count, and the images in a folder more of the same
+name; they are read too.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +71,9 @@ def open_celeba(source: str, folder: Path, labels: Sequence[str] | None, spec: I
         LabelError: an unknown label.
     """
     root, attributes, parts = read_celeba(folder, labels or PAPER_LABELS)
-    paths = [root / IMAGES / attributes.files[row] for rows in parts for row in rows]
-    images, fingerprint = decoded_images("celeba", root / IMAGES, paths, spec)
+    place = images_of(root)
+    paths = [place / attributes.files[row] for rows in parts for row in rows]
+    images, fingerprint = decoded_images("celeba", place, paths, spec)
     split = len(parts[0])
     values = [attributes.values[rows] for rows in parts]
     return Dataset(
@@ -89,13 +94,14 @@ def read_celeba(folder: Path, labels: Sequence[str]) -> tuple[Path, Attributes, 
         LabelError: an unknown label.
     """
     root = find_root(folder)
-    attributes = read_attributes(root / ATTRIBUTES, labels)
-    partition = read_partitions(root / PARTITIONS, attributes.files)
-    _refuse_missing(root, attributes.files, partition)
+    attributes = read_attributes(_list(root, ATTRIBUTES), labels)
+    partitions = _list(root, PARTITIONS)
+    partition = read_partitions(partitions, attributes.files)
+    _refuse_missing(images_of(root), attributes.files, partition)
     parts = [np.flatnonzero(partition == number) for number in (0, 1)]
     for rows, name in zip(parts, ("training", "validation"), strict=True):
         if not len(rows):
-            raise DataError(f"{root / PARTITIONS} names no {name} image (partition {int(name == 'validation')})")
+            raise DataError(f"{partitions} names no {name} image (partition {int(name == 'validation')})")
     return root, attributes, parts
 
 
@@ -106,36 +112,55 @@ def find_root(folder: Path) -> Path:
         DataError: neither does; the message says what was looked for.
     """
     for root in (folder, folder / "celeba"):
-        if (root / ATTRIBUTES).is_file():
-            for name in (PARTITIONS, IMAGES):
-                if not (root / name).exists():
-                    raise DataError(f"{root / name} is missing; the official CelebA layout has it beside {ATTRIBUTES}")
+        if _list(root, ATTRIBUTES).is_file():
+            for path in (_list(root, PARTITIONS), root / IMAGES):
+                if not path.exists():
+                    raise DataError(f"{path} is missing; the official CelebA layout has it beside {ATTRIBUTES}")
             return root
     raise DataError(f"no {ATTRIBUTES} in {folder} or {folder / 'celeba'}; expected the official CelebA layout")
 
 
+def _list(root: Path, name: str) -> Path:
+    """One of the two lists: as text, or as CSV where that alone is there."""
+    text, table = root / name, (root / name).with_suffix(".csv")
+    return table if table.is_file() and not text.exists() else text
+
+
+def images_of(root: Path) -> Path:
+    """The folder that holds the images."""
+    place = root / IMAGES
+    return place / IMAGES if (place / IMAGES).is_dir() else place
+
+
 def read_attributes(path: Path, labels: Sequence[str]) -> Attributes:
-    """Parse `list_attr_celeba.txt`.
+    """Parse `list_attr_celeba.txt`, or the same as CSV.
 
     Raises:
         DataError: names file, line and what was expected there.
         LabelError: an attribute that the file does not have.
     """
-    lines = _read(path).split(b"\n", 2)
-    if len(lines) < 3 or not lines[0].strip().isdigit():
+    data, is_table = _read(path), path.suffix == ".csv"
+    lines = data.split(b"\n", 1 if is_table else 2)
+    if not is_table and (len(lines) < 3 or not lines[0].strip().isdigit()):
         raise DataError(f"{path}, line 1: {_shown(lines[0])}; expected the number of images, then names, then rows")
-    count = int(lines[0])
-    known = [_text(name, path, 2) for name in lines[1].split()]
+    body, first_line = lines[-1], len(lines)
+    if is_table:
+        body = body.replace(b",", b" ")
+        known = [_text(name.strip(), path, 1) for name in lines[0].split(b",")[1:]]
+    else:
+        known = [_text(name, path, 2) for name in lines[1].split()]
     chosen = select(known, labels)
-    text, starts = _tokens(lines[2])
+    text, starts = _tokens(body)
     width = len(known) + 1
     # values hold no dot and file names do, so a row that is too long or too short cannot hide
     files = [] if not known or len(starts) % width else _words(text, starts[::width])
     if not files or not all(b"." in name for name in files):
-        _refuse_ragged(path, lines[2], width)
-    if len(files) != count:
-        raise DataError(f"{path}: line 1 says {count:,} images, {len(files):,} rows follow; restore the whole file")
-    values = np.empty((count, len(chosen)), np.int8)
+        _refuse_ragged(path, body, width, first_line)
+    if not is_table and len(files) != int(lines[0]):
+        raise DataError(
+            f"{path}: line 1 says {int(lines[0]):,} images, {len(files):,} rows follow; restore the whole file"
+        )
+    values = np.empty((len(files), len(chosen)), np.int8)
     for column, index in enumerate(chosen):
         at = starts[1 + index :: width]
         negative = text[at] == ord("-")
@@ -143,11 +168,10 @@ def read_attributes(path: Path, labels: Sequence[str]) -> Attributes:
         good = (text[digit] == ord("1")) & (text[digit + 1] <= ord(" "))
         if not good.all():
             row = int(np.argmin(good))
-            raise DataError(
-                f"{path}, line {row + 3}, {known[index]}: {_shown(_words(text, at[[row]])[0])}; expected 1 or -1"
-            )
+            seen = _shown(_words(text, at[[row]])[0])
+            raise DataError(f"{path}, line {row + first_line}, {known[index]}: {seen}; expected 1 or -1")
         values[:, column] = ~negative
-    return Attributes(_file_names(path, files, 3), tuple(known[index] for index in chosen), values)
+    return Attributes(_file_names(path, files, first_line), tuple(known[index] for index in chosen), values)
 
 
 def read_partitions(path: Path, files: Sequence[str]) -> NDArray[np.int8]:
@@ -156,17 +180,20 @@ def read_partitions(path: Path, files: Sequence[str]) -> NDArray[np.int8]:
     Raises:
         DataError: a row that does not parse, or names that differ from those of the attribute file.
     """
-    tokens = _read(path).split()
+    data, first_line = _read(path), 1
+    if path.suffix == ".csv":
+        data, first_line = data.partition(b"\n")[2].replace(b",", b" "), 2
+    tokens = data.split()
     names, numbers = tokens[::2], tokens[1::2]
     if len(names) != len(numbers) or not set(numbers) <= {b"0", b"1", b"2"}:
         row = next((i for i, n in enumerate(numbers) if n not in (b"0", b"1", b"2")), len(numbers))
-        raise DataError(f"{path}, line {row + 1}: expected a file name and a partition of 0, 1 or 2")
-    place = dict(zip(_file_names(path, names, 1), numbers, strict=True))
+        raise DataError(f"{path}, line {row + first_line}: expected a file name and a partition of 0, 1 or 2")
+    place = dict(zip(_file_names(path, names, first_line), numbers, strict=True))
     missing = [name for name in files if name not in place]
     if missing or len(place) != len(files):
         what = (missing or sorted(place.keys() - set(files)))[0]
         raise DataError(
-            f"{path} and {ATTRIBUTES} name different images, such as {what}; take both from the same release"
+            f"{path} and the attribute file name different images, such as {what}; take both from the same release"
         )
     return np.array([place[name] for name in files]).astype(np.int8)
 
@@ -186,20 +213,18 @@ def _words(text: NDArray[np.uint8], starts: NDArray[np.intp]) -> list[bytes]:
     return [data[start : start + 120].split(None, 1)[0] for start in starts]
 
 
-def _refuse_missing(root: Path, files: Sequence[str], partition: NDArray[np.int8]) -> None:
-    import os
-
-    present = {entry.name for entry in os.scandir(root / IMAGES)}
+def _refuse_missing(place: Path, files: Sequence[str], partition: NDArray[np.int8]) -> None:
+    present = {entry.name for entry in os.scandir(place)}
     missing = [row for row, name in enumerate(files) if partition[row] < 2 and name not in present]
     if missing:
         raise DataError(
-            f"{root / IMAGES / files[missing[0]]} is missing (row {missing[0] + 1}; {len(missing):,} images in all); "
+            f"{place / files[missing[0]]} is missing (row {missing[0] + 1}; {len(missing):,} images in all); "
             "unpack img_align_celeba again"
         )
 
 
-def _refuse_ragged(path: Path, body: bytes, width: int) -> None:
-    for number, line in enumerate(body.splitlines(), start=3):
+def _refuse_ragged(path: Path, body: bytes, width: int, first_line: int) -> None:
+    for number, line in enumerate(body.splitlines(), start=first_line):
         cells = line.split()
         if cells and (len(cells) != width or b"." not in cells[0]):
             raise DataError(f"{path}, line {number}: {len(cells)} fields; expected a file name and {width - 1} values")

@@ -1,12 +1,13 @@
 """`table:DIR`: images at any depth below DIR plus DIR/labels.csv. Reads below DIR.
 
-The first column, or the one called file, image, path or filename, names the image. Every other column is a label:
-0 and 1, or class names; blank is missing. A column called split or partition, with train, valid or test, is obeyed;
-without it a tenth of the images, drawn by seed, validates.
+The first column, or the one called file, image, path or filename, names the image. Every other column is a label, or
+those that were asked for: 0 and 1 (or -1 and 1, or 0.0 and 1.0), or class names; blank is missing. Whole numbers are
+classes in columns that were asked for, else a table's ages would be. A column called split or partition, with train,
+valid or test, or 0, 1 and 2, is obeyed; without it a tenth of the images, drawn by seed, validates.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from .selection import select
 TABLE = "labels.csv"
 FILE_COLUMNS = ("file", "image", "path", "filename")
 SPLIT_COLUMNS = ("split", "partition")
-SPLITS = {"train": 0, "training": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}
+SPLITS = {"train": 0, "training": 0, "valid": 1, "val": 1, "validation": 1, "test": 2, "0": 0, "1": 1, "2": 2}
 SHUFFLE = 0
 UNKNOWN = frozenset({"na", "n/a", "none", "null"})
 AFFIRMATIVE = ("no", "yes"), ("false", "true"), ("absent", "present"), ("off", "on"), ("n", "y"), ("f", "t")
@@ -55,10 +56,9 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
         DataError: the table does not parse, or names a file that is missing or outside DIR.
         LabelError: an unknown label.
     """
-    table = read_table(folder / TABLE)
-    chosen = select([label.name for label in table.labels], labels) if labels else list(range(len(table.labels)))
+    table = read_table(folder / TABLE, labels)
     try:
-        label_set = LabelSet(labels=tuple(table.labels[index] for index in chosen))
+        label_set = LabelSet(labels=table.labels)
     except ValidationError as error:
         raise DataError(f"{folder / TABLE}: {one_line(error.errors()[0]['msg'])}; choose some with --labels") from error
     paths = checked_paths(folder / TABLE, table.files)
@@ -70,7 +70,7 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
         if not len(rows):
             raise DataError(f"{folder / TABLE} leaves no {name} image of {len(paths):,}; add rows or correct its split")
     images, fingerprint = decoded_images("table", folder, [paths[row] for rows in parts for row in rows], spec)
-    values = [table.values[rows][:, chosen] for rows in parts]
+    values = [table.values[rows] for rows in parts]
     split = len(parts[0])
     return Dataset(
         source=source,
@@ -82,11 +82,15 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
     )
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, asked: Sequence[str] | None = None) -> Table:
     """Parse labels.csv.
+
+    Args:
+        asked: the label columns to read, in this order; None reads all.
 
     Raises:
         DataError: names file, row as an editor numbers it, column and remedy.
+        LabelError: a column that was asked for is not there.
     """
     rows = read_rows(path)
     if not rows:
@@ -111,7 +115,9 @@ def read_table(path: Path) -> Table:
     columns = [i for i in range(len(header)) if i not in (file_column, split_column)]
     if not columns:
         raise DataError(f"{path}, row 1: no label column beside {', '.join(header)}")
-    parsed = [_label(path, header[i], [(number, row[i].strip()) for number, row in body]) for i in columns]
+    if asked:
+        columns = [columns[place] for place in select([header[i] for i in columns], asked)]
+    parsed = [_label(path, header[i], [(n, row[i].strip()) for n, row in body], bool(asked)) for i in columns]
     return Table(
         files=_files(path, [(number, row[file_column].strip()) for number, row in body]),
         labels=tuple(label for label, _ in parsed),
@@ -120,8 +126,9 @@ def read_table(path: Path) -> Table:
     )
 
 
-def _label(path: Path, name: str, cells: list[tuple[int, str]]) -> tuple[Label, NDArray[np.int8]]:
-    """The label of a column, and its values."""
+def _label(path: Path, name: str, cells: list[tuple[int, str]], asked: bool) -> tuple[Label, NDArray[np.int8]]:
+    """The label of a column, and its values; in one that was asked for whole numbers are classes."""
+    cells = _plain_numbers(cells, asked)
     present = {cell for _, cell in cells if cell}
     if not present:
         raise DataError(f"{path}, column {name}: every cell is blank; fill some or remove the column")
@@ -129,7 +136,13 @@ def _label(path: Path, name: str, cells: list[tuple[int, str]]) -> tuple[Label, 
         raise DataError(f"{path}, row 1: {name[:40]!r} is no label name; expected up to 100 printable characters")
     if "=" in name or "," in name:
         raise DataError(f"{path}, row 1: {name!r} has = or a comma, which options could not tell; rename the column")
-    classes = ("0", "1") if present <= {"0", "1"} else _classes(path, name, cells, present)
+    if present <= {"0", "1"}:
+        classes: tuple[str, ...] = ("0", "1")
+    elif asked and all(_is_whole(cell) for cell in present):
+        classes = tuple(sorted(present, key=int))
+        _refuse_many(path, name, classes)
+    else:
+        classes = _classes(path, name, cells, present)
     label = Label(name=name, kind="binary" if len(classes) == 2 else "categorical", classes=classes)
     index = {folded(text): position for position, text in enumerate(classes)} | {"": MISSING}
     return label, np.array([index[folded(cell)] for _, cell in cells], np.int8)
@@ -146,7 +159,11 @@ def _classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[s
             if cell in ("0", "1"):
                 other = next((n, c) for n, c in cells if c and c not in ("0", "1"))
                 raise refuse(*other, "expected 0, 1 or blank, since the column has 0 or 1 elsewhere")
-            raise refuse(number, cell, "expected 0, 1, a class name that is no number, or blank")
+            raise refuse(
+                number,
+                cell,
+                "expected 0, 1, a class name that is no number, or blank; choose the columns to learn with --labels",
+            )
     for number, cell in cells:
         if cell.lower() in UNKNOWN:
             raise refuse(number, cell, "leave the cell of a missing value blank")
@@ -157,12 +174,35 @@ def _classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[s
         raise DataError(
             f"{path}, column {name}: {next(iter(spelled.values()))[:40]!r} is its only class; use 0 and 1, or remove it"
         )
-    if len(spelled) > 127:
-        raise DataError(f"{path}, column {name}: {len(spelled)} different values; expected at most 127 classes")
+    _refuse_many(path, name, spelled)
     for pair in AFFIRMATIVE:
         if set(spelled) == set(pair):
             return tuple(spelled[text] for text in pair)
     return tuple(spelled[text] for text in sorted(spelled))
+
+
+def _plain_numbers(cells: list[tuple[int, str]], asked: bool) -> list[tuple[int, str]]:
+    """Numbers as tables of others write them: 1.0 where cells of a column are blank, -1 and 1 for no and yes."""
+    present = {cell for _, cell in cells if cell}
+    numbers = {cell: float(cell) for cell in present if _is_number(cell)}
+    if len(numbers) < len(present):
+        return cells
+    if set(numbers.values()) == {-1, 1}:
+        plain = {cell: "1" if value > 0 else "0" for cell, value in numbers.items()}
+    elif asked or set(numbers.values()) <= {0, 1}:
+        plain = {cell: f"{value:.0f}" for cell, value in numbers.items() if value.is_integer() and abs(value) < 1e6}
+    else:
+        return cells
+    return [(number, plain.get(cell, cell)) for number, cell in cells]
+
+
+def _refuse_many(path: Path, name: str, classes: Sized) -> None:
+    if len(classes) > 127:
+        raise DataError(f"{path}, column {name}: {len(classes)} different values; expected at most 127 classes")
+
+
+def _is_whole(cell: str) -> bool:
+    return cell.lstrip("-").isdecimal()
 
 
 def _is_number(cell: str) -> bool:
