@@ -103,7 +103,7 @@ class Bundle:
         try:
             outputs = self.graphs[name](np.ascontiguousarray(array, np.float32))
         except Exception as error:  # whatever the runtime, or the code of a TorchScript graph, raises
-            on_gpu = "a smaller --batch-size or --provider cpu; `ccvae-deploy doctor` looks at the GPU"
+            on_gpu = "a smaller batch, or --provider cpu; `ccvae-deploy doctor` looks at the GPU"
             remedy = "a smaller batch, or export again" if "CPU" in self.provider.upper() else on_gpu
             raise BundleError(
                 f"{entry.file} cannot run on {len(array)} rows: {one_line(error)}; use {remedy}"

@@ -32,8 +32,8 @@ class Commands(TyperGroup):
     """All commands, with one place that turns an error into one line and an exit code."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Let `--debug` stand anywhere on the line."""
-        if any(not arg or (arg.startswith("--") and arg.endswith("=")) for arg in args):
+        """Let `--debug` stand anywhere on the line, and refuse what is empty."""
+        if any(not arg or (arg.startswith("--") and arg.find("=") == len(arg) - 1) for arg in args):
             raise ended(UsageError("an option or argument is empty, as an unset variable makes it; give a value"), None)
         if "--debug" in args:
             args = ["--debug", *(arg for arg in args if arg != "--debug")]

@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import UsageError
 from .images import ENDINGS
 from .storage.remote import Place, Remote, refuse_url
-from .storage.store import refuse_unwritable
+from .storage.store import inside, refuse_unwritable
 
 NAME_LIMIT = 255
 """Bytes of a file name on ordinary file systems."""
@@ -182,7 +182,7 @@ def within(place: Place, folder: Place) -> bool:
     """Whether a place is a folder or lies below it, all links followed."""
     if isinstance(place, Remote) or isinstance(folder, Remote):
         return type(place) is type(folder) and f"{place}/".startswith(f"{folder}/")
-    return place.resolve().is_relative_to(folder.resolve())
+    return inside(place, folder)
 
 
 def output_stems(sources: Sequence[Source]) -> list[str]:

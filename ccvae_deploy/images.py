@@ -19,7 +19,6 @@ antialiased bilinear filter, its aspect ratio not kept. Training caches, edits a
 
 import io
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -36,6 +35,7 @@ from .pictures.canvas import leave, one_at_a_time, strips
 from .pictures.metadata import Metadata, metadata, orientation
 from .pictures.pixels import WHITE, Pixels, upright_pixels
 from .schema import ImageSpec
+from .storage.plain import open_plain
 from .storage.remote import Place, Remote
 
 Format = Literal["jpeg", "png", "webp", "avif"]
@@ -47,6 +47,10 @@ MOST_PIXELS = 178_956_970
 MAX_SIDE = 65_535
 """Width or height; JPEG and AVIF take no more, and work is bounded by it."""
 MAX_BYTES = 512 << 20
+MAX_SCANS = 500
+"""Of a JPEG, with the previews in it; a progressive one has some ten."""
+TILE, TILE_SIDES = 1024, (322, 323)
+"""The side that a TIFF's tile may have whatever the picture's, and the tags that say it."""
 READ_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF")
 PLUGINS = ("Jpeg", "Png", "WebP", "Bmp", "Tiff", "Gif", "Ppm", "Avif")
 KEPT_FORMATS: dict[str | None, Format] = {"JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp", "AVIF": "avif"}
@@ -95,13 +99,10 @@ def read_file(path: Place) -> bytes:
     if isinstance(path, Remote):
         return path.read(MAX_BYTES)
     try:
-        # a fifo would block for ever without O_NONBLOCK
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("not a regular file")
-            if status.st_size > MAX_BYTES:
-                raise ImageError(f"{status.st_size:,} bytes, the limit is {MAX_BYTES:,}")
+        with open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise ImageError(f"{size:,} bytes, the limit is {MAX_BYTES:,}")
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ImageError(f"unreadable: {(error.strerror or str(error)).lower()}") from error
@@ -146,6 +147,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     with told(max_pixels, data), Image.open(io.BytesIO(data), formats=_readable_formats()) as image:
         refuse_large(*image.size, max_pixels)
         _refuse_several(image)
+        _refuse_hidden_work(image, data)
         _match_transparency(image)
         picture = from_pil(image, grey=_raw_mode(image) == "LA;16B")
         return replace(picture, lossless=True) if _is_lossless_webp(data) else picture
@@ -326,6 +328,16 @@ def _refuse_several(image: Image.Image) -> None:
     if image.format not in ("MPO", "HEIF") and getattr(image, "is_animated", False):
         what = "a file of several pages" if image.format == "TIFF" else "an animation"
         raise ImageError(f"{what}; save the one picture to edit as a file of its own")
+
+
+def _refuse_hidden_work(image: Image.Image, data: bytes) -> None:
+    """What a small picture can make a decoder do: fill a tile many times its size, walk over it thousands of times."""
+    width, height = (getattr(image, "tag_v2", {}).get(tag, 0) for tag in TILE_SIDES)
+    sides = ((side, own) for side, own in zip((width, height), image.size, strict=True) if isinstance(side, int))
+    if any(side > max(TILE, 2 * own) for side, own in sides):
+        raise ImageError(f"tiles of {width} x {height} pixels in a picture of {image.width:,} x {image.height:,}")
+    if image.format in ("JPEG", "MPO") and (scans := data.count(b"\xff\xda")) > MAX_SCANS:
+        raise ImageError(f"{scans:,} scans, the limit is {MAX_SCANS}; save it again")
 
 
 def _is_lossless_webp(data: bytes) -> bool:

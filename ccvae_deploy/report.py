@@ -208,7 +208,7 @@ def _had(row: dict[str, Any], spelled: str, value: float | str) -> bool:
     return (before[0] > 0.5) == (value >= 0.5) if len(before) == 1 else int(np.argmax(before)) == int(value)
 
 
-def _columns(row: dict[str, Any], spelled: str) -> list[str]:
+def _columns(row: Mapping[str, Any], spelled: str) -> list[str]:
     return [name for name in row["after"] if folded(name.partition("=")[0]) == folded(spelled)]
 
 
@@ -216,7 +216,7 @@ def _edit(row: Mapping[str, Any], name: str, value: float | str) -> str:
     """What was asked, with the class's own name, which receipts hold by its place."""
     if isinstance(value, str):
         return f"{name}={value}"
-    classes = [column for column in row["after"] if "=" in column and folded(column.partition("=")[0]) == folded(name)]
+    classes = [column for column in _columns(row, name) if "=" in column]
     return classes[int(value)] if 0 <= int(value) < len(classes) else f"{name}={value:g}"
 
 

@@ -33,6 +33,8 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 WIDTH_LIMIT = 4096
 """The most latents and the most columns of y that a model may have."""
 LABEL_LIMIT = 1024
+TABLE_LIMIT = 1 << 18
+"""Labels times the most classes that one of them has: a table that is made for each of many images."""
 GRAPH_LIMIT = 1 << 28
 """Bytes of one graph file; real ones have 12 million at most."""
 DEPTH_LIMIT = 16
@@ -116,6 +118,8 @@ class LabelSet(Frozen):
             raise ValueError("two columns of the labels have the same name, label=class")
         if self.width > WIDTH_LIMIT:
             raise ValueError(f"the labels take {self.width} columns, expected at most {WIDTH_LIMIT}")
+        if len(self.labels) * max(label.columns for label in self.labels) > TABLE_LIMIT:
+            raise ValueError(f"labels times the most classes of one are beyond {TABLE_LIMIT:,}")
         return self
 
     def __len__(self) -> int:

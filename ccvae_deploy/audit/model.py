@@ -3,6 +3,7 @@
 It always runs on batches of one size, the last one padded, so that a value does not depend on what is beside it.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from .vet import read_model
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+PIXEL_LIMIT = 1 << 27
+"""Values of the images that the model is given at once; 64 images of 800 x 800 in colour are within it."""
 FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 
 
@@ -105,6 +108,11 @@ def open_model(
     if not usable:
         raise UsageError(f"--model {model} has no output of floating-point numbers; audit needs scores, not indices")
     shape = (count, feeding.height, feeding.width, 1 if feeding.mode == "L" else 3)
+    if math.prod(shape) > PIXEL_LIMIT:
+        raise UsageError(
+            f"--model {model} takes {count} images of {feeding.height} x {feeding.width} at once, more than "
+            f"{PIXEL_LIMIT:,} values; export it for smaller batches"
+        )
     # no even grey, which a model that divides by an image's deviation cannot take
     trial = np.arange(np.prod(shape), dtype=np.int64).reshape(shape).astype(np.uint8)
     try:

@@ -117,9 +117,12 @@ def read_reading(
 def _chosen(widths: Mapping[str, int], asked: Sequence[str]) -> tuple[Output, ...]:
     if not asked and len(widths) > 1:
         raise UsageError(f"--model has the outputs {_listed(widths)}; choose with --outputs")
-    chosen = [one for text in (asked or list(widths)) for one in _parsed(widths, text, bool(asked))]
-    if len(chosen) > MAX_OUTPUTS:
-        raise UsageError(f"{len(chosen):,} outputs; choose up to {MAX_OUTPUTS} with --outputs, such as 0=cat,1=dog")
+    chosen: list[Output] = []
+    for text in asked or list(widths):
+        chosen += _parsed(widths, text, bool(asked))
+        if len(chosen) > MAX_OUTPUTS:
+            total = len(chosen) if asked else sum(widths.values())
+            raise UsageError(f"{total:,} outputs; choose up to {MAX_OUTPUTS} with --outputs, such as 0=cat,1=dog")
     names = [output.name for output in chosen]
     twins = [name for name in names if names.count(name) > 1]
     if twins:
@@ -136,8 +139,8 @@ def _parsed(widths: Mapping[str, int], text: str, named: bool) -> list[Output]:
         columns = range(widths[place])
         if alias and len(columns) > 1:
             raise UsageError(f"--outputs {text!r}: {one_line(place, 40)} has {len(columns)} columns; add :INDEX")
-        single = len(columns) == 1
-        return [Output(name=alias or (place if single else f"{place}:{i}"), tensor=place, column=i) for i in columns]
+        single, some = len(columns) == 1, columns[: MAX_OUTPUTS + 1]
+        return [Output(name=alias or (place if single else f"{place}:{i}"), tensor=place, column=i) for i in some]
     tensor, _, index = place.rpartition(":")
     if not tensor and len(widths) == 1:
         tensor = next(iter(widths))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..folder import Scan
 from ..records.ledger import Ledger
 from ..storage.new_file import new_file
+from ..storage.plain import read_plain
 from ..storage.store import Store, replace_file
 from ..terminal.printable import printable
 from ..terminal.screen import counted, facts
@@ -22,6 +23,8 @@ from .effects import Effect, effects
 from .pictures import Shown, largest_flips
 from .report import csv_lines, report_page
 from .table import effects_table
+
+EARLIER_LIMIT = 256 << 20
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -121,8 +124,8 @@ def _write_pictures(store: Store, pictures: Sequence[Shown]) -> list[dict[str, A
 def _earlier(path: Path) -> Mapping[str, str]:
     """The pictures of an earlier report and their hashes."""
     try:
-        return {one["file"]: one["sha256"] for one in json.loads(path.read_text("ascii"))["pictures"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        return {one["file"]: one["sha256"] for one in json.loads(read_plain(path, EARLIER_LIMIT))["pictures"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

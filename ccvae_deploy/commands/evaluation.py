@@ -36,7 +36,7 @@ def judge(
     ] = None,
 ) -> None:
     """Train the independent classifier that `evaluate` judges by. It sees real images only."""
-    needs_train_extra("judge", "torch", "torchvision")
+    needs_train_extra("judge", "torch", *(["onnxscript"] if onnx else []))
     from ccvae_train.evaluate.tables import judge_table
     from ccvae_train.judge import judge as train_judge
 
@@ -80,7 +80,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Measure runs by the paper's protocols. Tables, CSV, JSON and one page with every picture."""
-    needs_train_extra("evaluate", "torch", "torchvision")
+    needs_train_extra("evaluate", "torch")
     from ccvae_train.evaluate.evaluate import evaluate as evaluate_runs
     from ccvae_train.evaluate.tables import evaluation_tables
 

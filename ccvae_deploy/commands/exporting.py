@@ -31,10 +31,11 @@ def export(
     ] = None,
 ) -> None:
     """Split a run into its graphs. They are checked against the model; one bundle per format."""
-    needs_train_extra("export", "torch", "onnxscript")
+    formats = format or ["onnx"]
+    needs_train_extra("export", "torch", *(["onnxscript"] if "onnx" in formats else []))
     from ccvae_export.export import export_run
 
-    report = export_run(run, format or ["onnx"], out, precision=precision)
+    report = export_run(run, formats, out, precision=precision)
     console().print(report.table())
     for reason in report.unchecked:
         print(reason, file=sys.stderr)

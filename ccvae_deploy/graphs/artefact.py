@@ -139,7 +139,6 @@ def open_regular(path: Path) -> "_Bounded":
         BundleError: it is something else.
         OSError: it cannot be opened.
     """
-    # a fifo would block for ever without O_NONBLOCK
     file = _Bounded(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)))
     status = os.fstat(file.fileno())
     if not stat.S_ISREG(status.st_mode) or not 0 < status.st_size <= FILE_LIMIT:
@@ -191,6 +190,9 @@ def _archive(path: Path, file: "_Bounded", size: int) -> Found:
             entries = archive.infolist()
             found = [entry for entry in entries if re.fullmatch(rf"[^/]+/extra/{KEY}\.json", entry.filename)]
             if len(found) == 1:
+                if found[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    # others give all that they hold, however little is asked for
+                    raise zipfile.BadZipFile(f"metadata compressed by method {found[0].compress_type}")
                 with archive.open(found[0]) as entry:
                     text = entry.read(METADATA_LIMIT)
     # zipfile of a damaged archive raises whatever its parts raise

@@ -2,8 +2,7 @@
 knows it for its own and may replace it. Reads pages, writes nothing.
 """
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from ..errors import ImageError, UsageError
 from ..storage.remote import Place
@@ -15,23 +14,18 @@ HEAD = 1024
 """Bytes of a page within which its mark stands."""
 
 
-def refuse_foreign(out: Place, store: Store | RemoteStore, names: Sequence[str], sources: Iterable[Place] = ()) -> None:
-    """Refuse when a page would replace a file that is no page of ours, or one of the sources.
+def refuse_foreign(out: Place, store: Store | RemoteStore, names: Sequence[str]) -> None:
+    """Refuse when a page would replace a file that is no page of ours.
 
     Raises:
         UsageError: it would.
     """
     present = frozenset(store.names("")).intersection(names)
-    read = {path.name for path in sources if path.name in present and _same(path, store.path(path.name))}
     for name in names:
-        if name in present and (name in read or not _marked(store, name)):
+        if name in present and not _marked(store, name):
             raise UsageError(
                 f"{out} has a {name} that no record here explains; add --overwrite to replace it, or give another --out"
             )
-
-
-def _same(source: Place, page: Path | str) -> bool:
-    return isinstance(source, Path) and isinstance(page, Path) and source.resolve() == page.resolve()
 
 
 def _marked(store: Store | RemoteStore, name: str) -> bool:

@@ -17,11 +17,15 @@ from typing import Any, NamedTuple, Self
 
 from ..errors import UsageError
 from ..receipts import Failure
+from ..storage.plain import lines_of, open_plain, read_plain
 
 RECEIPTS, FAILURES, SETTINGS, JOURNAL = "receipts.jsonl", "failures.jsonl", "settings.json", ".journal.jsonl"
 UNFINISHED = ".unfinished.json"
 AUDIT = "audit"
 """What settings of an audit say in place of an edit."""
+
+WHOLE_LIMIT = 512 << 20
+"""Bytes of a file of records that is read at once: settings, and what is unfinished."""
 
 Key = tuple[str, str]
 """Source and edit."""
@@ -121,8 +125,8 @@ def read_groups(folder: Path, name: str, settings: AllSettings) -> Iterator[tupl
     if not path.exists():
         return
     start = 0
-    with path.open("rb") as file:
-        pairs = ((line, json.loads(_ended(line))) for line in file)
+    with open_plain(path) as file:
+        pairs = ((line, json.loads(_ended(line))) for line in lines_of(file))
         for _, together in groupby(pairs, key=lambda pair: (pair[1]["source"], pair[1]["settings"])):
             lines, rows = zip(*together, strict=True)
             length = sum(map(len, lines))
@@ -138,13 +142,14 @@ def read_journal(folder: Path, name: str, settings: AllSettings) -> Iterator[tup
     path = folder / name
     if not path.exists():
         return
-    with path.open("rb") as file:
-        while _whole(head := file.readline()):
+    with open_plain(path) as file:
+        all_lines = lines_of(file)
+        while _whole(head := next(all_lines, b"")):
             entry = json.loads(head)
             at = file.tell()
             lines = []
             for _ in range(entry["receipts"]):
-                if not _whole(line := file.readline()):
+                if not _whole(line := next(all_lines, b"")):
                     return
                 lines.append(line)
             if lines:
@@ -165,7 +170,7 @@ def read_unfinished(folder: Path, name: str) -> dict[Key, Begun]:
     path = folder / name
     if not path.exists():
         return {}
-    found = json.loads(path.read_bytes())
+    found = json.loads(read_plain(path, WHOLE_LIMIT))
     if not isinstance(found, list):
         raise TypeError(f"{name} is no list of outputs")
     return dict(map(_begun, found))
@@ -198,7 +203,8 @@ def read_failures(folder: Path, name: str) -> list[Failure]:
     path = folder / name
     if not path.exists():
         return []
-    return [Failure(**json.loads(line)) for line in path.read_text("ascii").splitlines()]
+    with open_plain(path) as file:
+        return [Failure(**json.loads(line.decode("ascii"))) for line in lines_of(file)]
 
 
 def read_settings(folder: Path, name: str) -> AllSettings:
@@ -210,7 +216,7 @@ def read_settings(folder: Path, name: str) -> AllSettings:
     path = folder / name
     if not path.exists():
         return {}
-    found = json.loads(path.read_text("ascii"))
+    found = json.loads(read_plain(path, WHOLE_LIMIT).decode("ascii"))
     if not isinstance(found, dict) or not all(isinstance(entry, dict) and "edit" in entry for entry in found.values()):
         raise ValueError(f"{name} holds no settings")
     return found

@@ -1,6 +1,7 @@
 """One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -188,7 +189,7 @@ def settle(
         store.refuse_blocked(task.source.relative.rpartition("/")[0])
     pages = [name for name, made in ((ledger.names.sheet, sheet), (ledger.names.report, report)) if made]
     if any(within(place, target) for place in places):
-        _refuse_own_sources(job, pages)
+        _refuse_own_sources(job, [source.path for source in found.sources if source.relative in asked], pages)
     if not overwrite:
         _refuse_conflicts(job, pages)
     return job
@@ -247,10 +248,10 @@ def _refuse_options(
         raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
 
 
-def _refuse_own_sources(job: Job, pages: Sequence[str]) -> None:
-    """What a run reads is not replaced by what it writes, whatever may be overwritten."""
+def _refuse_own_sources(job: Job, sources: Iterable[Place], pages: Sequence[str]) -> None:
+    """What a run or another shard of it reads is not replaced by what it writes, whatever may be overwritten."""
     out = _spelled(job.out)
-    lying = (_spelled(task.source.path) for task in job.tasks)
+    lying = map(_spelled, sources)
     below = {place.removeprefix(f"{out}/") for place in lying if place.startswith(f"{out}/")}
     for task in job.tasks:
         names = {
@@ -267,7 +268,7 @@ def _refuse_own_sources(job: Job, pages: Sequence[str]) -> None:
 
 def _spelled(place: Place) -> str:
     """A place in one spelling, all links followed."""
-    return str(place) if isinstance(place, Remote) else place.resolve().as_posix()
+    return str(place) if isinstance(place, Remote) else Path(os.path.realpath(place)).as_posix()
 
 
 def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
@@ -294,7 +295,7 @@ def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
             f"{job.out} has results for {len(others):,} of these sources that were made with other settings, such as "
             f"{others[0]}; add --overwrite to replace them, or give another --out"
         )
-    refuse_foreign(job.out, job.store, pages, (task.source.path for task in job.tasks))
+    refuse_foreign(job.out, job.store, pages)
     if unknown:
         sharded = any(name.startswith("settings-") for name in listing(""))
         shards = "merge the shards first, " if sharded and not job.part else ""

@@ -19,6 +19,7 @@ from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageEr
 from ccvae_deploy.inspection import PARITY
 from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import ENDINGS, Format, GraphFile, GraphName, Manifest, graph_signature
+from ccvae_deploy.storage.store import inside
 from ccvae_train.checkpoint import TrainedRun, load_run
 
 from .choose import choose
@@ -92,7 +93,7 @@ def export_run(
         UsageError: an unknown format or precision, a model without such graphs, or `out` is the current folder or holds
             something that is no bundle.
         RunError: the run cannot be read.
-        DataError: int8 or auto, and the images of the run's data are not there.
+        DataError: int8 or auto for ONNX, and the images of the run's data are not there.
         ParityError: a graph does not compute what the model computes, or the quality gate fails; no bundle is left.
     """
     formats = cast("list[Format]", list(dict.fromkeys([format] if isinstance(format, str) else format)))
@@ -105,8 +106,11 @@ def export_run(
     ending = "" if precision == "fp32" else f"-{precision}"
     targets = {one: out or trained.path / f"bundle-{one}{ending}" for one in formats}
     for target in targets.values():
-        _put_back(target)
+        if out is None and not inside(target, trained.path):
+            raise UsageError(f"{target} is a link out of its run; name where it leads with --out")
         _refuse_foreign(target)
+    for target in targets.values():
+        _put_back(target)
     images = run_images(trained, required="onnx" in formats and precision in ("int8", "auto"))
     gate = QualityGate(eager_graphs(trained), images.judged)
     with contextlib.ExitStack() as stack:
@@ -201,15 +205,23 @@ def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> tuple[ParityRepo
     unchecked: list[str] = []
     bundles: dict[Format, Bundle] = {}
     for format, folder in folders.items() if torch.cuda.is_available() and cuda_devices() else ():
+        if any(entry.precision == "int8" for entry in read_manifest(folder)[0].files.values()):
+            unchecked.append(f"{format} was not checked on CUDA: 8-bit graphs run on the CPU only")
+            continue
         try:
             bundles[format] = open_written(folder, "cuda")
         except (ProviderError, BundleError, RuntimeError) as error:
-            unchecked.append(f"{format} was not checked on CUDA: {one_line(error, 300)}")
+            unchecked.append(f"{format} was not checked on CUDA: {_reason(error)}")
     try:
         rows += _compared(run, bundles, "cuda") if bundles else []
     except (BundleError, RuntimeError) as error:
-        unchecked.append(f"{', '.join(bundles)}: not checked on CUDA: {one_line(error, 300)}")
+        unchecked.append(f"{', '.join(bundles)}: not checked on CUDA: {_reason(error)}")
     return ParityReport(tuple(rows)), tuple(unchecked)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the remedy, which is that of other commands."""
+    return one_line(str(error).partition("; ")[0], 300)
 
 
 def _compared(run: TrainedRun, bundles: Mapping[Format, Bundle], device: str) -> list[ParityRow]:
@@ -286,6 +298,10 @@ def _swap(beside: Path, target: Path) -> None:
 def _put_back(target: Path) -> None:
     """The bundle that an export moved aside before it was killed."""
     place = target.resolve()
-    aside = sorted(place.parent.glob(f".{glob.escape(place.name)}.old.*")) if place.parent.is_dir() else []
-    if aside and not place.exists():
-        aside[-1].replace(place)
+    if place.exists() or not place.parent.is_dir():
+        return
+    for aside in place.parent.glob(f".{glob.escape(place.name)}.old." + 8 * "[0-9a-f]"):
+        with contextlib.suppress(BundleError):
+            read_manifest(aside)
+            aside.replace(place)
+            return

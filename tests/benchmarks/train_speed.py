@@ -81,10 +81,8 @@ def jpeg_paths(fit: Fit, folder: Path, count: int) -> list[Path]:
     """The files of the training images: CelebA's own, else the first `count` images written into `folder`."""
     kind, _, place = fit.config.data.partition(":")
     if kind == "celeba":
-        root = celeba.find_root(Path(place))
-        files = celeba.read_attributes(root / celeba.ATTRIBUTES, celeba.PAPER_LABELS).files
-        partition = celeba.read_partitions(root / celeba.PARTITIONS, files)
-        return [root / celeba.IMAGES / files[row] for row in np.flatnonzero(partition == 0)]
+        root, found, (training, _) = celeba.read_celeba(Path(place), celeba.PAPER_LABELS)
+        return [celeba.images_of(root) / found.files[row] for row in training]
     paths = []
     for row, pixels in enumerate(fit.data.train.images[:count]):
         paths.append(folder / f"{row:06d}.jpg")

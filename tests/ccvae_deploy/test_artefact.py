@@ -138,6 +138,7 @@ def test_foreign_and_damaged_files_end_in_one_line(files, metadata, tmp_path: Pa
         "nested.pt2": (archive({"a/extra/ccvae.json": "[" * 100_000}), "the metadata is not JSON"),
         "list.pt2": (archive({"a/extra/ccvae.json": "[]"}), "metadata: metadata:"),
         "bomb.pt": (archive({"a/extra/ccvae.json": b"0" * (64 << 20)}, zipfile.ZIP_DEFLATED), "not JSON"),
+        "bzip2.pt": (archive({"a/extra/ccvae.json": text}, zipfile.ZIP_BZIP2), "metadata compressed by method 12"),
         "garbage.safetensors": (b"\xff" * 99, "no whole safetensors file: a header of"),
         "short.safetensors": (b"\1", "no whole safetensors file"),
         "words.safetensors": (struct.pack("<Q", 2) + b"[]", "no whole safetensors file"),

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from ccvae_deploy import images
 from ccvae_deploy.errors import ImageError
 from ccvae_deploy.images import (
     decode,
@@ -255,6 +256,24 @@ def test_a_tiff_whose_zero_is_white_is_read_as_it_looks(compression: str | None)
     negative = saved(Image.fromarray(65535 - grey), "TIFF", tiffinfo={262: 0}, compression=compression)
     assert (decode(negative).pixels == RGB[..., 0]).all()
     assert (decode(saved(Image.fromarray(grey), "TIFF", compression=compression)).pixels == RGB[..., 0]).all()
+
+
+def test_a_tile_many_times_its_picture_is_refused() -> None:
+    """One pixel, whose tile a decoder would fill with gigabytes."""
+    small = saved(Image.fromarray(RGB[:1, :1]), "TIFF", compression="tiff_adobe_deflate")
+    with Image.open(io.BytesIO(small)) as image:
+        image.tag_v2[322], image.tag_v2[323] = 26_000, 26_000
+        with pytest.raises(ImageError, match="tiles of 26000 x 26000 pixels in a picture of 1 x 1"):
+            images._refuse_hidden_work(image, small)
+    assert decode(small).size == (1, 1)
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
+    data = saved(Image.fromarray(RGB), "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert decode(data[:-2] + 10 * scan + data[-2:]).size == (30, 20)
+    with pytest.raises(ImageError, match="scans, the limit is 500"):
+        decode(data[:-2] + 600 * scan + data[-2:])
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "AVIF", "TIFF"])

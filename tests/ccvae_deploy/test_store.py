@@ -2,12 +2,15 @@
 
 import errno
 import hashlib
+import io
 import os
 from pathlib import Path
 
 import pytest
 
 from ccvae_deploy.errors import ImageError, UsageError, WriteError
+from ccvae_deploy.storage import plain
+from ccvae_deploy.storage.plain import lines_of, read_plain
 from ccvae_deploy.storage.store import Store, replace_file, temporary
 
 HALF = temporary(b"half")
@@ -99,3 +102,23 @@ def test_a_disk_that_refuses_leaves_the_old_file(root: Path, monkeypatch, number
                 replace_file(root / "a", [b"new"])
     assert (root / "a").read_bytes() == b"old"
     assert names(root) == ["a"]
+
+
+def test_plain_files_alone_are_read_and_only_so_much(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_plain(tmp_path / name, 10)
+    (tmp_path / "long").write_bytes(b"x" * 11)
+    with pytest.raises(OSError, match="more than 10 bytes"):
+        read_plain(tmp_path / "long", 10)
+    assert read_plain(tmp_path / "long", 11) == b"x" * 11
+
+
+def test_a_line_without_an_end_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain, "LINE_LIMIT", 4)
+    with io.BytesIO(b"abc\nabcd\n") as file, pytest.raises(ValueError, match="a line of more than 4 bytes"):
+        list(lines_of(file))
+    with io.BytesIO(b"abc\nab") as file:
+        assert list(lines_of(file)) == [b"abc\n", b"ab"]

@@ -313,7 +313,20 @@ def test_a_link_to_a_bundle_stays_one(made_run: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["bundle"]
 
 
+def test_a_strangers_run_replaces_no_bundle_elsewhere(made_run: Path, onnx_bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(made_run, tmp_path / "theirs", ignore=shutil.ignore_patterns("bundle-*"))
+    shutil.copytree(onnx_bundle, tmp_path / "product")
+    (tmp_path / "theirs" / "bundle-onnx").symlink_to("../product")
+    with pytest.raises(UsageError, match="is a link out of its run; name where it leads with --out"):
+        export_run(tmp_path / "theirs")
+    assert read_manifest(tmp_path / "product")[1] == read_manifest(onnx_bundle)[1]
+
+
 def test_a_bundle_that_a_kill_left_aside_is_put_back(onnx_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / ".bundle.old.0123abcd").mkdir()
+    (tmp_path / ".bundle.old.mine").mkdir()
+    export._put_back(tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
     shutil.copytree(onnx_bundle, tmp_path / ".bundle.old.1a2b3c4d")
     export._put_back(tmp_path / "bundle")
     assert read_manifest(tmp_path / "bundle")[1] == read_manifest(onnx_bundle)[1]

@@ -65,8 +65,21 @@ def test_whole_numbers_are_classes_where_they_were_asked_for(tmp_path: Path) -> 
     assert found.labels[0].classes == ("0", "2", "10")
     assert found.labels[0].kind == "categorical"
     assert found.values.ravel().tolist() == [2, 1, -1, 0]
-    with pytest.raises(DataError, match=r"row \d, column grade: '2\.5'; expected 0, 1, a class name"):
-        read_table(table(tmp_path, "file,grade\na.png,3\nb.png,2.5\n"), ["grade"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        (("3", "2.5"), r"row 3, column grade: '2\.5'; expected class names, or whole numbers of 0 or more"),
+        (("-2", "2"), r"row 2, column grade: '-2'; expected class names, or whole numbers of 0 or more"),
+        (("3", "3"), "column grade: '3' is its only class"),
+        (("-1", "-1"), "column grade: '-1'; expected class names"),
+    ],
+)
+def test_numbers_that_are_no_classes(tmp_path: Path, cells: tuple[str, str], message: str) -> None:
+    rows = "".join(f"{name}.png,{cell}\n" for name, cell in zip("ab", cells, strict=True))
+    with pytest.raises(DataError, match=message):
+        read_table(table(tmp_path, f"file,grade\n{rows}"), ["grade"])
 
 
 @pytest.mark.parametrize("header", ["smiling,Image", "smiling,path", "smiling,FILENAME"])

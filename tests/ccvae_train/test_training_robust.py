@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ccvae_deploy.errors import CCVAEError, DataError, RunError, TrainingError, WriteError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
-from ccvae_train import checkpoint, loop, run_folder, training
+from ccvae_train import checkpoint, grids, loop, run_folder, training
 from ccvae_train.checkpoint import read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.training import train
@@ -153,6 +154,23 @@ def test_a_run_that_ends_between_figures_and_checkpoint_can_be_begun_again(made:
     assert len(Path("run/metrics.csv").read_text().splitlines()) == 3
 
 
+def test_what_a_strangers_run_links_to_is_not_written(made: Made, tmp_path: Path) -> None:
+    made(some_labels())
+    run = train(SMALL | {"epochs": 1}, out=Path("run")).run
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    for name in (".metrics.csv", ".run.json", f".checkpoint.safetensors.{os.getpid()}", "grids/.epoch-0001.png"):
+        (run / name).symlink_to(mine)
+    state, tensors = read_checkpoint(run)
+    run_folder.append_metrics(run, {"epoch": 1, "loss": 2.0})
+    run_folder.write_run_json(run, state)
+    grids.save_grid(run / "grids" / "epoch-0001.png", Image.new("RGB", (4, 4)))
+    model = checkpoint.restore(run, state, tensors)
+    checkpoint.save_checkpoint(run, model, torch.optim.AdamW(model.parameters()), state)
+    assert mine.read_text() == "mine"
+    assert not any(path.is_symlink() for path in run.rglob("*"))
+
+
 def test_a_table_of_others_is_no_run_that_has_begun(made: Made) -> None:
     made(some_labels())
     Path("run").mkdir()
@@ -202,7 +220,6 @@ def test_an_interrupt_for_good_says_how_to_go_on(made: Made, monkeypatch: pytest
     assert read_checkpoint(Path("run"))[0].step == 4
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not say what is anonymous memory")
 def test_a_step_that_takes_more_memory_than_there_is_is_one_line(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     made(some_labels())
     step = loop.one_step
@@ -220,6 +237,7 @@ def test_a_step_that_takes_more_memory_than_there_is_is_one_line(made: Made, mon
     assert read_checkpoint(Path("run"))[0].step == 4
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel does not say what is anonymous memory")
 def test_training_holds_no_copy_of_the_images(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """2.3 GiB of images, a file with holes; memory that is not the file's grows by less than a twentieth of it."""
     count = 200_000

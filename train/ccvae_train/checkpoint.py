@@ -171,6 +171,8 @@ def save_checkpoint(run: Path, model: Model, optimiser: torch.optim.Optimizer, s
     target = run / CHECKPOINT
     beside = run / f".{CHECKPOINT}.{os.getpid()}"
     try:
+        # a link of that name would lead elsewhere
+        beside.unlink(missing_ok=True)
         save_file(whole, beside, metadata={"ccvae": state.model_dump_json()})
         with beside.open("r+b") as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())

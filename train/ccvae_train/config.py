@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 
 from ccvae_deploy.errors import UsageError, nearest
 from ccvae_deploy.schema import Frozen, LabelSet, LatentLayout
+from ccvae_deploy.storage.plain import read_plain
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Uncertain = Literal["zeros", "ones", "ignore"]
@@ -16,6 +17,7 @@ Optimiser = Literal["adamw", "muon"]
 T = TypeVar("T")
 RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "recipes")
 """Where those of ours lie: in a wheel, and in a checkout."""
+RECIPE_LIMIT = 1 << 20
 
 Family = Literal["ccvae", "vae-classifier", "diva", "m2", "mvae"]
 
@@ -161,14 +163,13 @@ def read_recipe(path: Path) -> dict[str, Any]:
         UsageError: there is none, or it is not TOML or has a key that is no setting.
     """
     ours = {file.stem: file for folder in RECIPES for file in folder.glob("*.toml")}
-    if not path.is_file() and not path.suffix:
+    if not path.suffix and (path.is_dir() or not path.exists()):
         if str(path) not in ours:
             raise UsageError(f"no recipe {path}: {nearest(str(path), sorted(ours))}; or give a TOML file of settings")
         path = ours[str(path)]
     try:
-        text = path.read_text("utf-8")
-        settings = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        settings = tomllib.loads(read_plain(path, RECIPE_LIMIT).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"recipe {path} cannot be read: {error}; expected a TOML file of settings") from error
     for key in settings:
         if key not in TrainConfig.model_fields:

@@ -1,5 +1,6 @@
 """Pictures of training: originals, reconstructions and one intervention per label, as one PNG."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from .batches import images_of
 from .datasets.dataset import MISSING
 from .device import Device
 from .model import Model
+from .run_folder import replace_whole
 
 COLUMNS = 10
 MARGIN = 172
@@ -42,9 +44,9 @@ def intervention_grid(model: Model, images: NDArray[np.uint8], labels: LabelSet,
 def save_grid(path: Path, grid: Image.Image) -> None:
     """Write a PNG so that a viewer never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}")
-    grid.save(beside, "PNG")
-    beside.replace(path)
+    buffer = io.BytesIO()
+    grid.save(buffer, "PNG")
+    replace_whole(path, buffer.getvalue())
 
 
 def _captioned(rows: list[torch.Tensor], captions: list[str]) -> Image.Image:

@@ -1,6 +1,7 @@
 """The folder of a run: its name, `runs/latest`, `metrics.csv`, `run.json`, where the run came from. Touches only it."""
 
 import csv
+import io
 import os
 import platform
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 from ccvae_deploy.errors import RunError
 from ccvae_deploy.latest import LATEST, RUNS
+from ccvae_deploy.storage.plain import read_plain
 from ccvae_deploy.storage.store import refuse_unwritable
 
 from .checkpoint import CHECKPOINT, RunState
@@ -20,6 +22,7 @@ from .checkpoint import CHECKPOINT, RunState
 BEGUN = ("tensorboard", f".{CHECKPOINT}.")
 """How what is called that lies in a run's folder before its first checkpoint, beside the figures of an epoch."""
 METRICS, METRICS_BEGIN = "metrics.csv", b"epoch,step,images_per_second,"
+METRICS_LIMIT = 64 << 20
 
 
 def new_run_folder(out: Path | None, source: str) -> Path:
@@ -61,9 +64,10 @@ def _is_begun(path: Path) -> bool:
 
 def _made(name: str) -> Path:
     """A new folder below `runs/`; two runs may begin in one second."""
+    RUNS.mkdir(parents=True, exist_ok=True)
     for one in chain([name], (f"{name}-{number}" for number in count(2))):
         try:
-            (RUNS / one).mkdir(parents=True)
+            (RUNS / one).mkdir()
         except FileExistsError:
             continue
         return RUNS / one
@@ -71,16 +75,21 @@ def _made(name: str) -> Path:
 
 
 def refuse_stray_latest(out: Path | None) -> None:
-    """Refuse to begin where `latest` cannot point at the run that is about to be.
+    """Refuse to begin, or to go on, where `latest` cannot point at the run.
+
+    Args:
+        out: its folder; None for one that is yet to be made below `runs/`.
 
     Raises:
         RunError: a folder has its name, or the run is to have it.
     """
-    runs = out.parent if out is not None and out.parent.name == RUNS.name else RUNS
+    runs = RUNS if out is None else out.parent
     latest = runs / LATEST.name
-    if out is not None and out.parent == runs and out.name == LATEST.name:
+    if runs.name != RUNS.name:
+        return
+    if out == latest and not out.exists():
         raise RunError(f"--out {out}: `latest` points at the last run, whatever its name; give another --out")
-    if latest.is_dir() and not latest.is_symlink():
+    if out != latest and latest.is_dir() and not latest.is_symlink():
         raise RunError(f"{latest} is a folder, where `train` puts a link to the last run; move it away")
 
 
@@ -99,9 +108,7 @@ def point_latest(run: Path) -> None:
 
 def write_run_json(run: Path, state: RunState) -> None:
     """Write what the checkpoint's header holds as a file that people read."""
-    beside = run / ".run.json"
-    beside.write_text(state.model_dump_json(indent=2) + "\n", "utf-8")
-    beside.replace(run / "run.json")
+    replace_whole(run / "run.json", (state.model_dump_json(indent=2) + "\n").encode())
 
 
 def append_metrics(run: Path, row: Mapping[str, float | int]) -> None:
@@ -109,16 +116,25 @@ def append_metrics(run: Path, row: Mapping[str, float | int]) -> None:
 
     Those are there when a run was killed after the row and before the checkpoint.
     """
-    path, beside = run / METRICS, run / f".{METRICS}"
+    path = run / METRICS
     rows: list[dict[str, Any]] = []
     if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [old for old in csv.DictReader(file) if int(old["epoch"]) < row["epoch"]]
-    with beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row), extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(rows)
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        before = io.StringIO(read_plain(path, METRICS_LIMIT).decode("utf-8"), newline="")
+        rows = [old for old in csv.DictReader(before) if int(old["epoch"]) < row["epoch"]]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(row), extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(rows)
+    writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    replace_whole(path, text.getvalue().encode())
+
+
+def replace_whole(path: Path, data: bytes) -> None:
+    """Put a file in its place at once. What lies under the name that it has until then goes, a link too."""
+    beside = path.with_name(f".{path.name}")
+    beside.unlink(missing_ok=True)
+    with beside.open("xb") as file:
+        file.write(data)
     beside.replace(path)
 
 
@@ -130,6 +146,9 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    if os.name == "nt":
+        # it would look for git.exe in the current folder first, which may be anyone's
+        return found
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True

@@ -83,6 +83,7 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     state, tensors = read_checkpoint(folder)
     _refuse_other_settings(settings, state)
     device = choose_device(settings.get("device", state.config.device), state.precision)
+    refuse_stray_latest(folder)
     fit = prepare(state.config, device, ranks)
     if fit.data.fingerprint != state.provenance.get("fingerprint"):
         raise RunError(f"the data of {folder} have changed since it began ({state.config.data}); train a new run")

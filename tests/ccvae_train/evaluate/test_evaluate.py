@@ -24,6 +24,7 @@ from ccvae_train.evaluate import evaluate as module
 from ccvae_train.evaluate import panels
 from ccvae_train.evaluate.evaluate import evaluate
 from ccvae_train.evaluate.paper import has_papers_labels, published
+from ccvae_train.evaluate.parts import read_part
 from ccvae_train.evaluate.protocols import PROTOCOLS
 from ccvae_train.evaluate.report import write_page
 from ccvae_train.evaluate.results import Evaluation, Part, RunResult, mean_and_spread
@@ -130,6 +131,36 @@ def test_a_place_that_cannot_be_written_is_refused_before_a_judge_is_trained(tra
     shutil.copytree(trained / "seed0", "alone/seed0")
     with pytest.raises(UsageError, match=r"no judge can be written at .*name it with --judge"):
         evaluate([Path("alone/seed0")], protocols=["swap"], images=60, device="cpu", out=Path("out"))
+
+
+@pytest.mark.parametrize("change", ["table", "picture", "link"])
+def test_stored_protocols_of_strangers_reach_no_file_outside(trained: Path, tmp_path: Path, change: str) -> None:
+    options = {"protocols": ["panel", "accuracy"], "images": 60, "device": "cpu", "out": Path("out")}
+    evaluate([trained / "seed0"], **options)
+    folder = Path("out/parts/seed0")
+    (tmp_path / "private.png").write_bytes((folder / "panel-panel.png").read_bytes())
+    part = folder / ("accuracy.json" if change == "table" else "panel.json")
+    content = json.loads(part.read_text())
+    if change == "table":
+        content["finding"]["tables"][0]["name"] = "../../mine"
+    elif change == "picture":
+        (folder / "panel-").mkdir()
+        content["finding"]["pictures"] = ["/../../../../private"]
+    else:
+        (folder / "panel-panel.png").unlink()
+        (folder / "panel-panel.png").symlink_to(tmp_path / "private.png")
+    part.write_text(json.dumps(content))
+    assert read_part(folder, part.stem, content["key"]) is None
+
+
+def test_an_evaluation_that_leads_out_of_its_run_is_refused(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained / "seed0", "theirs")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree("theirs/evaluation", ignore_errors=True)
+    Path("theirs/evaluation").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match=r"theirs/evaluation is a link out of its run; name where it leads with --out"):
+        evaluate([Path("theirs")], protocols=["accuracy"], images=60, device="cpu")
+    assert not any((tmp_path / "elsewhere").iterdir())
 
 
 def test_a_checkpoint_that_changes_while_it_is_read_is_read_again(trained: Path, monkeypatch) -> None:

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.errors import DataError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
+from ccvae_deploy.storage.plain import read_plain
 
 from ..cache import decoded_images
 from .dataset import Dataset, Partition, fingerprint_of
 from .selection import select
 
+SIZE_LIMIT = 256 << 20
+"""Bytes of a list; the official ones have 27 million at most."""
 ATTRIBUTES, PARTITIONS, IMAGES = "list_attr_celeba.txt", "list_eval_partition.txt", "img_align_celeba"
 
 PAPER_LABELS = (
@@ -248,7 +251,7 @@ def _file_names(path: Path, names: Sequence[bytes], first_line: int) -> list[str
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_plain(path, SIZE_LIMIT)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
 

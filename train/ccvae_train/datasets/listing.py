@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccvae_deploy.errors import DataError
+from ccvae_deploy.storage.plain import read_plain
 
 VALIDATION_SHARE = 0.1
-SIZE_LIMIT = 1 << 30
+SIZE_LIMIT = 256 << 20
+"""Bytes; parsed they take some twenty times as much."""
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:
@@ -22,9 +24,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
         DataError: the file is missing, huge, not UTF-8 or no CSV.
     """
     try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise DataError(f"{path} is larger than {SIZE_LIMIT >> 30} GiB")
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_plain(path, SIZE_LIMIT).decode("utf-8-sig")
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise DataError(f"{path} cannot be read: {reason}; expected a table of a file column and labels") from error

@@ -7,7 +7,7 @@ valid or test, or 0, 1 and 2, is obeyed; without it a tenth of the images, drawn
 """
 
 import os
-from collections.abc import Sequence, Sized
+from collections.abc import Collection, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,9 +138,8 @@ def _label(path: Path, name: str, cells: list[tuple[int, str]], asked: bool) -> 
         raise DataError(f"{path}, row 1: {name!r} has = or a comma, which options could not tell; rename the column")
     if present <= {"0", "1"}:
         classes: tuple[str, ...] = ("0", "1")
-    elif asked and all(_is_whole(cell) for cell in present):
-        classes = tuple(sorted(present, key=int))
-        _refuse_many(path, name, classes)
+    elif asked and all(map(_is_number, present)):
+        classes = _numbered_classes(path, name, cells, present)
     else:
         classes = _classes(path, name, cells, present)
     label = Label(name=name, kind="binary" if len(classes) == 2 else "categorical", classes=classes)
@@ -170,15 +169,23 @@ def _classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[s
     spelled: dict[str, str] = {}
     for cell in sorted(present):
         spelled.setdefault(folded(cell), cell)
-    if len(spelled) < 2:
-        raise DataError(
-            f"{path}, column {name}: {next(iter(spelled.values()))[:40]!r} is its only class; use 0 and 1, or remove it"
-        )
+    _refuse_one(path, name, spelled.values())
     _refuse_many(path, name, spelled)
     for pair in AFFIRMATIVE:
         if set(spelled) == set(pair):
             return tuple(spelled[text] for text in pair)
     return tuple(spelled[text] for text in sorted(spelled))
+
+
+def _numbered_classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[str]) -> tuple[str, ...]:
+    """Whole numbers of 0 or more as classes, in their order."""
+    for number, cell in cells:
+        if cell and not cell.isdecimal():
+            seen = f"{path}, row {number}, column {name}: {cell[:40]!r}"
+            raise DataError(f"{seen}; expected class names, or whole numbers of 0 or more")
+    _refuse_one(path, name, present)
+    _refuse_many(path, name, present)
+    return tuple(sorted(present, key=int))
 
 
 def _plain_numbers(cells: list[tuple[int, str]], asked: bool) -> list[tuple[int, str]]:
@@ -196,13 +203,16 @@ def _plain_numbers(cells: list[tuple[int, str]], asked: bool) -> list[tuple[int,
     return [(number, plain.get(cell, cell)) for number, cell in cells]
 
 
+def _refuse_one(path: Path, name: str, classes: Collection[str]) -> None:
+    if len(classes) < 2:
+        raise DataError(
+            f"{path}, column {name}: {next(iter(classes))[:40]!r} is its only class; use 0 and 1, or remove it"
+        )
+
+
 def _refuse_many(path: Path, name: str, classes: Sized) -> None:
     if len(classes) > 127:
         raise DataError(f"{path}, column {name}: {len(classes)} different values; expected at most 127 classes")
-
-
-def _is_whole(cell: str) -> bool:
-    return cell.lstrip("-").isdecimal()
 
 
 def _is_number(cell: str) -> bool:
@@ -227,5 +237,5 @@ def _files(path: Path, cells: list[tuple[int, str]]) -> list[str]:
 def _splits(path: Path, cells: list[tuple[int, str]]) -> NDArray[np.int8]:
     for number, cell in cells:
         if cell.lower() not in SPLITS:
-            raise DataError(f"{path}, row {number}: split {cell[:40]!r}; expected train, valid or test")
+            raise DataError(f"{path}, row {number}: split {cell[:40]!r}; expected train, valid or test, or 0, 1 or 2")
     return np.array([SPLITS[cell.lower()] for _, cell in cells], np.int8)

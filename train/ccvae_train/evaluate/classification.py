@@ -41,18 +41,22 @@ def run(bench: Bench) -> Finding:
         "images": found.count,
     }
     means = found.means()
-    whole = _measured(bench, predictive or at_mean).means()
-    return Finding(
-        figures={
-            "accuracy": means["accuracy"],
-            "floor": means["floor"],
-            "balanced accuracy": means["balanced"],
-            "AUROC": means["auroc"],
-            "calibration error": means["ece"],
+    figures = {
+        "accuracy": means["accuracy"],
+        "floor": means["floor"],
+        "balanced accuracy": means["balanced"],
+        "AUROC": means["auroc"],
+        "calibration error": means["ece"],
+    }
+    if predictive:
+        whole = _measured(bench, predictive).means()
+        figures |= {
             "accuracy, q(y|x)": whole["accuracy"],
             "AUROC, q(y|x)": whole["auroc"],
             "calibration error, q(y|x)": whole["ece"],
-        },
+        }
+    return Finding(
+        figures=figures,
         tables=(by_label(NAME, bench.labels.names, columns, shares=True),),
         images=len(valid),
         note="The whole validation partition; the floor always says each label's more frequent training value. "

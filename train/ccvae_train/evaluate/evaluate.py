@@ -19,7 +19,9 @@ from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.latest import LATEST
 from ccvae_deploy.schema import ImageSpec, LabelSet
-from ccvae_deploy.storage.store import refuse_unwritable, replace_file, writable
+from ccvae_deploy.storage.plain import read_plain
+from ccvae_deploy.storage.store import inside, refuse_unwritable, replace_file, writable
+from ccvae_deploy.terminal.printable import printable
 from ccvae_deploy.terminal.progress import Reporter, progress
 
 from ..checkpoint import CHECKPOINT, TrainedRun, load_run, resolve_run
@@ -39,6 +41,7 @@ from .spreadsheets import write_csvs
 from .subject import subject_of
 
 PARTS, EVALUATION = "parts", "evaluation.json"
+EVALUATION_LIMIT = 256 << 20
 FEWEST = 60
 EFFORT = ("epochs", "batch_size", "latents", "flip", "shift")
 """Settings in which models that stand beside each other should agree."""
@@ -96,10 +99,14 @@ def evaluate(
         raise UsageError("no run to evaluate; name one, such as runs/latest")
     folder = out or (loaded[0][0].path / "evaluation" if len(loaded) == 1 else Path("evaluation"))
     _refuse_taken(folder)
+    if out is None and len(loaded) == 1 and not inside(folder, loaded[0][0].path):
+        raise UsageError(f"{folder} is a link out of its run; name where it leads with --out")
     chosen_device = choose_device(device)
     jobs = _jobs(loaded, data)
     if judge is not None or any(protocol.judged for protocol in selected):
         jobs = _judged(jobs, judge, chosen_device)
+    for note in dict.fromkeys(note for job in jobs for note in job.notes):
+        print(f"note: {printable(note)}", file=sys.stderr)
     settings = Settings(images, seed, inception)
     with progress("evaluate", len(jobs) * len(selected), "protocols") as bar:
         results = tuple(
@@ -133,9 +140,9 @@ def write_evaluation(found: Evaluation, settings: Settings) -> None:
 def _tables_before(out: Path) -> set[str]:
     """The CSV files that the last evaluation in this folder has written."""
     try:
-        names = json.loads((out / EVALUATION).read_text("utf-8"))["tables"]
+        names = json.loads(read_plain(out / EVALUATION, EVALUATION_LIMIT))["tables"]
         return {name for name in names if Path(name).name == name and name.endswith(".csv")}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
 
 
@@ -193,11 +200,8 @@ def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None) -> list[
 
 
 def _noted(job: _Job, *notes: str) -> _Job:
-    """The job with what its reader must know, which is said at once as well."""
-    said = tuple(note for note in notes if note)
-    for note in said:
-        print(f"note: {note}", file=sys.stderr)
-    return replace(job, notes=job.notes + said)
+    """The job with what its reader must know."""
+    return replace(job, notes=(*job.notes, *filter(None, notes)))
 
 
 def _models(jobs: Sequence[_Job]) -> list[str]:
@@ -331,6 +335,8 @@ def _evaluate_run(
     prior = np.asarray(job.run.label_prior, np.float64)
     bench = Bench.of(subject, job.judge, job.data, prior, settings)
     folder.mkdir(parents=True, exist_ok=True)
+    if not inside(folder, folder.parents[1]):
+        raise UsageError(f"{folder} is a link out of the evaluation; remove it")
     parts = []
     for protocol in protocols:
         weights = settings.inception if protocol.name == fid.NAME else None
@@ -341,7 +347,7 @@ def _evaluate_run(
         part = read_part(folder, protocol.name, key) or _run(protocol, bench, folder, key)
         parts.append(part)
         done = "skipped" if part.skipped else f"{part.seconds:.1f} s"
-        bar.line(f"{job.name}: {protocol.name}, {done}")
+        bar.line(f"{printable(job.name)}: {protocol.name}, {done}")
         bar.advance()
     state, config = job.run.state, job.run.state.config
     return RunResult(

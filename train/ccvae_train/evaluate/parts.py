@@ -7,16 +7,20 @@ the JSON that names them.
 import hashlib
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ccvae_deploy.storage.store import replace_file
+from ccvae_deploy.storage.plain import read_plain
+from ccvae_deploy.storage.store import inside, replace_file
 
 from .finding import Finding
 from .results import Part
 
 VERSION = 3
 """Part of every key: another way to compute is another result."""
+NAME = re.compile(r"[a-z0-9-]{1,64}")
+PART_LIMIT = 64 << 20
 
 
 def part_key(*parts: object) -> str:
@@ -27,15 +31,19 @@ def part_key(*parts: object) -> str:
 def read_part(folder: Path, protocol: str, key: str) -> Part | None:
     """A stored part, or None where it is absent, of another key, or not whole."""
     try:
-        stored = json.loads((folder / f"{protocol}.json").read_text("utf-8"))
+        stored = json.loads(read_plain(folder / f"{protocol}.json", PART_LIMIT))
         if stored["key"] != key:
             return None
         found = {name: stored["finding"][name] for name in ("figures", "tables", "pictures", "note", "images")}
+        # they become names of files
+        names = [*found["pictures"], *(table["name"] for table in found["tables"])]
+        if not all(NAME.fullmatch(name) for name in names):
+            return None
         pictures = {name: folder / f"{protocol}-{name}.png" for name in found["pictures"]}
-        if not all(path.is_file() for path in pictures.values()):
+        if not all(path.is_file() and inside(path, folder) for path in pictures.values()):
             return None
         return Part(protocol, found, stored["skipped"], float(stored["seconds"]), pictures)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from ccvae_deploy import images
+from ccvae_deploy.errors import ImageError
 from ccvae_deploy.pictures.plots import bars, escaped
 from ccvae_deploy.report import page
 from ccvae_deploy.storage.store import replace_file
@@ -113,7 +113,10 @@ def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _picture(path: Path, alt: str) -> str:
     buffer = io.BytesIO()
-    with Image.open(path) as image:
-        image.convert("RGB").save(buffer, "JPEG", quality=88)
+    try:
+        picture = images.to_pil(images.open_picture(path)[0])
+    except ImageError as error:
+        return f'<p class="note">{escaped(str(error))}</p>'
+    picture.convert("RGB").save(buffer, "JPEG", quality=88)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
     return f'<p><img src="data:image/jpeg;base64,{data}" alt="{escaped(alt)}"></p>'

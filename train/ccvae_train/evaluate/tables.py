@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ccvae_deploy.terminal.printable import printable
+
 from ..judge import JudgeState
 from .protocols import PROTOCOLS
 from .results import Evaluation, RunResult, mean_and_spread
@@ -103,10 +105,10 @@ def _titled(title: str) -> "RichTable":
 
 
 def _plain(text: str) -> str:
-    """Text in which rich finds no markup."""
+    """Text in which rich finds no markup, and a terminal no commands."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(printable(text))
 
 
 def cell(value: float | None) -> str:
