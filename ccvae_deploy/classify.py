@@ -15,7 +15,7 @@ from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.request import refuse_seed
 from .errors import UsageError, underway
-from .folder import Source, scan
+from .folder import Source, part_of, scan
 from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
@@ -52,6 +52,7 @@ def classify_folder(
     batch_size: int = 16,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    shard: str | None = None,
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> Classified:
@@ -63,6 +64,7 @@ def classify_folder(
         out: a file that ends in .csv or .jsonl, or a binary stream, which is given CSV.
         samples: None classifies the posterior mean; K averages over K posterior draws and adds their spread.
         max_pixels: larger images are rows with an error; at most 178,956,970.
+        shard: `I/N`, part I of N counted from 0, as in `edit`.
         overwrite: replace a file that is there.
 
     Raises:
@@ -73,7 +75,7 @@ def classify_folder(
     out = Path(out) if isinstance(out, str) else out
     if isinstance(out, Path):
         refuse_table(out, overwrite)
-    found = scan([Path(given) for given in images])
+    found = part_of(scan([Path(given) for given in images]), shard)
     composer = Composer.open(
         bundle,
         provider=provider,

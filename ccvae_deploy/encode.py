@@ -11,7 +11,7 @@ import numpy as np
 
 from .composer import Composer
 from .errors import UsageError
-from .folder import NAME_LIMIT, Source, scan
+from .folder import NAME_LIMIT, Source, part_of, scan
 from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
 from .receipts import Failure
@@ -48,6 +48,7 @@ def encode_folder(
     batch_size: int = 16,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    shard: str | None = None,
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> EncodedFolder:
@@ -57,6 +58,7 @@ def encode_folder(
 
     Args:
         max_pixels: larger images are recorded as failures; at most 178,956,970.
+        shard: `I/N`, part I of N counted from 0, as in `edit`.
         overwrite: replace what is there.
 
     Raises:
@@ -65,7 +67,7 @@ def encode_folder(
     refuse_speed(batch_size, workers)
     failures_at = out.parent / f"{out.stem}.failures.jsonl"
     _refuse_out(out, failures_at, overwrite)
-    found = scan(images)
+    found = part_of(scan(images), shard)
     composer = Composer.open(
         bundle,
         provider=provider,

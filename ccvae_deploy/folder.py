@@ -1,6 +1,7 @@
 """Scan folders for images, name what becomes of them, choose a shard. Reads directory listings, writes nothing."""
 
 import hashlib
+import heapq
 import os
 import re
 from collections import Counter
@@ -233,7 +234,30 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 def in_shard(relative: str, index: int, count: int) -> bool:
     """Whether a source belongs to part `index` of `count`; a function of its relative path alone."""
-    return int.from_bytes(hashlib.sha256(os.fsencode(relative)).digest()[:8], "big") % count == index
+    return _place(relative) % count == index
+
+
+def part_of(found: Scan, shard: str | None) -> Scan:
+    """The sources of a shard `i/n`; all of them for None.
+
+    Raises:
+        UsageError: another form.
+    """
+    if shard is None:
+        return found
+    part = parse_shard(shard)
+    return Scan(tuple(source for source in found.sources if in_shard(source.relative, *part)), found.ignored)
+
+
+def spread_sample(sources: Sequence[Source], count: int) -> tuple[Source, ...]:
+    """So many of the sources in their order, chosen by their paths alone: a larger sample holds a smaller one."""
+    chosen = {source.relative for source in heapq.nsmallest(count, sources, key=lambda one: _place(one.relative))}
+    return tuple(source for source in sources if source.relative in chosen)
+
+
+def _place(relative: str) -> int:
+    """A number that is even over paths."""
+    return int.from_bytes(hashlib.sha256(os.fsencode(relative)).digest()[:8], "big")
 
 
 def _without_ending(relative: str) -> str:

@@ -12,7 +12,7 @@ from typing import Unpack
 
 from ..composer import Composer
 from ..errors import ImageError, UsageError, underway
-from ..folder import Scan, Source, check_out, scan
+from ..folder import Scan, Source, check_out, scan, spread_sample
 from ..images import read_file
 from ..machine.resources import usable_cores
 from ..receipts import Failure
@@ -36,6 +36,7 @@ def audit(
     model: Path,
     images: Sequence[Path],
     labels: Sequence[str] = (),
+    limit: int | None = None,
     samples: int = 4,
     strength: Sequence[float] = STRENGTHS,
     compose: str = "residual",
@@ -57,6 +58,8 @@ def audit(
     Args:
         images: images and folders of images.
         labels: which labels; none means all.
+        limit: audit so many of the images, chosen by their paths alone; a larger one takes these and others. None takes
+            all.
         samples: K, 1 to 100.
         strength: of binary labels, where the effect is measured besides at 1.
         out: None takes `audit-<model's name>`.
@@ -72,7 +75,11 @@ def audit(
     refuse_speed(batch_size, workers)
     began = time.monotonic()
     target = out or Path(f"audit-{model.stem}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: expected 1 or more images")
     found = scan(images)
+    if limit is not None:
+        found = Scan(spread_sample(found.sources, limit), found.ignored)
     check_out(target, images)
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
     audited = open_model(model, provider=provider, batch_size=batch_size, **reading)

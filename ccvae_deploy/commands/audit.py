@@ -32,6 +32,9 @@ def audit(
     labels: Annotated[
         list[str] | None, typer.Option(metavar="A,B", help="Which labels, such as smiling,young. [all]")
     ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", help="Audit so many of the images, chosen by their paths. [all]")
+    ] = None,
     samples: Annotated[int, typer.Option(metavar="N", help="Draws per image, label and strength.")] = 4,
     strength: Annotated[str, typer.Option(metavar="X,Y", help="Where to measure besides 0 (redrawn) and 1.")] = "0.5,1",
     compose: ComposeOption = "residual",
@@ -73,6 +76,7 @@ def audit(
         model=model,
         images=images,
         labels=names(labels or ()),
+        limit=limit,
         samples=samples,
         strength=_numbers("--strength", strength),
         compose=compose,

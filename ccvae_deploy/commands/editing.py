@@ -19,6 +19,7 @@ from .options import (
     PixelsOption,
     ProviderOption,
     SeedOption,
+    ShardOption,
     TorchScriptOption,
     WorkersOption,
 )
@@ -67,7 +68,7 @@ def edit(
         str, typer.Option(metavar="WORD", help="local, or ray: on the machines of a Ray cluster.")
     ] = "local",
     max_pixels: PixelsOption = 100_000_000,
-    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")] = None,
+    shard: ShardOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace other settings' results and unexplained files.")
     ] = False,

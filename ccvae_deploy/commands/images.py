@@ -24,6 +24,7 @@ from .options import (
     PixelsOption,
     ProviderOption,
     SeedOption,
+    ShardOption,
     TorchScriptOption,
     WorkersOption,
     names,
@@ -40,6 +41,7 @@ def classify(
     batch_size: BatchOption = 16,
     workers: WorkersOption = None,
     max_pixels: PixelsOption = 100_000_000,
+    shard: ShardOption = None,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
@@ -56,6 +58,7 @@ def classify(
         batch_size=batch_size,
         workers=workers,
         max_pixels=max_pixels,
+        shard=shard,
         overwrite=overwrite,
         allow_torchscript=allow_torchscript,
     )
@@ -77,6 +80,7 @@ def encode(
     batch_size: BatchOption = 16,
     workers: WorkersOption = None,
     max_pixels: PixelsOption = 100_000_000,
+    shard: ShardOption = None,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
@@ -91,6 +95,7 @@ def encode(
         batch_size=batch_size,
         workers=workers,
         max_pixels=max_pixels,
+        shard=shard,
         overwrite=overwrite,
         allow_torchscript=allow_torchscript,
     )

@@ -16,6 +16,7 @@ ProviderOption = Annotated[str, typer.Option(metavar="WORD", help="auto, cpu, cu
 BatchOption = Annotated[int, typer.Option(metavar="N", help="Images per graph run; changes no result.")]
 WorkersOption = Annotated[int | None, typer.Option(metavar="N", help="How many read and render at once. [cores]")]
 PixelsOption = Annotated[int, typer.Option(metavar="N", help="Larger images are passed over as failures.")]
+ShardOption = Annotated[str | None, typer.Option(metavar="I/N", help="Do part I of N, counted from 0.")]
 PictureOption = Annotated[int, typer.Option("--max-pixels", metavar="N", help="A larger image is refused.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 NoSheetOption = Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")]

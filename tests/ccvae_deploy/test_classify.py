@@ -109,6 +109,18 @@ def test_any_name_survives_both_formats(name: bytes, pictures, tiny_bundle, tmp_
     assert os.fsencode(json.loads((tmp_path / "t.jsonl").read_text("ascii"))["source"]) == name
 
 
+def test_shards_are_parts_of_the_whole(pictures, tiny_bundle, tmp_path) -> None:
+    parts = []
+    for index in range(3):
+        out = tmp_path / f"{index}.csv"
+        classify_folder([pictures], bundle=tiny_bundle, out=out, shard=f"{index}/3")
+        parts += [(row["source"], row["Smiling"]) for row in rows_of(out)]
+    classify_folder([pictures], bundle=tiny_bundle, out=tmp_path / "all.csv")
+    assert sorted(parts) == [(row["source"], row["Smiling"]) for row in rows_of(tmp_path / "all.csv")]
+    with pytest.raises(UsageError, match="--shard '3/3'"):
+        classify_folder([pictures], bundle=tiny_bundle, out=tmp_path / "x.csv", shard="3/3")
+
+
 @pytest.mark.parametrize(
     ("names", "spread"), [(("smiling", "error"), False), (("source",), False), (("hat", "hat sd"), True)]
 )

@@ -18,6 +18,7 @@ from ccvae_deploy.folder import (
     output_stems,
     parse_shard,
     scan,
+    spread_sample,
 )
 
 
@@ -132,6 +133,15 @@ def test_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "imgs/a.png", "out")
     with pytest.raises(UsageError, match="is a file"):
         check_out(tmp_path / "out", [tmp_path / "imgs"])
+
+
+def test_a_larger_sample_holds_a_smaller_one_in_order() -> None:
+    sources = [Source(Path(name), name) for name in sorted(f"{i}.png" for i in range(50))]
+    small, large = (spread_sample(sources, count) for count in (5, 20))
+    assert (len(small), len(large)) == (5, 20)
+    assert set(small) < set(large)
+    assert list(large) == sorted(large, key=lambda one: one.relative)
+    assert spread_sample(sources, 99) == tuple(sources)
 
 
 def stems(*names: str) -> list[str]:

@@ -193,7 +193,10 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
             f"{option} {first['input']!r}: {first['msg'].lower()}; see `ccvae-deploy train --help`"
         ) from error
     if config.model != "ccvae" and (config.estimator, config.unlabelled) != ("exact", "exact"):
-        raise UsageError(f"--model {config.model} has no other estimator; leave out --estimator and --unlabelled")
+        raise UsageError(
+            f"--model {config.model} has no other estimator; leave out --estimator and --unlabelled, or "
+            "take a recipe such as celeba-paper-baselines"
+        )
     if config.model != "ccvae" and config.agreement_weight:
         raise UsageError(f"--model {config.model} has no agreement of edited images; leave out --agreement-weight")
     if config.model in ("m2", "mvae") and config.label_dims:

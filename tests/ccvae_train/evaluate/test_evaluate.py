@@ -105,6 +105,17 @@ def test_a_run_counts_once_by_whatever_name(trained: Path) -> None:
     assert len(evaluate(named, protocols=["accuracy"], images=60, device="cpu", out=Path("out")).runs) == 1
 
 
+def test_all_that_lies_beside_runs_may_be_named(trained: Path, judge: Path) -> None:
+    """As `runs/*` does once a judge is there."""
+    found = evaluate(sorted(trained.iterdir()), protocols=["accuracy"], images=60, device="cpu", out=Path("out"))
+    assert {run.name for run in found.runs} == {"seed1", "seed0"}
+    with Path("out/summary.csv").open() as file:
+        rows = {row["figure"]: row for row in csv.DictReader(file)}
+    assert (rows["accuracy"]["runs"], rows["accuracy"]["source"]) == ("2", "Tables 1 and 6")
+    values = [run.figure("accuracy") for run in found.runs]
+    assert float(rows["accuracy"]["mean"]) == pytest.approx(sum(values) / 2)
+
+
 def test_a_run_that_was_cut_off_stands_apart_and_is_told(trained: Path, capsys) -> None:
     shutil.copytree(trained / "seed1", "cut-off")
     state, tensors = read_checkpoint(Path("cut-off"))
@@ -307,7 +318,7 @@ def test_tables_of_an_evaluation_before_do_not_stay(trained: Path) -> None:
     evaluate([trained / "seed0"], protocols=["accuracy", "swap"], images=80, device="cpu", out=out)
     (out / "mine.csv").write_text("mine")
     evaluate([trained / "seed0"], protocols=["accuracy"], images=80, device="cpu", out=out)
-    assert sorted(path.name for path in out.glob("*.csv")) == ["accuracy.csv", "figures.csv", "mine.csv"]
+    assert sorted(path.name for path in out.glob("*.csv")) == ["accuracy.csv", "figures.csv", "mine.csv", "summary.csv"]
 
 
 def test_what_is_asked_is_checked_before_work(trained: Path) -> None:
@@ -363,15 +374,14 @@ def test_uncertain_labels_count_as_they_did_wherever_the_data_lie(trained, monke
     assert asked == [policy]
 
 
-def test_data_that_have_changed_since_training_are_told(trained: Path, monkeypatch, capsys) -> None:
+def test_data_that_have_changed_since_training_are_told(trained: Path, monkeypatch) -> None:
     run = load_run(trained / "seed0")
-    module._jobs([(run, "")], None)
-    assert capsys.readouterr().err == ""
+    assert module._jobs([(run, "")], None)[0].notes == ()
     monkeypatch.setattr(module, "open_dataset", lambda *_, **__: replace(DATA, fingerprint="b" * 64))
-    module._jobs([(run, "")], None)
-    assert "has changed since" in capsys.readouterr().err
-    module._jobs([(run, "")], "made:elsewhere")
-    assert capsys.readouterr().err == ""
+    for source in (None, run.state.config.data):
+        (note,) = module._jobs([(run, "")], source)[0].notes
+        assert "has changed since" in note
+    assert module._jobs([(run, "")], "made:elsewhere")[0].notes == ()
 
 
 def test_runs_of_one_name_stay_apart(trained: Path, judge: Path) -> None:

@@ -78,6 +78,7 @@ def evaluate(
 
     Args:
         data: SOURCE to evaluate on; None takes the data of each run.
+        runs: run folders; one counts once by whatever name, judges' folders among them are passed over.
         protocols: their names; none means all.
         images: validation images (and generated ones) per protocol, 60 or more.
         judge: a judge's folder; None takes the one beside the runs, and trains it where it is missing.
@@ -93,8 +94,9 @@ def evaluate(
     refuse_seed(seed)
     if inception is not None and any(protocol.name == fid.NAME for protocol in selected):
         _refuse_weights(inception)
-    # once each, by whatever name: runs/* holds runs/latest too
-    loaded = [_loaded(path) for path in {resolve_run(path).resolve(): path for path in runs}.values()]
+    # runs/* holds runs/latest too, and what judges them
+    named = [path for path in runs if not (path / JUDGE).is_file()]
+    loaded = [_loaded(path) for path in {resolve_run(path).resolve(): path for path in named}.values()]
     if not loaded:
         raise UsageError("no run to evaluate; name one, such as runs/latest")
     folder = out or (loaded[0][0].path / "evaluation" if len(loaded) == 1 else Path("evaluation"))

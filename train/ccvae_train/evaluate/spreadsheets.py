@@ -1,4 +1,6 @@
-"""An evaluation as CSV files: `figures.csv`, and one file per table of the protocols. Writes into its folder."""
+"""An evaluation as CSV files: `figures.csv`, `summary.csv`, and one file per table of the protocols. Writes into its
+folder.
+"""
 
 import csv
 import io
@@ -7,14 +9,16 @@ from typing import Any
 
 from ccvae_deploy.storage.store import replace_file
 
-from .results import Evaluation
+from .protocols import PROTOCOLS
+from .results import Evaluation, mean_and_spread
 
-FIGURES = "figures.csv"
+FIGURES, SUMMARY = "figures.csv", "summary.csv"
 
 
 def write_csvs(found: Evaluation) -> list[str]:
-    """Write them and give their names. Every file has the run's name in its first column. Tables of one name have a
-    file per set of columns, as runs of different labels have different ones.
+    """Write them and give their names. All but the summary have the run's name in their first column.
+
+    Tables of one name have a file per set of columns, as runs of different labels have different ones.
 
     Raises:
         WriteError: the disk is full or refuses.
@@ -34,14 +38,28 @@ def write_csvs(found: Evaluation) -> list[str]:
                 kept = tables.setdefault(table["name"], {}).setdefault(("run", *table["columns"]), [])
                 kept += [(run.name, *row) for row in table["rows"]]
     head = ("run", "model", "data", "supervision", "seed", "protocol", "figure", "value", "paper")
-    written = [FIGURES]
+    written = [FIGURES, SUMMARY]
     replace_file(found.out / FIGURES, [_csv(head, rows)])
+    replace_file(found.out / SUMMARY, [_csv(*_summary(found))])
     for name, by_columns in tables.items():
         for number, (columns, kept) in enumerate(by_columns.items(), start=1):
             ending = "" if number == 1 else f"-{number}"
             written.append(f"{name}{ending}.csv")
             replace_file(found.out / written[-1], [_csv(columns, kept)])
     return written
+
+
+def _summary(found: Evaluation) -> tuple[Sequence[str], list[Sequence[Any]]]:
+    """The paper's tables: per main figure, model, data and rate the mean and deviation over seeds, and the paper's."""
+    rows: list[Sequence[Any]] = []
+    for protocol in PROTOCOLS:
+        for figure in protocol.main:
+            for (model, rate, data), runs in found.groups().items():
+                mean, spread = mean_and_spread(runs, figure)
+                what = figure, protocol.source, model, data, rate
+                if mean is not None:
+                    rows.append((*what, len(runs), mean, spread, runs[0].paper(figure)))
+    return ("figure", "source", "model", "data", "supervision", "runs", "mean", "deviation", "paper"), rows
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
