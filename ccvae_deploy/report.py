@@ -229,7 +229,10 @@ def _summary(summary: Summary) -> str:
         ("provider", summary.provider),
     ]
     figures = [
-        *(("reached", f"{name}: {share:.1%} classify as asked") for name, share in summary.reached.items()),
+        *(
+            ("reached", f"{name}: {share:.1%} classify as asked, by the bundle itself")
+            for name, share in summary.reached.items()
+        ),
         ("all reached", f"{summary.all_reached:.1%}"),
         ("pixels", pixels_text(summary)),
         ("control", f"{summary.control:.2f} of 255: the model's plain reconstruction, at its own size"),

@@ -85,7 +85,10 @@ def _refuse_parts(model: "ModelProto", path: Path) -> None:
                 raise _refused(path, f"draws random numbers ({node.op_type}), so no effect could be told from noise")
         for tensor in _tensors(graph):
             if tensor.data_location == EXTERNAL or tensor.external_data:
-                raise _refused(path, "keeps weights in another file; save it as one file (onnx.save does)")
+                raise _refused(
+                    path,
+                    "keeps weights in another file; `onnx.save(onnx.load(path), 'one.onnx')` in Python makes one of both",
+                )
 
 
 def _graphs(graph: "GraphProto", path: Path, depth: int = 0) -> Iterator["GraphProto"]:

@@ -184,7 +184,12 @@ def _figure_rows(summary: Summary) -> list[tuple[str, str]]:
     """What the outputs came to."""
     rows: list[tuple[str, str]] = []
     for name, share in summary.reached.items():
-        rows.append(("reached", f"{name}: {share:.1%} of {counted(summary.asked[name], 'output')} classify as asked"))
+        rows.append(
+            (
+                "reached",
+                f"{name}: {share:.1%} of {counted(summary.asked[name], 'output')} classify as asked, by the bundle itself",
+            )
+        )
     if len(summary.reached) > 1:
         rows.append(("", f"all of them at once: {summary.all_reached:.1%}"))
     drift = sorted(summary.drift.items(), key=lambda item: -item[1])
