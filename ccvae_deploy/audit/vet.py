@@ -87,7 +87,7 @@ def _refuse_parts(model: "ModelProto", path: Path) -> None:
             if tensor.data_location == EXTERNAL or tensor.external_data:
                 raise _refused(
                     path,
-                    "keeps weights in another file; `onnx.save(onnx.load(path), 'one.onnx')` in Python makes one of both",
+                    "keeps weights in another file; onnx.save(onnx.load(path), 'one.onnx') makes one of both",
                 )
 
 

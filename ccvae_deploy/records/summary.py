@@ -184,12 +184,8 @@ def _figure_rows(summary: Summary) -> list[tuple[str, str]]:
     """What the outputs came to."""
     rows: list[tuple[str, str]] = []
     for name, share in summary.reached.items():
-        rows.append(
-            (
-                "reached",
-                f"{name}: {share:.1%} of {counted(summary.asked[name], 'output')} classify as asked, by the bundle itself",
-            )
-        )
+        of = counted(summary.asked[name], "output")
+        rows.append(("reached", f"{name}: {share:.1%} of {of} classify as asked, by the bundle itself"))
     if len(summary.reached) > 1:
         rows.append(("", f"all of them at once: {summary.all_reached:.1%}"))
     drift = sorted(summary.drift.items(), key=lambda item: -item[1])
