@@ -64,8 +64,9 @@ def evaluate(
     data: Annotated[
         str | None, typer.Option(help="What to evaluate on. [the run's own data]", metavar="SOURCE")
     ] = None,
+    partition: Annotated[str, typer.Option(metavar="WORD", help="valid, or test where the data have one.")] = "valid",
     protocols: Annotated[list[str] | None, typer.Option(metavar="A,B", help="Such as accuracy,swap. [all]")] = None,
-    images: Annotated[int, typer.Option(metavar="N", help="Validation images, and made ones, per protocol.")] = 1000,
+    images: Annotated[int, typer.Option(metavar="N", help="Real images, and made ones, per protocol.")] = 1000,
     seed: Annotated[int, typer.Option(metavar="N", help="Same seed, same draws.")] = 0,
     judge: Annotated[
         Path | None, typer.Option(metavar="PATH", help="A judge's folder. [beside the run; trained if missing]")
@@ -87,6 +88,7 @@ def evaluate(
     found = evaluate_runs(
         runs or [LATEST],
         data=data,
+        partition=partition,
         protocols=names(protocols or ()),
         images=images,
         seed=seed,

@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ccvae_deploy.errors import CCVAEError, DataError, LabelError
+from ccvae_deploy.errors import CCVAEError, DataError, LabelError, UsageError
+from ccvae_train.datasets import source
 from ccvae_train.datasets.celeba import PAPER_LABELS, read_attributes, read_partitions
 from ccvae_train.datasets.source import open_dataset
 
@@ -40,6 +41,19 @@ def test_official_layout_with_its_quirks(tmp_path: Path, nested: str) -> None:
     assert data.valid.labels.tolist() == [[0, 1]]
     assert data.train.images.shape == (1, 32, 32, 3)
     assert abs(int(data.valid.images[0, 0, 0, 0]) - 7) <= 2
+
+
+def test_the_test_partition_is_read_when_asked_for(tmp_path: Path) -> None:
+    layout(tmp_path)
+    asked = {"labels": ["Male"], "size": 32, "channels": 3}
+    with pytest.raises(DataError, match=r"000009\.jpg is missing"):
+        source.test_partition(f"celeba:{tmp_path}", **asked)
+    Image.new("RGB", (178, 218), (9, 0, 0)).save(tmp_path / "img_align_celeba" / "000009.jpg")
+    found = source.test_partition(f"celeba:{tmp_path}", **asked)
+    assert found.labels.tolist() == [[1]]
+    assert abs(int(found.images[0, 0, 0, 0]) - 9) <= 2
+    with pytest.raises(UsageError, match="portraits has no test partition"):
+        source.test_partition("portraits", **asked)
 
 
 def as_tables(folder: Path) -> Path:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ccvae_deploy.errors import CCVAEError, DataError, LabelError, UsageError
+from ccvae_train.datasets import source
 from ccvae_train.datasets.portraits import portraits
 from ccvae_train.datasets.source import open_dataset
 from ccvae_train.datasets.table import read_table
@@ -57,6 +58,17 @@ def test_numbers_as_others_write_them(tmp_path: Path) -> None:
     assert [label.classes for label in found.labels] == [("0", "1")] * 2
     assert found.splits is not None
     assert found.splits.tolist() == [0, 1, 2]
+
+
+def test_the_rows_of_the_test_split(tmp_path: Path) -> None:
+    image(tmp_path, "a.png", "b.png", "c.png")
+    table(tmp_path, "file,smiling,split\na.png,1,train\nb.png,0,valid\nc.png,1,test\n")
+    asked = {"labels": ["smiling"], "size": 32, "channels": 3}
+    found = source.test_partition(f"table:{tmp_path}", **asked)
+    assert (found.labels.tolist(), int(found.images[0, 0, 0, 0])) == ([[1]], 20)
+    table(tmp_path, "file,smiling\na.png,1\nb.png,0\n")
+    with pytest.raises(DataError, match="has no row whose split is test"):
+        source.test_partition(f"table:{tmp_path}", **asked)
 
 
 def test_whole_numbers_are_classes_where_they_were_asked_for(tmp_path: Path) -> None:

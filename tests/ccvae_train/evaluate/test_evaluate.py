@@ -105,6 +105,18 @@ def test_a_run_counts_once_by_whatever_name(trained: Path) -> None:
     assert len(evaluate(named, protocols=["accuracy"], images=60, device="cpu", out=Path("out")).runs) == 1
 
 
+def test_test_images_are_others_and_their_figures_too(trained: Path, monkeypatch) -> None:
+    tested = replace(DATA.valid, labels=1 - DATA.valid.labels)
+    monkeypatch.setattr(module, "test_partition", lambda *_, **__: tested)
+    options = {"protocols": ["accuracy"], "images": 60, "device": "cpu", "out": Path("out")}
+    valid = evaluate([trained / "seed0"], **options).runs[0]
+    test = evaluate([trained / "seed0"], partition="test", **options).runs[0]
+    assert valid.figure("accuracy") + test.figure("accuracy") == pytest.approx(1)
+    assert json.loads(Path("out/evaluation.json").read_text())["settings"]["partition"] == "test"
+    with pytest.raises(UsageError, match="--partition tests: did you mean test"):
+        evaluate([trained / "seed0"], partition="tests", **options)
+
+
 def test_all_that_lies_beside_runs_may_be_named(trained: Path, judge: Path) -> None:
     """As `runs/*` does once a judge is there."""
     found = evaluate(sorted(trained.iterdir()), protocols=["accuracy"], images=60, device="cpu", out=Path("out"))
@@ -285,7 +297,7 @@ def test_runs_that_validate_on_other_images_say_so(trained: Path, monkeypatch: p
 def test_what_was_skipped_names_its_runs() -> None:
     def result(name: str, *reasons: tuple[str, str]) -> RunResult:
         parts = tuple(Part(protocol, {}, reason, 0.0, {}) for protocol, reason in reasons)
-        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "f" * 64, False, "", {}, (), parts)
+        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "valid", "f" * 64, False, "", {}, (), parts)
 
     runs = (
         result("a", ("swap", "no residual latents"), ("FID", "no weights")),
@@ -457,9 +469,10 @@ def test_the_papers_figures_stand_beside_the_papers_labels_only() -> None:
     assert has_papers_labels("celeba:/data", celeba.PAPER_LABELS[::-1])
     assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS[:3])
     assert has_papers_labels("mnist:/data", ["digit"])
-    ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", "f" * 64, True, "", {}, (), ())
+    ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", "valid", "f" * 64, True, "", {}, (), ())
     assert ours.paper("accuracy") == 0.878
     assert "the paper's figures are of test images" in Evaluation(Path(), (ours,)).notes()[0]
+    assert Evaluation(Path(), (replace(ours, partition="test"),)).notes() == []
     assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS, 128)
     assert replace(ours, papers_labels=False).paper("accuracy") is None
 
@@ -472,7 +485,9 @@ def test_tables_of_other_columns_have_files_of_their_own(tmp_path: Path) -> None
             "rows": [[one, *range(len(labels))] for one in labels],
         }
         part = Part("interventions", {"figures": {}, "tables": [table]}, "", 0.0, {})
-        return RunResult(name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "f" * 64, False, "", {}, (), (part,))
+        return RunResult(
+            name, Path(), "ccvae", "ccvae", 1.0, 0, "table:x", "valid", "f" * 64, False, "", {}, (), (part,)
+        )
 
     runs = (result("a", ["x", "y"]), result("b", ["y", "x", "z"]), result("c", ["x", "y"]))
     write_csvs(Evaluation(tmp_path, runs))

@@ -89,8 +89,21 @@ def open_celeba(source: str, folder: Path, labels: Sequence[str] | None, spec: I
     )
 
 
-def read_celeba(folder: Path, labels: Sequence[str]) -> tuple[Path, Attributes, list[NDArray[np.intp]]]:
-    """The folder of the attribute file, what it says, and the rows that train and validate; every image is there.
+def celeba_test(folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> Partition:
+    """The official test partition; see `open_celeba` for arguments and errors."""
+    root, attributes, (rows,) = read_celeba(folder, labels or PAPER_LABELS, (2,))
+    place = images_of(root)
+    images, _ = decoded_images("celeba", place, [place / attributes.files[row] for row in rows], spec)
+    return Partition(images, attributes.values[rows])
+
+
+def read_celeba(
+    folder: Path, labels: Sequence[str], numbers: Sequence[int] = (0, 1)
+) -> tuple[Path, Attributes, list[NDArray[np.intp]]]:
+    """The folder of the attribute file, what it says, and the rows of some partitions; every image of those is there.
+
+    Args:
+        numbers: 0 trains, 1 validates, 2 tests.
 
     Raises:
         DataError: as `open_celeba`.
@@ -100,11 +113,12 @@ def read_celeba(folder: Path, labels: Sequence[str]) -> tuple[Path, Attributes, 
     attributes = read_attributes(_list(root, ATTRIBUTES), labels)
     partitions = _list(root, PARTITIONS)
     partition = read_partitions(partitions, attributes.files)
-    _refuse_missing(images_of(root), attributes.files, partition)
-    parts = [np.flatnonzero(partition == number) for number in (0, 1)]
-    for rows, name in zip(parts, ("training", "validation"), strict=True):
+    _refuse_missing(images_of(root), attributes.files, np.isin(partition, numbers))
+    parts = [np.flatnonzero(partition == number) for number in numbers]
+    for rows, number in zip(parts, numbers, strict=True):
         if not len(rows):
-            raise DataError(f"{partitions} names no {name} image (partition {int(name == 'validation')})")
+            name = ("training", "validation", "test")[number]
+            raise DataError(f"{partitions} names no {name} image (partition {number})")
     return root, attributes, parts
 
 
@@ -216,9 +230,9 @@ def _words(text: NDArray[np.uint8], starts: NDArray[np.intp]) -> list[bytes]:
     return [data[start : start + 120].split(None, 1)[0] for start in starts]
 
 
-def _refuse_missing(place: Path, files: Sequence[str], partition: NDArray[np.int8]) -> None:
+def _refuse_missing(place: Path, files: Sequence[str], needed: NDArray[np.bool_]) -> None:
     present = {entry.name for entry in os.scandir(place)}
-    missing = [row for row, name in enumerate(files) if partition[row] < 2 and name not in present]
+    missing = [row for row, name in enumerate(files) if needed[row] and name not in present]
     if missing:
         raise DataError(
             f"{place / files[missing[0]]} is missing (row {missing[0] + 1}; {len(missing):,} images in all); "

@@ -8,12 +8,12 @@ from ccvae_deploy.schema import ImageSpec
 
 from ..config import TrainConfig, Uncertain
 from . import chexpert, mnist
-from .celeba import open_celeba
+from .celeba import celeba_test, open_celeba
 from .chexpert import open_chexpert
-from .dataset import Dataset
+from .dataset import Dataset, Partition
 from .embedded import open_portraits
 from .mnist import open_fashion_mnist, open_mnist
-from .table import open_table
+from .table import open_table, table_test
 
 KINDS = ("portraits", "celeba", "chexpert", "mnist", "fashion-mnist", "table")
 SPELLED = tuple(kind if kind == "portraits" else f"{kind}:DIR" for kind in KINDS)
@@ -84,6 +84,25 @@ def open_dataset(
         case "fashion-mnist":
             return open_fashion_mnist(source, folder, labels, spec)
     return open_table(source, folder, labels, spec, seed)
+
+
+def test_partition(source: str, *, labels: Sequence[str], size: int, channels: int) -> Partition:
+    """The images of a data set that neither train nor validate; see `open_dataset` for arguments and errors.
+
+    Raises:
+        UsageError: the data set has none.
+    """
+    folder, spec = Path(source.partition(":")[2]), ImageSpec(size=size, channels=channels)  # type: ignore[arg-type]
+    match _kind(source):
+        case "celeba":
+            return celeba_test(folder, labels, spec)
+        case "table":
+            return table_test(folder, labels, spec)
+        case "mnist" | "fashion-mnist":
+            # these validate on their test images
+            return open_dataset(source, labels=labels, size=size, channels=channels).valid
+        case kind:
+            raise UsageError(f"{kind} has no test partition; leave out --partition test")
 
 
 def _kind(source: str) -> str:

@@ -23,13 +23,15 @@ class Settings:
     """What the figures depend on beside model, judge and data.
 
     Attributes:
-        images: validation images (and generated images) per protocol.
+        images: real images (and generated images) per protocol.
         inception: a file of Inception weights, for the FID.
+        partition: which real images: `valid` or `test`.
     """
 
     images: int = 1000
     seed: int = 0
     inception: Path | None = None
+    partition: str = "valid"
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def run(bench: Bench) -> Finding:
         figures=figures,
         tables=(by_label(NAME, bench.labels.names, columns, shares=True),),
         images=len(valid),
-        note="The whole validation partition; the floor always says each label's more frequent training value. "
+        note=f"The whole {'test' if bench.settings.partition == 'test' else 'validation'} partition; the floor always says each label's more frequent training value. "
         f"q(y|x) is the classifier's mean over {DRAWS} draws of q(z|x), all else is at the posterior mean.",
     )
 

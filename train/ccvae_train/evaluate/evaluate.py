@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ccvae_deploy.edits.request import refuse_seed
-from ccvae_deploy.errors import DataError, UsageError
+from ccvae_deploy.errors import DataError, UsageError, nearest
 from ccvae_deploy.latest import LATEST
 from ccvae_deploy.schema import ImageSpec, LabelSet
 from ccvae_deploy.storage.plain import read_plain
@@ -26,7 +26,7 @@ from ccvae_deploy.terminal.progress import Reporter, progress
 
 from ..checkpoint import CHECKPOINT, TrainedRun, load_run, resolve_run
 from ..datasets.dataset import Dataset
-from ..datasets.source import open_dataset
+from ..datasets.source import open_dataset, test_partition
 from ..device import Device, choose_device
 from ..judge import EPOCHS, JUDGE, Judge, judge_folder, load_judge, train_judge
 from . import inception as fid
@@ -43,6 +43,7 @@ from .subject import subject_of
 PARTS, EVALUATION = "parts", "evaluation.json"
 EVALUATION_LIMIT = 256 << 20
 FEWEST = 60
+PARTITIONS = ("valid", "test")
 EFFORT = ("epochs", "batch_size", "latents", "flip", "shift")
 """Settings in which models that stand beside each other should agree."""
 
@@ -63,6 +64,7 @@ def evaluate(
     runs: Sequence[Path] = (LATEST,),
     *,
     data: str | None = None,
+    partition: str = "valid",
     protocols: Sequence[str] = (),
     images: int = 1000,
     seed: int = 0,
@@ -78,9 +80,10 @@ def evaluate(
 
     Args:
         data: SOURCE to evaluate on; None takes the data of each run.
+        partition: `valid`, or `test` where the data set has one; no image of it has been seen by run or judge.
         runs: run folders; one counts once by whatever name, judges' folders among them are passed over.
         protocols: their names; none means all.
-        images: validation images (and generated ones) per protocol, 60 or more.
+        images: real images (and generated ones) per protocol, 60 or more.
         judge: a judge's folder; None takes the one beside the runs, and trains it where it is missing.
         inception: a file of Inception weights, for the FID.
         out: the output folder; None takes `RUN/evaluation` for one run, `evaluation` for several.
@@ -92,6 +95,8 @@ def evaluate(
     if images < FEWEST:
         raise UsageError(f"--images {images}: fewer than {FEWEST} say nothing")
     refuse_seed(seed)
+    if partition not in PARTITIONS:
+        raise UsageError(f"--partition {partition}: {nearest(partition, PARTITIONS)}")
     if inception is not None and any(protocol.name == fid.NAME for protocol in selected):
         _refuse_weights(inception)
     # runs/* holds runs/latest too, and what judges them
@@ -104,12 +109,12 @@ def evaluate(
     if out is None and len(loaded) == 1 and not inside(folder, loaded[0][0].path):
         raise UsageError(f"{folder} is a link out of its run; name where it leads with --out")
     chosen_device = choose_device(device)
-    jobs = _jobs(loaded, data)
+    jobs = _jobs(loaded, data, partition)
     if judge is not None or any(protocol.judged for protocol in selected):
         jobs = _judged(jobs, judge, chosen_device)
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
         print(f"note: {printable(note)}", file=sys.stderr)
-    settings = Settings(images, seed, inception)
+    settings = Settings(images, seed, inception, partition)
     with progress("evaluate", len(jobs) * len(selected), "protocols") as bar:
         results = tuple(
             _evaluate_run(job, model, chosen_device, selected, settings, folder / PARTS / job.name, bar)
@@ -131,7 +136,12 @@ def write_evaluation(found: Evaluation, settings: Settings) -> None:
         (found.out / name).unlink(missing_ok=True)
     content = {
         "schema_version": 1,
-        "settings": {"images": settings.images, "seed": settings.seed, "inception": settings.inception is not None},
+        "settings": {
+            "partition": settings.partition,
+            "images": settings.images,
+            "seed": settings.seed,
+            "inception": settings.inception is not None,
+        },
         "tables": csvs,
         "runs": [run.to_json() for run in found.runs],
     }
@@ -176,7 +186,7 @@ def _digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None) -> list[_Job]:
+def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None, partition: str = "valid") -> list[_Job]:
     """Open the data of every run, once where runs share them."""
     runs, digests = [run for run, _ in loaded], [digest for _, digest in loaded]
     names = runs_folders([run.path.resolve().name for run in runs], digests)
@@ -194,6 +204,11 @@ def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None) -> list[
                 seed=config.seed,
                 uncertain=config.uncertain if _kind(asked) == _kind(config.data) else None,
             )
+            if partition == "test":
+                tested = test_partition(
+                    asked, labels=run.labels.names, size=run.image.size, channels=run.image.channels
+                )
+                opened[key] = replace(opened[key], valid=tested)
         data = opened[key]
         _refuse_other_labels(run, data)
         notes = (_unfinished(run), _changed_data(run, data) if _same_place(asked, config.data) else "")
@@ -274,7 +289,7 @@ def _refuse_other_labels(run: TrainedRun, data: Dataset) -> None:
         if (ours.name, ours.classes) != (theirs.name, theirs.classes):
             raise DataError(f"label {theirs.name} of {data.source} has other classes than that of {run.path}")
     if not len(data.valid):
-        raise DataError(f"{data.source} has no validation images to evaluate on")
+        raise DataError(f"{data.source} has no images to evaluate on")
 
 
 def _changed_data(run: TrainedRun, data: Dataset) -> str:
@@ -343,7 +358,7 @@ def _evaluate_run(
     for protocol in protocols:
         weights = settings.inception if protocol.name == fid.NAME else None
         key = part_key(
-            *(protocol.name, settings.images, settings.seed, weights),
+            *(protocol.name, settings.images, settings.seed, weights, settings.partition),
             *(job.digest, job.judge.digest if job.judge and protocol.judged else "", job.data.fingerprint),
         )
         part = read_part(folder, protocol.name, key) or _run(protocol, bench, folder, key)
@@ -360,6 +375,7 @@ def _evaluate_run(
         config.supervision,
         config.seed,
         job.data.source,
+        settings.partition,
         job.data.fingerprint,
         has_papers_labels(job.data.source, job.run.labels.names, job.run.image.size)
         and _kind(config.data) == _kind(job.data.source),

@@ -41,6 +41,7 @@ class RunResult:
     Attributes:
         name: unique among the runs of an evaluation.
         model: the family, the estimator where it is not the default, and settings that runs of one rate differ in.
+        partition: `valid` or `test`.
         fingerprint: of the data; runs of one source may validate on different images of it.
         papers_labels: whether it was trained and evaluated on the paper's labels of these data.
         judged_by: the name of the judge's folder, or nothing.
@@ -55,6 +56,7 @@ class RunResult:
     supervision: float
     seed: int
     data: str
+    partition: str
     fingerprint: str
     papers_labels: bool
     judged_by: str
@@ -79,6 +81,7 @@ class RunResult:
             "supervision": self.supervision,
             "seed": self.seed,
             "data": self.data,
+            "partition": self.partition,
             "fingerprint": self.fingerprint,
             "judged_by": self.judged_by,
             "judge": dict(self.judge),
@@ -107,8 +110,11 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What a reader must know: of single runs, and of means over seeds."""
         found = [note for run in self.runs for note in run.notes]
-        if any(run.papers_labels and run.data.partition(":")[0] in VALIDATED for run in self.runs):
-            found.append("Ours are figures of validation images, the paper's figures are of test images.")
+        validated = [run for run in self.runs if run.partition == "valid" and run.data.partition(":")[0] in VALIDATED]
+        if any(run.papers_labels for run in validated):
+            found.append(
+                "Ours are figures of validation images, the paper's figures are of test images; see --partition test."
+            )
         for (model, rate, data), runs in self.groups().items():
             alike = f"The runs of {model} on {data}, f {rate:g},"
             if len({run.fingerprint for run in runs}) > 1:

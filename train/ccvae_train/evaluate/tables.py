@@ -65,7 +65,8 @@ def _notes(found: Evaluation) -> Iterator["RichTable"]:
 def _figures(runs: list[RunResult]) -> "RichTable":
     first = runs[0]
     seeds = f", {len(runs)} runs" if len(runs) > 1 else ""
-    table = _titled(f"{first.model} on {first.data}, f = {first.supervision:g}{seeds}")
+    images = ", test images" if first.partition == "test" else ""
+    table = _titled(f"{first.model} on {first.data}, f = {first.supervision:g}{seeds}{images}")
     table.add_column("figure")
     table.add_column("ours", justify="right")
     table.add_column("paper", justify="right")
