@@ -55,11 +55,12 @@ def run(bench: Bench) -> Finding:
             "AUROC, q(y|x)": whole["auroc"],
             "calibration error, q(y|x)": whole["ece"],
         }
+    which = "test" if bench.settings.partition == "test" else "validation"
     return Finding(
         figures=figures,
         tables=(by_label(NAME, bench.labels.names, columns, shares=True),),
         images=len(valid),
-        note=f"The whole {'test' if bench.settings.partition == 'test' else 'validation'} partition; the floor always says each label's more frequent training value. "
+        note=f"The whole {which} partition; the floor always says each label's more frequent training value. "
         f"q(y|x) is the classifier's mean over {DRAWS} draws of q(z|x), all else is at the posterior mean.",
     )
 
