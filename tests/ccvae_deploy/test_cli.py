@@ -274,6 +274,21 @@ def test_without_torch_the_extra_is_named(command: str, monkeypatch) -> None:
     assert "pip install 'ccvae-deploy[train]'" in result.stderr
 
 
+def test_what_is_missing_of_the_extra_is_named(monkeypatch) -> None:
+    there = {"torch": True, "torchvision": False}
+    monkeypatch.setattr("ccvae_deploy.commands.extras.find_spec", lambda name: there.get(name) or None)
+    result = invoke("train")
+    assert result.stderr == "error: `train` needs torchvision, not installed here: pip install 'ccvae-deploy[train]'\n"
+
+
+def test_a_format_that_this_pillow_cannot_write_is_refused(tiny_bundle: Path, pictures: Path, monkeypatch) -> None:
+    monkeypatch.setattr("ccvae_deploy.pictures.rendering.features.check", lambda name: name != "avif")
+    line = ["edit", pictures, "--set", "smiling=1", "--bundle", tiny_bundle, "--format", "avif"]
+    result = invoke(*line)
+    assert (result.exit_code, result.stderr[:14]) == (2, "error: --forma")
+    assert "built without AVIF" in result.stderr
+
+
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     script = (
         "import sys\nfrom ccvae_deploy.cli import app\n"

@@ -317,3 +317,13 @@ def test_structure_is_what_is_not_weights() -> None:
     for wrong in (b"\x3a\xff", b"\x3b", b"\x3a" + b"\xff" * 11, b"\x09\0"):
         with pytest.raises(ValueError, match=r"wire type|ends behind|without an end"):
             structure_bytes(wrong)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_weights_are_no_structure_in_either_form(raw: bool) -> None:
+    """Older exporters and hand-made graphs keep them as float_data."""
+    values = np.arange(1000, dtype=np.float32)
+    tensor = numpy_helper.from_array(values, "w") if raw else helper.make_tensor("w", TensorProto.FLOAT, [1000], values)
+    model = helper.make_model(helper.make_graph([], "g", [], [], [tensor]))
+    assert bool(tensor.raw_data) == raw
+    assert structure_bytes(model.SerializeToString()) < 100
