@@ -5,7 +5,7 @@ import heapq
 import os
 import re
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,6 +177,16 @@ def _refuse_mirrors(out: Place, inputs: Sequence[Place], sources: Sequence[Sourc
                     f"results would lie in {mirror}, inside the input folder {given}, and be taken for inputs; give "
                     "another --out"
                 )
+
+
+def lying_below(out: Place, places: Iterable[Place]) -> set[str]:
+    """Those of the places that lie below a folder, as paths from there, all links followed."""
+    root = _spelled(out)
+    return {text.removeprefix(f"{root}/") for text in map(_spelled, places) if text.startswith(f"{root}/")}
+
+
+def _spelled(place: Place) -> str:
+    return str(place) if isinstance(place, Remote) else Path(os.path.realpath(place)).as_posix()
 
 
 def within(place: Place, folder: Place) -> bool:

@@ -14,8 +14,8 @@ from . import images
 from .arrays import Array
 from .composer import Composer, Encoded
 from .edits.request import checked_compose
-from .errors import ImageError, underway
-from .folder import Source, check_out, default_out, output_stems, scan
+from .errors import ImageError, UsageError, underway
+from .folder import Source, check_out, default_out, lying_below, output_stems, scan
 from .images import Picture, from_array
 from .machine.resources import usable_cores
 from .pictures.film import Cell, film_grid, shrunk
@@ -104,12 +104,23 @@ def swap_folder(
         (source.relative, chain.from_iterable(swap.possible_outputs(row, stems[row])))
         for row, source in enumerate(sources)
     )
+    _refuse_own_sources(swap, target, [*sources, *scan([from_]).sources], sources, stems)
     began = time.monotonic()
     with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet) as results:
         written, skipped = _run(swap, results, sources, stems, workers or usable_cores())
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began
     return results.outcome(composer, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
+
+
+def _refuse_own_sources(
+    swap: Swap, target: Path, read: Sequence[Source], sources: Sequence[Source], stems: Sequence[str]
+) -> None:
+    """What is read is not replaced by what is written, whatever may be overwritten."""
+    below = lying_below(target, (source.path for source in read))
+    for row, source in enumerate(sources) if below else ():
+        for name in below.intersection(chain.from_iterable(swap.possible_outputs(row, stems[row]))):
+            raise UsageError(f"{name} is read and in the place of what {source.relative} becomes; give another --out")
 
 
 @underway()

@@ -1,6 +1,5 @@
 """One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -12,7 +11,18 @@ from ..composer import Composer
 from ..edits.plan import read_plan
 from ..edits.request import EditRequest, RequestOptions, Value
 from ..errors import UsageError
-from ..folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, scan, within
+from ..folder import (
+    Scan,
+    Source,
+    check_out,
+    default_out,
+    in_shard,
+    lying_below,
+    output_stems,
+    parse_shard,
+    scan,
+    within,
+)
 from ..images import Format
 from ..latent_store import LatentStore
 from ..pictures.rendering import refuse_format
@@ -250,9 +260,7 @@ def _refuse_options(
 
 def _refuse_own_sources(job: Job, sources: Iterable[Place], pages: Sequence[str]) -> None:
     """What a run or another shard of it reads is not replaced by what it writes, whatever may be overwritten."""
-    out = _spelled(job.out)
-    lying = map(_spelled, sources)
-    below = {place.removeprefix(f"{out}/") for place in lying if place.startswith(f"{out}/")}
+    below = lying_below(job.out, sources)
     for task in job.tasks:
         names = {
             name for wanted in task.wanted for kept in get_args(Format) for name in wanted.outputs(task.stem, kept)
@@ -264,11 +272,6 @@ def _refuse_own_sources(job: Job, sources: Iterable[Place], pages: Sequence[str]
             )
     for name in below.intersection(pages):
         raise UsageError(f"{name} is among the images and would be replaced; rename it, or give another --out")
-
-
-def _spelled(place: Place) -> str:
-    """A place in one spelling, all links followed."""
-    return str(place) if isinstance(place, Remote) else Path(os.path.realpath(place)).as_posix()
 
 
 def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:

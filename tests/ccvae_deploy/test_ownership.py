@@ -427,3 +427,13 @@ def test_paths_may_be_text(imgs: Path, tiny_bundle: Path, tmp_path: Path) -> Non
     assert classify_folder([str(imgs)], out=str(tmp_path / "t.csv"), **options).sources == 2
     with pytest.raises(UsageError, match="a path is empty"):
         edit_folder([str(imgs)], set=["smiling=1"], out="", **options)
+
+
+def test_swap_replaces_nothing_that_it_reads(imgs: Path, tiny_bundle: Path) -> None:
+    options = {"bundle": tiny_bundle, "from_": imgs / "b.png", "labels": ["smiling"], "out": imgs, "sheet": False}
+    swap_folder([imgs / "a.png"], **options)
+    made = next(path for path in imgs.glob("a__*.png"))
+    before = made.read_bytes()
+    with pytest.raises(UsageError, match=r"a__.*\.png is read and in the place of what a\.png becomes"):
+        swap_folder([imgs / "a.png", made], overwrite=True, **options)
+    assert made.read_bytes() == before
