@@ -68,6 +68,8 @@ def encode_folder(
     failures_at = out.parent / f"{out.stem}.failures.jsonl"
     _refuse_out(out, failures_at, overwrite)
     found = part_of(scan(images), shard)
+    if not found.sources:
+        raise UsageError(f"--shard {shard} holds none of these images; there are fewer than parts")
     composer = Composer.open(
         bundle,
         provider=provider,

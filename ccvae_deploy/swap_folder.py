@@ -21,6 +21,7 @@ from .machine.resources import usable_cores
 from .pictures.film import Cell, film_grid, shrunk
 from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
+from .records.reading import Names
 from .records.results import Outcome, Results, open_results
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
@@ -104,7 +105,8 @@ def swap_folder(
         (source.relative, chain.from_iterable(swap.possible_outputs(row, stems[row])))
         for row, source in enumerate(sources)
     )
-    _refuse_own_sources(swap, target, [*sources, *scan([from_]).sources], sources, stems)
+    below = lying_below(target, (source.path for source in (*sources, *scan([from_]).sources)))
+    _refuse_own_sources(swap, below, sources, stems, sheet)
     began = time.monotonic()
     with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet) as results:
         written, skipped = _run(swap, results, sources, stems, workers or usable_cores())
@@ -114,10 +116,15 @@ def swap_folder(
 
 
 def _refuse_own_sources(
-    swap: Swap, target: Path, read: Sequence[Source], sources: Sequence[Source], stems: Sequence[str]
+    swap: Swap, below: set[str], sources: Sequence[Source], stems: Sequence[str], sheet: bool
 ) -> None:
-    """What is read is not replaced by what is written, whatever may be overwritten."""
-    below = lying_below(target, (source.path for source in read))
+    """What is read is not replaced by what is written, whatever may be overwritten.
+
+    Args:
+        below: what is read and lies where results go, relative to there.
+    """
+    if sheet and (name := Names.of(None).sheet) in below:
+        raise UsageError(f"{name} is read and would be replaced; rename it, or give another --out")
     for row, source in enumerate(sources) if below else ():
         for name in below.intersection(chain.from_iterable(swap.possible_outputs(row, stems[row]))):
             raise UsageError(f"{name} is read and in the place of what {source.relative} becomes; give another --out")

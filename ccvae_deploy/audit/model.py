@@ -109,9 +109,10 @@ def open_model(
         raise UsageError(f"--model {model} has no output of floating-point numbers; audit needs scores, not indices")
     shape = (count, feeding.height, feeding.width, 1 if feeding.mode == "L" else 3)
     if math.prod(shape) > PIXEL_LIMIT:
+        remedy = "export it for smaller batches" if feeding.batch else "give a smaller --batch-size"
         raise UsageError(
             f"--model {model} takes {count} images of {feeding.height} x {feeding.width} at once, more than "
-            f"{PIXEL_LIMIT:,} values; export it for smaller batches"
+            f"{PIXEL_LIMIT:,} values; {remedy}"
         )
     # no even grey, which a model that divides by an image's deviation cannot take
     trial = np.arange(np.prod(shape), dtype=np.int64).reshape(shape).astype(np.uint8)

@@ -102,7 +102,11 @@ def train(
     if labels:
         settings["labels"] = names(labels)
     if recipe is not None:
-        settings = read_recipe(recipe) | settings
+        made = read_recipe(recipe)
+        if resume and made.get("data", "").endswith(":"):
+            # the kind alone, which the run knows better
+            del made["data"]
+        settings = made | settings
     result = train_run(settings, out=out, resume=resume)
     if result.rank:
         raise typer.Exit(0 if result.finished else 130)

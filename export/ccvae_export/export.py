@@ -110,7 +110,8 @@ def export_run(
             raise UsageError(f"{target} is a link out of its run; name where it leads with --out")
         _refuse_foreign(target)
     for target in targets.values():
-        _put_back(target)
+        if _put_back(target):
+            _refuse_foreign(target)
     images = run_images(trained, required="onnx" in formats and precision in ("int8", "auto"))
     gate = QualityGate(eager_graphs(trained), images.judged)
     with contextlib.ExitStack() as stack:
@@ -295,13 +296,15 @@ def _swap(beside: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _put_back(target: Path) -> None:
-    """The bundle that an export moved aside before it was killed."""
+def _put_back(target: Path) -> bool:
+    """Whether a bundle that an export moved aside before it was killed is in its place again."""
     place = target.resolve()
     if place.exists() or not place.parent.is_dir():
-        return
+        return False
     for aside in place.parent.glob(f".{glob.escape(place.name)}.old." + 8 * "[0-9a-f]"):
         with contextlib.suppress(BundleError):
-            read_manifest(aside)
-            aside.replace(place)
-            return
+            if not aside.is_symlink():
+                read_manifest(aside)
+                aside.replace(place)
+                return True
+    return False

@@ -24,7 +24,7 @@ from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.encode import encode_folder
 from ccvae_deploy.errors import BundleError, CCVAEError, UsageError
-from ccvae_deploy.folder import scan
+from ccvae_deploy.folder import in_shard, scan
 from ccvae_deploy.inspection import inspect
 from ccvae_deploy.latent_store import LatentStore, encoded_rows
 from ccvae_deploy.merge import merge_folders
@@ -323,3 +323,11 @@ def test_a_source_that_is_not_that_of_its_latents_fails(pictures, tiny_bundle, l
         "g.png": "changed since it was encoded",
         "new.png": "not among the latents",
     }
+
+
+def test_a_part_without_images_is_told(pictures: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    alone = pictures / "a.png"
+    parts = [index for index in range(8) if not in_shard("a.png", index, 8)]
+    with pytest.raises(UsageError, match=f"--shard {parts[0]}/8 holds none of these images"):
+        encode_folder([alone], bundle=tiny_bundle, out=tmp_path / "l.safetensors", shard=f"{parts[0]}/8")
+    assert not (tmp_path / "l.safetensors").exists()

@@ -437,3 +437,7 @@ def test_swap_replaces_nothing_that_it_reads(imgs: Path, tiny_bundle: Path) -> N
     with pytest.raises(UsageError, match=r"a__.*\.png is read and in the place of what a\.png becomes"):
         swap_folder([imgs / "a.png", made], overwrite=True, **options)
     assert made.read_bytes() == before
+    (imgs / "sheet.png").write_bytes(before)
+    with pytest.raises(UsageError, match=r"sheet\.png is read and would be replaced"):
+        swap_folder([imgs / "sheet.png"], overwrite=True, **options | {"sheet": True})
+    assert (imgs / "sheet.png").read_bytes() == before

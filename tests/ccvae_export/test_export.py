@@ -325,6 +325,7 @@ def test_a_strangers_run_replaces_no_bundle_elsewhere(made_run: Path, onnx_bundl
 def test_a_bundle_that_a_kill_left_aside_is_put_back(onnx_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / ".bundle.old.0123abcd").mkdir()
     (tmp_path / ".bundle.old.mine").mkdir()
+    (tmp_path / ".bundle.old.deadbeef").symlink_to(onnx_bundle)
     export._put_back(tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     shutil.copytree(onnx_bundle, tmp_path / ".bundle.old.1a2b3c4d")

@@ -49,7 +49,7 @@ def test_the_test_partition_is_read_when_asked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"000009\.jpg is missing"):
         source.test_partition(f"celeba:{tmp_path}", **asked)
     Image.new("RGB", (178, 218), (9, 0, 0)).save(tmp_path / "img_align_celeba" / "000009.jpg")
-    found = source.test_partition(f"celeba:{tmp_path}", **asked)
+    found, _ = source.test_partition(f"celeba:{tmp_path}", **asked)
     assert found.labels.tolist() == [[1]]
     assert abs(int(found.images[0, 0, 0, 0]) - 9) <= 2
     with pytest.raises(UsageError, match="portraits has no test partition"):

@@ -64,7 +64,9 @@ def test_the_rows_of_the_test_split(tmp_path: Path) -> None:
     image(tmp_path, "a.png", "b.png", "c.png")
     table(tmp_path, "file,smiling,split\na.png,1,train\nb.png,0,valid\nc.png,1,test\n")
     asked = {"labels": ["smiling"], "size": 32, "channels": 3}
-    found = source.test_partition(f"table:{tmp_path}", **asked)
+    found, first = source.test_partition(f"table:{tmp_path}", **asked)
+    table(tmp_path, "file,smiling,split\na.png,1,train\nb.png,0,valid\nc.png,0,test\n")
+    assert source.test_partition(f"table:{tmp_path}", **asked)[1] != first
     assert (found.labels.tolist(), int(found.images[0, 0, 0, 0])) == ([[1]], 20)
     table(tmp_path, "file,smiling\na.png,1\nb.png,0\n")
     with pytest.raises(DataError, match="has no row whose split is test"):

@@ -107,12 +107,16 @@ def test_a_run_counts_once_by_whatever_name(trained: Path) -> None:
 
 def test_test_images_are_others_and_their_figures_too(trained: Path, monkeypatch) -> None:
     tested = replace(DATA.valid, labels=1 - DATA.valid.labels)
-    monkeypatch.setattr(module, "test_partition", lambda *_, **__: tested)
+    monkeypatch.setattr(module, "test_partition", lambda *_, **__: (tested, "first"))
     options = {"protocols": ["accuracy"], "images": 60, "device": "cpu", "out": Path("out")}
     valid = evaluate([trained / "seed0"], **options).runs[0]
     test = evaluate([trained / "seed0"], partition="test", **options).runs[0]
     assert valid.figure("accuracy") + test.figure("accuracy") == pytest.approx(1)
     assert json.loads(Path("out/evaluation.json").read_text())["settings"]["partition"] == "test"
+    # corrected since: other figures, though all else is as it was
+    monkeypatch.setattr(module, "test_partition", lambda *_, **__: (DATA.valid, "second"))
+    again = evaluate([trained / "seed0"], partition="test", **options).runs[0]
+    assert again.figure("accuracy") == valid.figure("accuracy")
     with pytest.raises(UsageError, match="--partition tests: did you mean test"):
         evaluate([trained / "seed0"], partition="tests", **options)
 

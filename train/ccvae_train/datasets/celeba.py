@@ -89,12 +89,13 @@ def open_celeba(source: str, folder: Path, labels: Sequence[str] | None, spec: I
     )
 
 
-def celeba_test(folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> Partition:
-    """The official test partition; see `open_celeba` for arguments and errors."""
+def celeba_test(folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> tuple[Partition, str]:
+    """The official test partition and its fingerprint; see `open_celeba` for arguments and errors."""
     root, attributes, (rows,) = read_celeba(folder, labels or PAPER_LABELS, (2,))
     place = images_of(root)
-    images, _ = decoded_images("celeba", place, [place / attributes.files[row] for row in rows], spec)
-    return Partition(images, attributes.values[rows])
+    images, fingerprint = decoded_images("celeba", place, [place / attributes.files[row] for row in rows], spec)
+    values = attributes.values[rows]
+    return Partition(images, values), fingerprint_of(fingerprint, attributes.names, values)
 
 
 def read_celeba(

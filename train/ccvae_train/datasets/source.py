@@ -86,8 +86,8 @@ def open_dataset(
     return open_table(source, folder, labels, spec, seed)
 
 
-def test_partition(source: str, *, labels: Sequence[str], size: int, channels: int) -> Partition:
-    """The images of a data set that neither train nor validate; see `open_dataset` for arguments and errors.
+def test_partition(source: str, *, labels: Sequence[str], size: int, channels: int) -> tuple[Partition, str]:
+    """The images of a data set that neither train nor validate, and their fingerprint; see `open_dataset`.
 
     Raises:
         UsageError: the data set has none.
@@ -100,7 +100,8 @@ def test_partition(source: str, *, labels: Sequence[str], size: int, channels: i
             return table_test(folder, labels, spec)
         case "mnist" | "fashion-mnist":
             # these validate on their test images
-            return open_dataset(source, labels=labels, size=size, channels=channels).valid
+            data = open_dataset(source, labels=labels, size=size, channels=channels)
+            return data.valid, data.fingerprint
         case kind:
             raise UsageError(f"{kind} has no test partition; leave out --partition test")
 

@@ -82,15 +82,17 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
     )
 
 
-def table_test(folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> Partition:
-    """The rows whose split is test; see `open_table` for errors."""
+def table_test(folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> tuple[Partition, str]:
+    """The rows whose split is test, mixed, and their fingerprint; see `open_table` for errors."""
     table = read_table(folder / TABLE, labels)
-    rows = np.flatnonzero(table.splits == 2) if table.splits is not None else ()
+    rows = np.flatnonzero(table.splits == 2) if table.splits is not None else np.empty(0, np.intp)
+    rows = np.random.default_rng(SHUFFLE).permutation(rows)
     if not len(rows):
         raise DataError(f"{folder / TABLE} has no row whose split is test; add some, or leave out --partition test")
     paths = checked_paths(folder / TABLE, table.files)
-    images, _ = decoded_images("table", folder, [paths[row] for row in rows], spec)
-    return Partition(images, table.values[rows])
+    images, fingerprint = decoded_images("table", folder, [paths[row] for row in rows], spec)
+    values, names = table.values[rows], tuple(label.name for label in table.labels)
+    return Partition(images, values), fingerprint_of(fingerprint, names, values)
 
 
 def read_table(path: Path, asked: Sequence[str] | None = None) -> Table:

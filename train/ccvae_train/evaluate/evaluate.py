@@ -50,7 +50,12 @@ EFFORT = ("epochs", "batch_size", "latents", "flip", "shift")
 
 @dataclass(frozen=True)
 class _Job:
-    """One run with what it is judged by."""
+    """One run with what it is judged by.
+
+    Attributes:
+        notes: what a reader of its figures must know.
+        tested: the fingerprint of the test images that stand in `data` for those that validate, or nothing.
+    """
 
     name: str
     run: TrainedRun
@@ -58,6 +63,7 @@ class _Job:
     data: Dataset
     judge: Judge | None
     notes: tuple[str, ...] = ()
+    tested: str = ""
 
 
 def evaluate(
@@ -109,9 +115,15 @@ def evaluate(
     if out is None and len(loaded) == 1 and not inside(folder, loaded[0][0].path):
         raise UsageError(f"{folder} is a link out of its run; name where it leads with --out")
     chosen_device = choose_device(device)
-    jobs = _jobs(loaded, data, partition)
+    jobs = _jobs(loaded, data)
+    for job in jobs:
+        _refuse_led_away(folder, job.name)
+    tested = [_tested(job) for job in jobs] if partition == "test" else []
     if judge is not None or any(protocol.judged for protocol in selected):
         jobs = _judged(jobs, judge, chosen_device)
+    if partition == "test":
+        # after the judge, whose own figures are of validation images always
+        jobs = [replace(job, data=data, tested=key) for job, (data, key) in zip(jobs, tested, strict=True)]
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
         print(f"note: {printable(note)}", file=sys.stderr)
     settings = Settings(images, seed, inception, partition)
@@ -186,7 +198,7 @@ def _digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None, partition: str = "valid") -> list[_Job]:
+def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None) -> list[_Job]:
     """Open the data of every run, once where runs share them."""
     runs, digests = [run for run, _ in loaded], [digest for _, digest in loaded]
     names = runs_folders([run.path.resolve().name for run in runs], digests)
@@ -204,16 +216,27 @@ def _jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None, partitio
                 seed=config.seed,
                 uncertain=config.uncertain if _kind(asked) == _kind(config.data) else None,
             )
-            if partition == "test":
-                tested = test_partition(
-                    asked, labels=run.labels.names, size=run.image.size, channels=run.image.channels
-                )
-                opened[key] = replace(opened[key], valid=tested)
         data = opened[key]
         _refuse_other_labels(run, data)
         notes = (_unfinished(run), _changed_data(run, data) if _same_place(asked, config.data) else "")
         jobs.append(_noted(_Job(name, run, digest, data, None), *notes))
     return jobs
+
+
+def _tested(job: _Job) -> tuple[Dataset, str]:
+    """The data of a job with its test images in place of those that validate, and what tells them from others."""
+    tested, fingerprint = test_partition(
+        job.data.source,
+        labels=job.run.labels.names,
+        size=job.run.image.size,
+        channels=job.run.image.channels,
+    )
+    return replace(job.data, valid=tested), fingerprint
+
+
+def _refuse_led_away(folder: Path, name: str) -> None:
+    if not inside(folder / PARTS / name, folder):
+        raise UsageError(f"{folder / PARTS} or what lies there is a link out of the evaluation; remove it")
 
 
 def _noted(job: _Job, *notes: str) -> _Job:
@@ -306,7 +329,7 @@ def _other_split(judge: Judge, data: Dataset) -> str:
         return ""
     return (
         f"the judge {judge.path} was trained on another split, other images or other labels than those of "
-        f"{data.source}; if it has seen these validation images, its figures are too good"
+        f"{data.source}; if it has seen what is evaluated on, its figures are too good"
     )
 
 
@@ -352,13 +375,11 @@ def _evaluate_run(
     prior = np.asarray(job.run.label_prior, np.float64)
     bench = Bench.of(subject, job.judge, job.data, prior, settings)
     folder.mkdir(parents=True, exist_ok=True)
-    if not inside(folder, folder.parents[1]):
-        raise UsageError(f"{folder} is a link out of the evaluation; remove it")
     parts = []
     for protocol in protocols:
         weights = settings.inception if protocol.name == fid.NAME else None
         key = part_key(
-            *(protocol.name, settings.images, settings.seed, weights, settings.partition),
+            *(protocol.name, settings.images, settings.seed, weights, job.tested),
             *(job.digest, job.judge.digest if job.judge and protocol.judged else "", job.data.fingerprint),
         )
         part = read_part(folder, protocol.name, key) or _run(protocol, bench, folder, key)

@@ -35,7 +35,7 @@ def _normal(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArra
 def run(bench: Bench) -> Finding:
     """Images of y ~ p(y) against as many real ones, and real against real as the least that is to be expected."""
     if len(bench.images) < FEWEST:
-        raise Skipped(f"{len(bench.images)} validation images; a distance takes {FEWEST} or more")
+        raise Skipped(f"{len(bench.images)} images; a distance takes {FEWEST} or more")
     real = bench.judge.features(bench.images)
     made = bench.judge.features(generated(bench, len(bench.images)))
     rebuilt = bench.judge.features(bench.subject.reconstruct(bench.images))

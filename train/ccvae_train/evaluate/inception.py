@@ -31,7 +31,7 @@ def run(bench: Bench) -> Finding:
         raise Skipped("needs Inception weights, --inception FILE, and the extra [fid]")
     network = inception(bench.settings.inception).to(bench.subject.device.torch_device)
     if len(bench.images) < FEWEST:
-        raise Skipped(f"{len(bench.images)} validation images; a distance takes {FEWEST} or more")
+        raise Skipped(f"{len(bench.images)} images; a distance takes {FEWEST} or more")
     made = generated(bench, len(bench.images))
     distance = frechet_distance(features(network, bench.images), features(network, made))
     if len(made) > FEATURES:

@@ -40,7 +40,10 @@ def write_page(found: Evaluation) -> Path:
 
 
 def _runs(runs: Sequence[RunResult]) -> str:
-    rows = [(r.name, r.model, r.data, f"{r.supervision:g}", str(r.seed), cell(r.judge.get("accuracy"))) for r in runs]
+    rows = [
+        (r.name, r.model, r.data, r.partition, f"{r.supervision:g}", str(r.seed), cell(r.judge.get("accuracy")))
+        for r in runs
+    ]
     judges = {(run.judged_by, run.data): run.judge["by_label"] for run in runs if run.judge.get("by_label")}
     told = "".join(
         f"<h3>The judge of {escaped(data)}: {escaped(judge)}</h3>"
@@ -50,7 +53,7 @@ def _runs(runs: Sequence[RunResult]) -> str:
         for (judge, data), by_label in judges.items()
     )
     note = '<p class="note">On real validation images, which no judge is trained on.</p>' if told else ""
-    return _grid(("run", "model", "data", "f", "seed", "judge's own accuracy"), rows) + told + note
+    return _grid(("run", "model", "data", "images", "f", "seed", "judge's own accuracy"), rows) + told + note
 
 
 def _summary(found: Evaluation) -> str:

@@ -30,14 +30,14 @@ def write_csvs(found: Evaluation) -> list[str]:
             for name, value in part.figures.items():
                 rows.append(
                     (
-                        *(run.name, run.model, run.data, run.supervision, run.seed),
+                        *(run.name, run.model, run.data, run.partition, run.supervision, run.seed),
                         *(part.protocol, name, value, run.paper(name)),
                     )
                 )
             for table in part.finding.get("tables", ()):
                 kept = tables.setdefault(table["name"], {}).setdefault(("run", *table["columns"]), [])
                 kept += [(run.name, *row) for row in table["rows"]]
-    head = ("run", "model", "data", "supervision", "seed", "protocol", "figure", "value", "paper")
+    head = ("run", "model", "data", "partition", "supervision", "seed", "protocol", "figure", "value", "paper")
     written = [FIGURES, SUMMARY]
     replace_file(found.out / FIGURES, [_csv(head, rows)])
     replace_file(found.out / SUMMARY, [_csv(*_summary(found))])
@@ -56,10 +56,10 @@ def _summary(found: Evaluation) -> tuple[Sequence[str], list[Sequence[Any]]]:
         for figure in protocol.main:
             for (model, rate, data), runs in found.groups().items():
                 mean, spread = mean_and_spread(runs, figure)
-                what = figure, protocol.source, model, data, rate
+                what = figure, protocol.source, model, data, runs[0].partition, rate
                 if mean is not None:
                     rows.append((*what, len(runs), mean, spread, runs[0].paper(figure)))
-    return ("figure", "source", "model", "data", "supervision", "runs", "mean", "deviation", "paper"), rows
+    return ("figure", "source", "model", "data", "partition", "supervision", "runs", "mean", "deviation", "paper"), rows
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
