@@ -289,6 +289,15 @@ def test_a_format_that_this_pillow_cannot_write_is_refused(tiny_bundle: Path, pi
     assert "built without AVIF" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments", [["edit", "", "--set", "smiling=1"], ["merge", "x", "--out", ""], ["edit", "--out="]]
+)
+def test_an_empty_argument_is_refused(arguments: list[str]) -> None:
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2
+    assert result.stderr == "error: an option or argument is empty, as an unset variable makes it; give a value\n"
+
+
 def test_help_is_quick_and_loads_nothing_heavy() -> None:
     script = (
         "import sys\nfrom ccvae_deploy.cli import app\n"

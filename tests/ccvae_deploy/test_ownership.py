@@ -16,9 +16,8 @@ from ccvae_deploy.errors import UsageError, WriteError
 from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records.ledger import Ledger
-from ccvae_deploy.storage.new_file import new_file
 from ccvae_deploy.storage.remote_store import RemoteStore
-from ccvae_deploy.storage.store import Store, replace_file, temporary
+from ccvae_deploy.storage.store import Store, replace_file
 from ccvae_deploy.swap_folder import swap_folder
 
 
@@ -395,30 +394,6 @@ def test_what_is_read_is_not_replaced_even_when_files_may_be(imgs: Path, edit) -
         edit(imgs / "sheet.png", out=imgs, sheet=True, overwrite=True)
     assert {path.name: path.read_bytes() for path in imgs.glob("*.png") if path.name != "sheet.png"} == before
     assert edit(imgs / "b.png", out=imgs, overwrite=True).written == 1
-
-
-def test_a_killed_table_is_removed_by_the_next_and_a_running_one_is_not(tmp_path: Path) -> None:
-    table = tmp_path / "labels.csv"
-    left = table.with_name(f".{temporary(b'labels.csv')}-{'0' * 8}.new")
-    left.write_bytes(b"half")
-    other = tmp_path / f".{temporary(b'other.csv')}-{'0' * 8}.new"
-    other.write_bytes(b"of another table")
-    with new_file(table) as running:
-        assert not left.exists()
-        with new_file(table) as second:
-            second.write(b"second")
-        running.write(b"first")
-    assert table.read_bytes() == b"first"
-    assert other.exists()
-
-
-@pytest.mark.parametrize(
-    "arguments", [["edit", "", "--set", "smiling=1"], ["merge", "x", "--out", ""], ["edit", "--out="]]
-)
-def test_an_empty_argument_is_refused(arguments: list[str]) -> None:
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 2
-    assert result.stderr == "error: an option or argument is empty, as an unset variable makes it; give a value\n"
 
 
 def test_paths_may_be_text(imgs: Path, tiny_bundle: Path, tmp_path: Path) -> None:

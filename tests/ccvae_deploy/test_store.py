@@ -10,6 +10,7 @@ import pytest
 
 from ccvae_deploy.errors import ImageError, UsageError, WriteError
 from ccvae_deploy.storage import plain
+from ccvae_deploy.storage.new_file import new_file
 from ccvae_deploy.storage.plain import lines_of, read_plain
 from ccvae_deploy.storage.store import Store, replace_file, temporary
 
@@ -122,3 +123,18 @@ def test_a_line_without_an_end_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         list(lines_of(file))
     with io.BytesIO(b"abc\nab") as file:
         assert list(lines_of(file)) == [b"abc\n", b"ab"]
+
+
+def test_a_killed_table_is_removed_by_the_next_and_a_running_one_is_not(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    left = table.with_name(f".{temporary(b'labels.csv')}-{'0' * 8}.new")
+    left.write_bytes(b"half")
+    other = tmp_path / f".{temporary(b'other.csv')}-{'0' * 8}.new"
+    other.write_bytes(b"of another table")
+    with new_file(table) as running:
+        assert not left.exists()
+        with new_file(table) as second:
+            second.write(b"second")
+        running.write(b"first")
+    assert table.read_bytes() == b"first"
+    assert other.exists()

@@ -1,7 +1,6 @@
 """The whole command on small runs: files, tables, resumption, several runs, what is skipped and what is refused."""
 
 import csv
-import hashlib
 import html
 import io
 import json
@@ -11,17 +10,15 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from ccvae_deploy.cli import app
 from ccvae_deploy.errors import DataError, UsageError
-from ccvae_deploy.schema import ImageSpec, Label, LabelSet
+from ccvae_deploy.schema import Label, LabelSet
 from ccvae_train import training
-from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets import celeba
 from ccvae_train.evaluate import evaluate as module
-from ccvae_train.evaluate import panels
+from ccvae_train.evaluate import jobs, panels
 from ccvae_train.evaluate.evaluate import evaluate
 from ccvae_train.evaluate.paper import has_papers_labels, published
 from ccvae_train.evaluate.parts import read_part
@@ -30,43 +27,12 @@ from ccvae_train.evaluate.report import write_page
 from ccvae_train.evaluate.results import Evaluation, Part, RunResult, mean_and_spread
 from ccvae_train.evaluate.spreadsheets import write_csvs
 from ccvae_train.evaluate.tables import cell, evaluation_tables
-from ccvae_train.judge import load_judge
 from ccvae_train.training import train
 
 from .. import made_images
+from .small_runs import DATA, SMALL, command
 
-SMALL = {"epochs": 2, "latents": 6, "batch_size": 32, "learning_rate": 3e-3, "device": "cpu", "image_size": 32}
-DATA = made_images.made_data(made_images.BINARY)
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder `runs` of two seeds, and after the first evaluation that needs one the judge beside them."""
-    root = tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
-        for seed in (0, 1):
-            train(SMALL | {"seed": seed, "supervision": 0.2}, out=root / "runs" / f"seed{seed}")
-    return root / "runs"
-
-
-@pytest.fixture
-def judge(trained: Path, made_data: None) -> Path:
-    """The judge that an evaluation leaves beside the runs."""
-    folder = trained / "judge-made-32-rgb-a1b2c3d4"
-    if not folder.is_dir():
-        evaluate([trained / "seed0"], protocols=["swap"], images=80, device="cpu")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def made_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: DATA)
-    monkeypatch.chdir(tmp_path)
-
-
-def command(*arguments: object):
-    return CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--device", "cpu", "--images", "80"])
+pytestmark = pytest.mark.usefixtures("made_data")
 
 
 def test_everything_on_one_run(trained: Path) -> None:
@@ -100,27 +66,6 @@ def test_everything_on_one_run(trained: Path) -> None:
     assert float(figures["accuracy"]) == run["protocols"]["accuracy"]["figures"]["accuracy"]
 
 
-def test_a_run_counts_once_by_whatever_name(trained: Path) -> None:
-    named = [trained / "latest", trained / "seed1", trained / ".." / "runs" / "seed1"]
-    assert len(evaluate(named, protocols=["accuracy"], images=60, device="cpu", out=Path("out")).runs) == 1
-
-
-def test_test_images_are_others_and_their_figures_too(trained: Path, monkeypatch) -> None:
-    tested = replace(DATA.valid, labels=1 - DATA.valid.labels)
-    monkeypatch.setattr(module, "test_partition", lambda *_, **__: (tested, "first"))
-    options = {"protocols": ["accuracy"], "images": 60, "device": "cpu", "out": Path("out")}
-    valid = evaluate([trained / "seed0"], **options).runs[0]
-    test = evaluate([trained / "seed0"], partition="test", **options).runs[0]
-    assert valid.figure("accuracy") + test.figure("accuracy") == pytest.approx(1)
-    assert json.loads(Path("out/evaluation.json").read_text())["settings"]["partition"] == "test"
-    # corrected since: other figures, though all else is as it was
-    monkeypatch.setattr(module, "test_partition", lambda *_, **__: (DATA.valid, "second"))
-    again = evaluate([trained / "seed0"], partition="test", **options).runs[0]
-    assert again.figure("accuracy") == valid.figure("accuracy")
-    with pytest.raises(UsageError, match="--partition tests: did you mean test"):
-        evaluate([trained / "seed0"], partition="tests", **options)
-
-
 def test_all_that_lies_beside_runs_may_be_named(trained: Path, judge: Path) -> None:
     """As `runs/*` does once a judge is there."""
     found = evaluate(sorted(trained.iterdir()), protocols=["accuracy"], images=60, device="cpu", out=Path("out"))
@@ -132,32 +77,10 @@ def test_all_that_lies_beside_runs_may_be_named(trained: Path, judge: Path) -> N
     assert float(rows["accuracy"]["mean"]) == pytest.approx(sum(values) / 2)
 
 
-def test_a_run_that_was_cut_off_stands_apart_and_is_told(trained: Path, capsys) -> None:
-    shutil.copytree(trained / "seed1", "cut-off")
-    state, tensors = read_checkpoint(Path("cut-off"))
-    fewer = state.model_copy(update={"provenance": state.provenance | {"epochs_done": 1}})
-    save_file(tensors, "cut-off/checkpoint.safetensors", metadata={"ccvae": fewer.model_dump_json()})
-    runs = [trained / "seed0", Path("cut-off")]
-    found = evaluate(runs, protocols=["accuracy"], images=60, device="cpu", out=Path("out"))
-    assert [len(group) for group in found.groups().values()] == [1, 1]
-    assert found.runs[1].model == "ccvae epochs=1 of 2"
-    assert found.notes() == ["cut-off has been trained for 1 of 2 epochs"]
-    assert "cut-off has been trained for 1 of 2 epochs" in Path("out/report.html").read_text()
-    assert "note: cut-off has been trained for 1 of 2 epochs\n" in capsys.readouterr().err
-
-
 def test_seeds_that_are_the_same_are_told(trained: Path) -> None:
     shutil.copytree(trained / "seed0", "copy")
     found = evaluate([trained / "seed0", Path("copy")], protocols=["accuracy"], images=60, out=Path("out"))
     assert any("are not all of different seeds" in note for note in found.notes())
-
-
-def test_a_place_that_cannot_be_written_is_refused_before_a_judge_is_trained(trained: Path, monkeypatch) -> None:
-    monkeypatch.setattr(module, "train_judge", lambda *_, **__: pytest.fail("trained"))
-    monkeypatch.setattr(module, "writable", lambda _: False)
-    shutil.copytree(trained / "seed0", "alone/seed0")
-    with pytest.raises(UsageError, match=r"no judge can be written at .*name it with --judge"):
-        evaluate([Path("alone/seed0")], protocols=["swap"], images=60, device="cpu", out=Path("out"))
 
 
 @pytest.mark.parametrize("change", ["table", "picture", "link"])
@@ -188,21 +111,6 @@ def test_an_evaluation_that_leads_out_of_its_run_is_refused(trained: Path, tmp_p
     with pytest.raises(UsageError, match=r"theirs/evaluation is a link out of its run; name where it leads with --out"):
         evaluate([Path("theirs")], protocols=["accuracy"], images=60, device="cpu")
     assert not any((tmp_path / "elsewhere").iterdir())
-
-
-def test_a_checkpoint_that_changes_while_it_is_read_is_read_again(trained: Path, monkeypatch) -> None:
-    shutil.copytree(trained / "seed0", "going-on")
-    newer, read = (trained / "seed1" / "checkpoint.safetensors").read_bytes(), []
-
-    def load(path: Path):
-        read.append(load_run(path))
-        if len(read) == 1:
-            Path("going-on/checkpoint.safetensors").write_bytes(newer)
-        return read[-1]
-
-    monkeypatch.setattr(module, "load_run", load)
-    run, digest = module._loaded(Path("going-on"))
-    assert (run, digest) == (read[1], hashlib.sha256(newer).hexdigest())
 
 
 def test_finished_protocols_are_taken_where_all_agrees(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +162,7 @@ def test_stopped_work_goes_on(trained: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_classes_beside_binary_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     data = made_images.made_data()
     monkeypatch.setattr(training, "open_dataset", lambda *_, **__: data)
-    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: data)
+    monkeypatch.setattr(jobs, "open_dataset", lambda *_, **__: data)
     train(SMALL | {"label_dims": {"hue": 2}}, out=Path("runs/hue"))
     (run,) = evaluate([Path("runs/hue")], images=80, device="cpu").runs
     assert {part.protocol for part in run.parts if part.skipped} <= {"fid", "truth", "information"}
@@ -272,18 +180,6 @@ def test_several_runs_give_mean_and_spread(trained: Path) -> None:
     assert spread == pytest.approx(abs(each[0] - each[1]) / 2**0.5)
     (table,) = evaluation_tables(found)
     assert "2 runs" in table.title
-
-
-def test_runs_that_differ_in_more_than_seed_are_told_apart(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
-        train(SMALL | {"epochs": 1, "latents": 8, "supervision": 0.2}, out=Path("runs/other"))
-    runs = [trained / "seed0", trained / "seed1", Path("runs/other")]
-    found = evaluate(runs, protocols=["accuracy"], images=80, device="cpu", out=Path("differing"))
-    assert [len(alike) for alike in found.groups().values()] == [2, 1]
-    *same, other = (run.model for run in found.runs)
-    assert same == ["ccvae epochs=2 latents=6"] * 2
-    assert other == "ccvae epochs=1 latents=8"
 
 
 def test_runs_that_validate_on_other_images_say_so(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,76 +240,6 @@ def test_what_is_asked_is_checked_before_work(trained: Path) -> None:
         assert result.stderr.startswith(f"error: {option} {value}")
 
 
-def test_a_judge_is_trained_only_where_a_protocol_needs_one(trained: Path) -> None:
-    shutil.copytree(trained / "seed0", Path("alone/seed0"))
-    result = command("alone/seed0", *(part for p in PROTOCOLS if not p.judged for part in ("--protocols", p.name)))
-    assert result.exit_code == 0, result.output
-    assert [path.name for path in Path("alone").iterdir()] == ["seed0"]
-    assert json.loads(Path("alone/seed0/evaluation/evaluation.json").read_text())["runs"][0]["judge"] == {}
-
-
-def test_a_judge_of_other_classes_is_refused(trained: Path, judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(*arguments):
-        found = load_judge(*arguments)
-        first, *rest = found.state.labels.labels
-        renamed = LabelSet(labels=(first.model_copy(update={"classes": ("cat", "dog")}), *rest))
-        return replace(found, state=found.state.model_copy(update={"labels": renamed}))
-
-    monkeypatch.setattr(module, "load_judge", load)
-    result = command(trained / "seed0", "--judge", judge, "--protocols", "swap")
-    assert result.exit_code == 2
-    assert "tells other labels, or images of another size" in result.stderr
-
-
-def test_a_judge_that_lies_there_must_fit(trained: Path, judge: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = replace(DATA, image=ImageSpec(size=64), fingerprint="b" * 64)
-    shutil.copytree(judge, trained / "judge-made-64-rgb-bbbbbbbb")
-    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: other)
-    result = command(trained / "seed0", "--protocols", "swap")
-    assert result.exit_code == 2
-    assert "tells other labels, or images of another size" in result.stderr
-
-
-@pytest.mark.parametrize(("source", "policy"), [("made:./elsewhere", "ones"), ("other:DIR", None)])
-def test_uncertain_labels_count_as_they_did_wherever_the_data_lie(trained, monkeypatch, source, policy) -> None:
-    asked = []
-
-    def opened(source: str, **options):
-        asked.append(options["uncertain"])
-        return DATA
-
-    monkeypatch.setattr(module, "open_dataset", opened)
-    run = load_run(trained / "seed0")
-    config = run.state.config.model_copy(update={"data": "made:DIR", "uncertain": "ones"})
-    changed = replace(run, state=run.state.model_copy(update={"config": config}))
-    module._jobs([(changed, "")], source)
-    assert asked == [policy]
-
-
-def test_data_that_have_changed_since_training_are_told(trained: Path, monkeypatch) -> None:
-    run = load_run(trained / "seed0")
-    assert module._jobs([(run, "")], None)[0].notes == ()
-    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: replace(DATA, fingerprint="b" * 64))
-    for source in (None, run.state.config.data):
-        (note,) = module._jobs([(run, "")], source)[0].notes
-        assert "has changed since" in note
-    assert module._jobs([(run, "")], "made:elsewhere")[0].notes == ()
-
-
-def test_runs_of_one_name_stay_apart(trained: Path, judge: Path) -> None:
-    shutil.copytree(trained / "seed1", Path("other/seed0"))
-    found = evaluate(
-        [trained / "seed0", Path("other/seed0")],
-        protocols=["panel"],
-        images=80,
-        device="cpu",
-        judge=judge,
-    )
-    first, second = (run.name for run in found.runs)
-    assert first != second
-    assert first.startswith("seed0-")
-
-
 def test_refuses_before_it_writes(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = trained / "seed0"
     with pytest.raises(UsageError, match="did you mean swap"):
@@ -427,20 +253,10 @@ def test_refuses_before_it_writes(trained: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UsageError, match="no evaluation"):
         evaluate([run], out=Path("mine"))
     other = LabelSet(labels=(DATA.labels.labels[0], Label(name="Left_Bar", classes=("right", "left"))))
-    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: made_images.made_data(other))
+    monkeypatch.setattr(jobs, "open_dataset", lambda *_, **__: made_images.made_data(other))
     with pytest.raises(DataError, match="other classes"):
         evaluate([run], out=Path("out"))
     assert not Path("out").exists()
-
-
-def test_a_judge_of_other_labels_is_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ccvae_train.device import choose_device
-    from ccvae_train.judge import train_judge
-
-    few = made_images.made_data(train=64, valid=64)
-    train_judge(few, Path("judge"), epochs=1, seed=0, device=choose_device("cpu"))
-    with pytest.raises(UsageError, match="tells other labels"):
-        evaluate([trained / "seed0"], judge=Path("judge"), out=Path("out"))
 
 
 def test_the_papers_figures() -> None:

@@ -12,7 +12,7 @@ from ccvae_deploy.cli import app
 from ccvae_train import training
 from ccvae_train.checkpoint import TrainedRun, load_run
 from ccvae_train.device import choose_device
-from ccvae_train.evaluate import evaluate as module
+from ccvae_train.evaluate import jobs
 from ccvae_train.evaluate.label_columns import predicted
 from ccvae_train.evaluate.labelled_subject import LabelledSubject
 from ccvae_train.evaluate.subject import RejectionSubject, SplitSubject, subject_of
@@ -125,7 +125,7 @@ def test_rejection_draws_what_the_classifier_is_sure_of(subject) -> None:
 def test_evaluate_takes_all_families_and_says_what_it_skips(
     runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(module, "open_dataset", lambda *_, **__: DATA)
+    monkeypatch.setattr(jobs, "open_dataset", lambda *_, **__: DATA)
     monkeypatch.chdir(tmp_path)
     options = ["--device", "cpu", "--images", "60", "--out", "all"]
     for name in ("accuracy", "swap", "generation", "frechet", "interventions", "panel", "swaps", "diversity", *UNSPLIT):
