@@ -2,21 +2,15 @@
 
 import io
 
-import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
 from ccvae_deploy.images import decode, encode, from_pil, to_pil
 from ccvae_deploy.pictures.metadata import Metadata
 
-RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+from .made_pictures import RGB, saved
+
 Base = ExifTags.Base
-
-
-def saved(image: Image.Image, format: str, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
 
 
 def opened(data: bytes) -> Image.Image:
