@@ -45,6 +45,18 @@ def some_labels(count: int = 128) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 2, (count, 2)).astype(np.int8)
 
 
+def after_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], object]) -> None:
+    """Let something happen once a step is done, of which steps are counted from 0."""
+    step = loop.one_step
+
+    def stepped(fit, rows) -> None:
+        step(fit, rows)
+        if fit.step == number:
+            act()
+
+    monkeypatch.setattr(loop, "one_step", stepped)
+
+
 def weights(run: Path) -> dict[str, torch.Tensor]:
     return read_checkpoint(run)[1]
 
@@ -206,15 +218,7 @@ def test_a_run_that_is_not_the_last_is_named_where_it_is_gone_on_with(made: Made
 
 def test_an_interrupt_for_good_says_how_to_go_on(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     made(some_labels())
-    step = loop.one_step
-
-    def interrupted(fit, rows) -> None:
-        step(fit, rows)
-        if fit.step == 6:
-            os.kill(os.getpid(), signal.SIGINT)
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(loop, "one_step", interrupted)
+    after_step(monkeypatch, 6, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
     with pytest.raises(KeyboardInterrupt, match=r"go on with `ccvae-deploy train --resume --out run`"):
         train(SMALL, out=Path("run"))
     assert read_checkpoint(Path("run"))[0].step == 4
@@ -222,14 +226,7 @@ def test_an_interrupt_for_good_says_how_to_go_on(made: Made, monkeypatch: pytest
 
 def test_a_step_that_takes_more_memory_than_there_is_is_one_line(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     made(some_labels())
-    step = loop.one_step
-
-    def greedy(fit, rows) -> None:
-        step(fit, rows)
-        if fit.step == 5:
-            torch.empty(1 << 58)
-
-    monkeypatch.setattr(loop, "one_step", greedy)
+    after_step(monkeypatch, 5, lambda: torch.empty(1 << 58))
     with pytest.raises(
         TrainingError, match=r"at step 5, with batches of 32 images on cpu; the checkpoint before it stays in run;"
     ):
