@@ -5,14 +5,15 @@ Exit codes: 0 all done; 1 finished, but some inputs failed or a check did not ho
 130 interrupted.
 """
 
-import gc
 import sys
 import warnings
+from collections import UserDict
 from traceback import print_exception
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from . import __version__
 from .commands import images
@@ -28,8 +29,32 @@ from .errors import UsageError
 from .terminal.screen import usable_streams
 
 
+class OnDemand(UserDict[str, Any]):
+    """Commands by name, each built when it is asked for: a cold edit would wait for all the others."""
+
+    def __getitem__(self, name: str) -> Any:
+        found = self.data[name]
+        if isinstance(found, typer.Typer):
+            return get_command(found)
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(found)
+        return get_command(alone)
+
+
+FUNCTIONS = (
+    *(train, export, edit),
+    *(images.merge, images.classify, images.encode, images.generate, images.swap, images.traverse, images.variance),
+    *(audit, inspect, benchmark, doctor),
+    *(judge, evaluate),
+)
+
+
 class Commands(TyperGroup):
     """All commands, with one place that turns an error into one line and an exit code."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = OnDemand({function.__name__: function for function in FUNCTIONS} | {"data": data_app})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Let `--debug` stand anywhere on the line, and refuse what is empty."""
@@ -67,7 +92,6 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=True, rich_markup_mode=None)
-app.add_typer(data_app, name="data")
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,24 +108,3 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Train, export and edit with CCVAE: controlled image edits by label."""
-
-
-for command in (
-    *(train, export, edit),
-    *(images.merge, images.classify, images.encode, images.generate, images.swap, images.traverse, images.variance),
-    *(audit, inspect, benchmark, doctor),
-    *(judge, evaluate),
-):
-    app.command()(command)
-
-
-def main() -> None:
-    """The command `ccvae-deploy`, without what the garbage collector costs a short one: a quarter of a cold edit.
-
-    It would look through all that is imported some hundred times at the start, and once more at the end.
-    """
-    gc.set_threshold(10_000)
-    try:
-        app(prog_name="ccvae-deploy")
-    finally:
-        gc.freeze()

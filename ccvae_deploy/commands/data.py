@@ -9,7 +9,12 @@ from typing import Annotated
 
 import typer
 
-data_app = typer.Typer(no_args_is_help=True, help="Get a data set: make it, fetch it, or check it.")
+data_app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Get a data set: make it, fetch it, or check it.",
+)
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the data set.")]
 

@@ -236,7 +236,8 @@ def speed_table(
 def command(bundle: Path, label: str, folder: Path, out: Path) -> tuple[float, float]:
     """Seconds of the command in a process of its own, and the peaks of it and of its workers, in MiB, summed."""
     script = (
-        "import sys\nfrom ccvae_deploy.cli import main\ntry: main()\nfinally: print('torch', 'torch' in sys.modules)\n"
+        "import sys\nfrom ccvae_deploy.__main__ import main\n"
+        "try: main()\nfinally: print('torch', 'torch' in sys.modules)\n"
     )
     arguments = ["edit", folder, "--set", label, "--samples", str(SAMPLES), "--bundle", bundle, "--out", out]
     peaks: dict[int, float] = {}
