@@ -9,7 +9,7 @@ import heapq
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,12 +48,14 @@ class Merged:
 
     Attributes:
         sources: sources with records; `receipts` are those of their outputs.
+        missing: outputs with a receipt that are not there, or not as it says; a run makes them again.
         absent: shards `I/N` of which there are no records, while there are records of other parts of N.
     """
 
     out: Path
     sources: int
     receipts: int
+    missing: int
     absent: tuple[str, ...]
 
 
@@ -91,9 +93,9 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
         raise UsageError(f"{len(folders)} folders to merge: give a folder for all of them with --out")
     target = out or folders[0]
     check_out(target, [])
-    missing = next((folder for folder in folders if not folder.is_dir()), None)
-    if missing is not None:
-        raise UsageError(f"{missing} is no folder; give output folders of `edit --shard`")
+    for folder in folders:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is no folder; give output folders of `edit --shard`")
     places = {path.resolve(): path for path in (*folders, target)}
     with ExitStack() as stack:
         for place in places:
@@ -118,8 +120,8 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
         if not target.exists():
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
-        _write(target, parts, settings, failures)
-    return Merged(target, sources, receipts, _absent(parts))
+        missing = _write(target, parts, settings, failures)
+    return Merged(target, sources, receipts, missing, _absent(parts))
 
 
 def _parts(folder: Path) -> list[_Part]:
@@ -155,8 +157,16 @@ def _joined_settings(parts: Iterable[_Part]) -> AllSettings:
 
 
 def _joined_failures(parts: Sequence[_Part]) -> list[Failure]:
-    """Each failure once, in the order of sources; of an earlier merge those alone whose shard has not run since."""
-    earlier, found = ({failure.source: failure for failure in _failures(parts, sharded)} for sharded in (False, True))
+    """Each failure once, in the order of sources, but for what another ledger has done; of an earlier merge those alone
+    whose shard has not run since.
+    """
+    failed = [(part, failure) for part in parts for failure in _failures(part)]
+    done = _edits_done(parts, {failure.source for _, failure in failed}) if len(parts) > 1 else {}
+    left = [(part, failure) for part, failure in failed if not _done_elsewhere(part, done.get(failure.source, {}))]
+    earlier, found = (
+        {failure.source: failure for part, failure in left if bool(part.names.mark) == sharded}
+        for sharded in (False, True)
+    )
     # a merge that was cut off may have left the settings of a shard alone
     there = (part for part in parts if (part.folder / part.names.failures).exists())
     again = [part.names.shard for part in there if part.names.shard]
@@ -165,11 +175,25 @@ def _joined_failures(parts: Sequence[_Part]) -> list[Failure]:
     return [found[source] for source in sorted(found, key=lambda source: order((source, "")))]
 
 
-def _failures(parts: Iterable[_Part], sharded: bool) -> Iterator[Failure]:
+def _failures(part: _Part) -> list[Failure]:
+    with reading(part.folder):
+        return list(read_failures(part.folder, part.names.failures))
+
+
+def _edits_done(parts: Iterable[_Part], sources: Container[str]) -> dict[str, dict[str, list[_Part]]]:
+    """Of some sources the edits that have been done, with the ledgers that have them."""
+    done: dict[str, dict[str, list[_Part]]] = {}
     for part in parts:
-        if bool(part.names.mark) == sharded:
-            with reading(part.folder):
-                yield from read_failures(part.folder, part.names.failures)
+        for (source, edit), _, _ in part.groups():
+            if source in sources:
+                done.setdefault(source, {}).setdefault(edit, []).append(part)
+    return done
+
+
+def _done_elsewhere(part: _Part, done: Mapping[str, Sequence[_Part]]) -> bool:
+    """Whether an edit that a ledger knows, but has not done of a source, stands in another one."""
+    asked = {entry["edit"] for entry in part.settings.values()}
+    return any(edit in asked and not any(one is part for one in by) for edit, by in done.items())
 
 
 def _joined(parts: Sequence[_Part]) -> Iterator[tuple[Key, list[bytes], Path]]:
@@ -196,14 +220,17 @@ def _joined(parts: Sequence[_Part]) -> Iterator[tuple[Key, list[bytes], Path]]:
         yield before
 
 
-def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure]) -> None:
-    """Settings before the receipts that name them, outputs too, and old records only go when the new ones are there."""
+def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure]) -> int:
+    """Settings before the receipts that name them, outputs too, and old records only go when the new ones are there.
+
+    Gives the number of outputs that are missing.
+    """
+    missing = 0
 
     def lines(store: Store) -> Iterator[bytes]:
+        nonlocal missing
         for _, some, file in _joined(parts):
-            folder = file.parent
-            if folder.resolve() != target.resolve():
-                _copy(store, some, folder)
+            missing += sum(not _brought(store, row, file.parent) for row in map(json.loads, some))
             yield from some
 
     replace_file(target / SETTINGS, [settings_text(settings)])
@@ -215,22 +242,26 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
             # a shard is known by its settings, and its receipts need them, so they go last
             for name in (part.names.receipts, part.names.failures, part.names.settings):
                 (target / name).unlink(missing_ok=True)
+    return missing
 
 
-def _copy(store: Store, lines: Iterable[bytes], folder: Path) -> None:
-    """The outputs of a group, where they still are what their receipts say; the others are made again by a run."""
-    for row in map(json.loads, lines):
-        if not inside(folder / row["output"], folder) or store.holds([row["output"]], [row["output_bytes"]]):
-            continue
-        try:
-            data = images.read_file(folder / row["output"])
-        except ImageError:
-            continue
-        if hashlib.sha256(data).hexdigest() == row["output_sha256"]:
-            try:
-                store.write(row["output"], data)
-            except ImageError as error:
-                raise WriteError(f"{printable(row['output'])}: {error}; merge into a folder that takes it") from error
+def _brought(store: Store, row: Mapping[str, Any], folder: Path) -> bool:
+    """Whether an output is in the merged folder, copied there if it still is what its receipt says."""
+    if not inside(folder / row["output"], folder):
+        return False
+    if store.holds([row["output"]], [row["output_bytes"]]):
+        return True
+    try:
+        data = images.read_file(folder / row["output"])
+    except ImageError:
+        return False
+    if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
+        return False
+    try:
+        store.write(row["output"], data)
+    except ImageError as error:
+        raise WriteError(f"{printable(row['output'])}: {error}; merge into a folder that takes it") from error
+    return True
 
 
 def _refuse_foreign(target: Path, names: Iterable[str]) -> None:

@@ -241,6 +241,10 @@ def merge(
     merged = merge_folders(folders, out)
     absent = f"; still without records: {', '.join(merged.absent)}" if merged.absent else ""
     print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
+    if merged.missing:
+        found = counted(merged.missing, "output")
+        print(f"{found} with a receipt missing or changed; run `edit` over the same images, which makes them again")
+        raise typer.Exit(1)
 
 
 def variance(

@@ -22,8 +22,8 @@ KEPT = (Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTi
 """Of the first directory; the others of it describe how pixels were stored."""
 
 KEPT_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
-DROPPED = (Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight)
-"""Of the EXIF directory."""
+DROPPED = (Base.MakerNote, Base.ExifImageWidth, Base.ExifImageHeight, ExifTags.IFD.Interop)
+"""Of the EXIF directory; the last is the place of a directory in the old block."""
 
 EXIF_LIMIT = 65_533
 """Bytes a JPEG segment can take."""

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from typer.testing import CliRunner
 
 from ccvae_deploy import merge as merging
+from ccvae_deploy.cli import app
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.merge import _Twins, merge_folders
 from ccvae_deploy.records.ledger import Ledger
@@ -208,6 +210,29 @@ def test_a_failure_that_has_been_done_since_is_forgotten(several, pictures, tmp_
     for folder in several:
         merge_folders([folder], tmp_path / "merged")
     assert tree(tmp_path / "merged") == tree(tmp_path / "whole")
+
+
+def test_a_failure_that_another_folder_has_done_is_forgotten(whole, pictures, tmp_path, run, tree) -> None:
+    run(tmp_path / "first", pictures / "broken.png")
+    run(tmp_path / "other edit", pictures / "broken.png", set=["young=1"])
+    shutil.copy(pictures / "b.jpg", pictures / "broken.png")
+    run(tmp_path / "second", pictures / "broken.png")
+    merge_folders([tmp_path / "first", tmp_path / "second"], tmp_path / "merged")
+    assert (tmp_path / "merged/failures.jsonl").read_text() == ""
+    # what failed there was another edit
+    merge_folders([tmp_path / "other edit", tmp_path / "second"], tmp_path / "both")
+    assert "broken.png" in (tmp_path / "both/failures.jsonl").read_text()
+
+
+def test_outputs_that_are_missing_are_counted(several, tmp_path) -> None:
+    part = next(folder for folder in several if len(list(folder.rglob("*.png"))) > 1)
+    gone, changed = list(part.rglob("*.png"))[:2]
+    gone.unlink()
+    changed.write_bytes(b"cut off")
+    assert merge_folders(several, tmp_path / "merged").missing == 2
+    assert merge_folders([tmp_path / "merged"]).missing == 2
+    result = CliRunner().invoke(app, ["merge", str(tmp_path / "merged")])
+    assert (result.exit_code, result.output.splitlines()[-1][:38]) == (1, "2 outputs with a receipt missing or ch")
 
 
 def test_outputs_of_one_name_are_refused(pictures, tmp_path, run, tree) -> None:

@@ -24,6 +24,7 @@ def photograph_exif() -> Image.Exif:
         Base.DateTimeOriginal: "2026:01:02 03:04:05",
         Base.MakerNote: b"a preview of the face",
         Base.ExifImageWidth: 30,
+        ExifTags.IFD.Interop: {1: "R98"},
     }
     exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
     return exif
@@ -40,7 +41,7 @@ def test_exif_is_kept_without_orientation_maker_note_and_size(format: str) -> No
     assert Base.Orientation not in exif
     inner = exif.get_ifd(ExifTags.IFD.Exif)
     assert inner[Base.DateTimeOriginal] == "2026:01:02 03:04:05"
-    assert not {Base.MakerNote, Base.ExifImageWidth} & set(inner)
+    assert not {Base.MakerNote, Base.ExifImageWidth, ExifTags.IFD.Interop} & set(inner)
     assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLatitudeRef: "N"}
     assert "comment" not in image.info
 
