@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from .bundle import MANIFEST, open_bundle, read_graph, read_manifest
 from .errors import CCVAEError
 from .graphs.artefact import Artefact, read_artefact
-from .latest import follow
+from .latest import follow, followed_bundle
 from .schema import GraphName, Manifest
 
 if TYPE_CHECKING:
@@ -127,6 +127,7 @@ def inspect(path: Path, *, allow_torchscript: bool = False) -> BundleReport | Ar
         BundleError: there is nothing of ours, or it is too damaged to say anything.
     """
     path = follow(path) if path.suffix == "" else path
+    path = path if path.exists() else followed_bundle(path)
     if path.is_file():
         return read_artefact(path)
     if not (path / MANIFEST).exists() and (path / CHECKPOINT).is_file():

@@ -1,12 +1,11 @@
 """An audit as one HTML page and as a CSV. The page needs no network and no script; all text in it is escaped."""
 
 import base64
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..pictures.plots import escaped
+from ..records.label_table import csv_line
 from ..report import page
 from .effects import REACHED, SLIGHT, Effect
 from .pictures import Shown
@@ -144,7 +143,7 @@ def csv_lines(
     Args:
         classes: names of the values of each label.
     """
-    yield _line(COLUMNS)
+    yield csv_line(COLUMNS)
     for record in records:
         for edit, doses in record["edited"].items():
             name, value = _split(edit, classes)
@@ -154,15 +153,9 @@ def csv_lines(
                     was, now = redrawn["outputs"][i], dose["outputs"][i]
                     figures = [record["control"][i], was, now, now - was, dose["flips"][i], redrawn["flips"][i]]
                     shown = [f"{figure:.8g}" for figure in (*figures, dose["reached"])]
-                    yield _line([record["source"], name, own, value, output, strength, str(samples), *shown])
+                    yield csv_line([record["source"], name, own, value, output, strength, str(samples), *shown])
 
 
 def _split(edit: str, classes: Mapping[str, Sequence[str]]) -> tuple[str, str]:
     """Label and class of `label=class`; either may hold a `=`."""
     return next((name, one) for name, all_of in classes.items() for one in all_of if f"{name}={one}" == edit)
-
-
-def _line(cells: Sequence[str]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "surrogateescape")

@@ -12,7 +12,7 @@ from typing import Unpack
 
 from ..composer import Composer
 from ..errors import ImageError, UsageError, underway
-from ..folder import Scan, Source, check_out, scan, spread_sample
+from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
 from ..images import read_file
 from ..machine.resources import usable_cores
 from ..receipts import Failure
@@ -78,6 +78,11 @@ def audit(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: expected 1 or more images")
     found = scan(images)
+    own = lying_below(target / PICTURES, (source.path for source in found.sources))
+    if own:
+        raise UsageError(
+            f"{target / PICTURES / min(own)} is among the images, where the report's pictures go; give another --out"
+        )
     if limit is not None:
         found = Scan(spread_sample(found.sources, limit), found.ignored)
     check_out(target, images)

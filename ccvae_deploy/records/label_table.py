@@ -51,7 +51,7 @@ class LabelTable:
             columns = [*KEYS[:2], *names, *(f"{name} sd" for name in names if spread), KEYS[2]]
             if twin := next((name for name in names if columns.count(name) > 1), None):
                 raise UsageError(f"label {twin} has the name of another column of the table; give --out FILE.jsonl")
-            self._cells(columns)
+            self.stream.write(csv_line(columns))
 
     def write(self, row: Row) -> None:
         """Append one row; probabilities have six decimals."""
@@ -60,14 +60,7 @@ class LabelTable:
             return
         figures = [row.probabilities, *([row.spread or {}] if self.spread else [])]
         cells = [f"{part[name]:.6f}" if name in part else "" for part in figures for name in self.names]
-        self._cells([row.source, row.source_sha256, *cells, row.error])
-
-    def _cells(self, cells: list[str]) -> None:
-        text = io.StringIO(newline="")
-        # else a carriage return, which is no line end of ours, would stand bare before Python 3.13
-        bare = any("\r" in cell for cell in cells)
-        csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(cells)
-        self.stream.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        self.stream.write(csv_line([row.source, row.source_sha256, *cells, row.error]))
 
     @classmethod
     @contextmanager
@@ -118,3 +111,12 @@ def _as_json(row: Row) -> dict[str, object]:
     if row.spread is not None:
         content["spread"] = {name: round(value, 6) for name, value in row.spread.items()}
     return content
+
+
+def csv_line(cells: Sequence[str]) -> bytes:
+    """One line of a CSV file; any name a file may have comes back as it was, also one that is no UTF-8."""
+    text = io.StringIO(newline="")
+    # else a carriage return, which is no line end of ours, would stand bare before Python 3.13
+    bare = any("\r" in cell for cell in cells)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(cells)
+    return text.getvalue().encode("utf-8", "surrogateescape")

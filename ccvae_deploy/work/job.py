@@ -198,8 +198,10 @@ def settle(
     for task in tasks if target.exists() else ():
         store.refuse_blocked(task.source.relative.rpartition("/")[0])
     pages = [name for name, made in ((ledger.names.sheet, sheet), (ledger.names.report, report)) if made]
-    if any(within(place, target) for place in places):
-        _refuse_own_sources(job, [source.path for source in found.sources if source.relative in asked], pages)
+    inside = any(within(place, target) for place in places)
+    read = (source.path for source in found.sources if source.relative in asked)
+    # of folders that lie elsewhere, links alone may lead there
+    _refuse_own_sources(job, [path for path in read if inside or (isinstance(path, Path) and path.is_symlink())], pages)
     if not overwrite:
         _refuse_conflicts(job, pages)
     return job
@@ -261,7 +263,7 @@ def _refuse_options(
 def _refuse_own_sources(job: Job, sources: Iterable[Place], pages: Sequence[str]) -> None:
     """What a run or another shard of it reads is not replaced by what it writes, whatever may be overwritten."""
     below = lying_below(job.out, sources)
-    for task in job.tasks:
+    for task in job.tasks if below else ():
         names = {
             name for wanted in task.wanted for kept in get_args(Format) for name in wanted.outputs(task.stem, kept)
         }

@@ -186,3 +186,11 @@ def test_refusals(tmp_path: Path) -> None:
     result = invoke("inspect", tmp_path / "Makefile")
     assert result.exit_code == 2
     assert "xxx" not in result.stderr
+
+
+def test_the_last_bundle_where_links_are_refused(own_bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs/first").mkdir(parents=True)
+    own_bundle.rename("runs/first/bundle-onnx")
+    (tmp_path / "runs/latest").write_text("first\n")
+    assert inspect(Path("runs/latest/bundle-onnx")).opens

@@ -396,6 +396,16 @@ def test_what_is_read_is_not_replaced_even_when_files_may_be(imgs: Path, edit) -
     assert edit(imgs / "b.png", out=imgs, overwrite=True).written == 1
 
 
+def test_what_is_read_through_a_link_is_not_replaced_either(imgs: Path, tmp_path: Path, edit) -> None:
+    edit(imgs / "a.png", out=tmp_path / "out")
+    made = next((tmp_path / "out").glob("a__*.png"))
+    before = made.read_bytes()
+    (imgs / "linked.png").symlink_to(made)
+    with pytest.raises(UsageError, match=r"a__smiling=1__00\.png is among the images and in the place of an edit of a"):
+        edit(imgs, out=tmp_path / "out", seed=1, overwrite=True)
+    assert made.read_bytes() == before
+
+
 def test_paths_may_be_text(imgs: Path, tiny_bundle: Path, tmp_path: Path) -> None:
     options = {"bundle": str(tiny_bundle), "provider": "cpu"}
     assert edit_folder([str(imgs)], set=["smiling=1"], out=str(tmp_path / "o"), **options).written == 2

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from pathlib import Path
 
@@ -141,3 +142,25 @@ def test_options_are_refused_before_anything_is_written(run, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
     with pytest.raises(TypeError):
         run(treshold=0.3)
+
+
+def test_an_image_is_not_replaced_by_a_picture_of_the_report(run, imgs: Path, tmp_path: Path) -> None:
+    own = tmp_path / "work/pictures"
+    own.parent.mkdir()
+    imgs.rename(own)
+    (own / "00.jpg").write_bytes((own / "00.png").read_bytes())
+    before = (own / "00.jpg").read_bytes()
+    with pytest.raises(UsageError, match=r"pictures/00\.jpg is among the images, where the report's pictures go"):
+        run(images=[own], out=own.parent, overwrite=True, limit=10)
+    assert (own / "00.jpg").read_bytes() == before
+    assert not (own.parent / "audit.html").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
+def test_a_name_with_a_carriage_return_keeps_its_row(run, imgs: Path, tmp_path: Path) -> None:
+    (imgs / "00.png").rename(imgs / "a\rb.png")
+    run(labels=["Wearing_Hat"])
+    with (tmp_path / "out/effects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert "a\rb.png" in {row["source"] for row in rows}
+    assert all(None not in row and None not in row.values() for row in rows)
