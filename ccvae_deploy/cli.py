@@ -26,6 +26,7 @@ from .commands.exporting import export
 from .commands.inspection import benchmark, doctor, inspect
 from .commands.training import train
 from .errors import UsageError
+from .terminal.progress import shown
 from .terminal.screen import usable_streams
 
 
@@ -80,7 +81,8 @@ class Commands(TyperGroup):
         warnings.filterwarnings("ignore", module=r"PIL\.")
         try:
             try:
-                return super().invoke(ctx)
+                with shown():
+                    return super().invoke(ctx)
             finally:
                 sys.stdout.flush()
         except (typer.Exit, typer.Abort):

@@ -1,13 +1,20 @@
-"""Progress of long work: a rich bar on a terminal, plain lines elsewhere. Writes to stderr only."""
+"""Progress of long work: a rich bar on a terminal, plain lines elsewhere. Writes to stderr only, and only where a
+command, or a program that asks for it with `shown`, waits for the work.
+"""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+_SHOWN = ContextVar("progress is shown", default=False)
+INTERVAL = 10.0
+"""Seconds between two plain lines."""
 
 
 class Reporter(Protocol):
@@ -16,9 +23,6 @@ class Reporter(Protocol):
     def advance(self, count: int = 1) -> None:
         """`count` more items are done."""
 
-    def note(self, text: str) -> None:
-        """A short figure to show beside the rate, such as a loss."""
-
     def line(self, text: str) -> None:
         """A line that stays on the screen."""
 
@@ -26,30 +30,37 @@ class Reporter(Protocol):
 class _PlainLines:
     """One line every few seconds: done, rate, remaining time."""
 
-    def __init__(self, title: str, total: int, unit: str, interval: float = 10.0) -> None:
-        self.title, self.total, self.unit, self.interval = title, total, unit, interval
+    def __init__(self, title: str, total: int, unit: str) -> None:
+        self.title, self.total, self.unit = title, total, unit
         self.start = self.last = time.monotonic()
-        self.done, self.text = 0, ""
+        self.done = 0
 
     def advance(self, count: int = 1) -> None:
         self.done += count
         now = time.monotonic()
-        if now - self.last >= self.interval:
+        if now - self.last >= INTERVAL:
             self.last = now
             rate = self.done / (now - self.start)
             left = (self.total - self.done) / rate if rate else 0.0
             print(
                 f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s, "
-                f"{left:,.0f} s left{self.text}",
+                f"{left:,.0f} s left",
                 file=sys.stderr,
                 flush=True,
             )
 
-    def note(self, text: str) -> None:
-        self.text = f", {text}"
-
     def line(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Within this block long work shows how far it is; a program that calls the functions of a command sees nothing."""
+    token = _SHOWN.set(True)
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
 
 
 @contextmanager
@@ -58,6 +69,9 @@ def progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
 
     The rate counts from here, so open it when the work begins.
     """
+    if not _SHOWN.get():
+        yield _Silent()
+        return
     if not sys.stderr.isatty():
         yield _PlainLines(title, total, unit)
         return
@@ -70,7 +84,6 @@ def progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield _RichBar(bar, title, total, unit)
@@ -85,25 +98,20 @@ def silent() -> Iterator[Reporter]:
 class _Silent:
     def advance(self, count: int = 1) -> None: ...
 
-    def note(self, text: str) -> None: ...
-
     def line(self, text: str) -> None: ...
 
 
 class _RichBar:
-    """A bar with count, rate, remaining time and a note."""
+    """A bar with count, rate and remaining time."""
 
     def __init__(self, bar: "RichProgress", title: str, total: int, unit: str) -> None:
         self.bar, self.unit, self.start, self.done = bar, unit, time.monotonic(), 0
-        self.task = bar.add_task(title, total=total, rate="", text="")
+        self.task = bar.add_task(title, total=total, rate="")
 
     def advance(self, count: int = 1) -> None:
         self.done += count
         rate = self.done / max(time.monotonic() - self.start, 1e-9)
         self.bar.update(self.task, advance=count, rate=f"{rate:,.0f} {self.unit}/s")
-
-    def note(self, text: str) -> None:
-        self.bar.update(self.task, text=text)
 
     def line(self, text: str) -> None:
         self.bar.console.print(text, highlight=False, markup=False)
