@@ -19,6 +19,7 @@ from .folder import Source, part_of, scan
 from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
+from .storage.remote import local_path
 from .terminal.progress import progress, silent
 from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
@@ -72,10 +73,10 @@ def classify_folder(
     """
     refuse_speed(batch_size, workers)
     _refuse_draws(samples, seed)
-    out = Path(out) if isinstance(out, str) else out
+    out = local_path(out) if isinstance(out, str) else out
     if isinstance(out, Path):
         refuse_table(out, overwrite)
-    found = part_of(scan([Path(given) for given in images]), shard)
+    found = part_of(scan([local_path(given) for given in images]), shard)
     composer = Composer.open(
         bundle,
         provider=provider,

@@ -16,7 +16,7 @@ from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
 from .receipts import Failure
 from .records.reading import read_failures
-from .storage.remote import refuse_url
+from .storage.remote import local_path, refuse_url
 from .storage.store import refuse_unwritable, replace_file
 from .terminal.progress import progress
 from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
@@ -40,10 +40,10 @@ class EncodedFolder:
 
 
 def encode_folder(
-    images: Sequence[Path],
+    images: Sequence[Path | str],
     *,
-    bundle: Path,
-    out: Path = Path("latents.safetensors"),
+    bundle: Path | str,
+    out: Path | str = "latents.safetensors",
     provider: str = "auto",
     batch_size: int = 16,
     workers: int | None = None,
@@ -65,9 +65,10 @@ def encode_folder(
         CCVAEError: refused, and nothing was written; or no image could be read; or the disk is full.
     """
     refuse_speed(batch_size, workers)
+    out = local_path(out)
     failures_at = out.parent / f"{out.stem}.failures.jsonl"
     _refuse_out(out, failures_at, overwrite)
-    found = part_of(scan(images), shard)
+    found = part_of(scan([local_path(given) for given in images]), shard)
     if not found.sources:
         raise UsageError(f"--shard {shard} holds none of these images; there are fewer than parts")
     composer = Composer.open(

@@ -23,6 +23,7 @@ from .pictures.film import Cell, film_grid
 from .receipts import Figure, OutputRecord, RunSettings
 from .records.results import Outcome, Results, open_results
 from .schema import LabelSet
+from .storage.remote import local_path
 from .terminal.progress import progress
 from .work.stream import chunks, refuse_speed
 
@@ -126,10 +127,10 @@ def draw_labels(labels: LabelSet, prior: Sequence[float], noise: Array) -> Array
 
 def generate_folder(
     *,
-    bundle: Path,
+    bundle: Path | str,
     count: int,
-    set: Sequence[str] = (),
-    out: Path = Path("generated"),
+    set: Mapping[str, Value] | Sequence[str] = (),
+    out: Path | str = "generated",
     seed: int = 0,
     provider: str = "auto",
     batch_size: int = 16,
@@ -142,7 +143,7 @@ def generate_folder(
     What an earlier run with the same settings has made is skipped, and a greater count adds to it.
 
     Args:
-        set: `LABEL=VALUE` strings; none at all generates freely.
+        set: label to value, or `LABEL=VALUE` strings; none at all generates freely.
         overwrite: replace images that were made with other settings.
 
     Raises:
@@ -153,6 +154,7 @@ def generate_folder(
     if not 1 <= count <= MAX_COUNT:
         raise UsageError(f"--count {count}: expected 1 to {MAX_COUNT:,}")
     refuse_seed(seed)
+    out = local_path(out)
     check_out(out, [])
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
     request = composer.request(set, seed=seed) if set else None

@@ -36,6 +36,7 @@ from .records.reading import (
     settings_text,
 )
 from .storage.lock import FolderLock
+from .storage.remote import local_path
 from .storage.store import Store, inside, replace_file
 from .terminal.printable import printable
 
@@ -77,7 +78,7 @@ class _Part(NamedTuple):
                 yield key, lines, self.folder / self.names.receipts
 
 
-def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
+def merge_folders(folders: Sequence[Path | str], out: Path | str | None = None) -> Merged:
     """Join the ledgers of shards that wrote into one folder, or into folders that belong together.
 
     One folder without `out` is merged in place. Otherwise `out` gets a copy of every output and one ledger, and the
@@ -91,19 +92,20 @@ def merge_folders(folders: Sequence[Path], out: Path | None = None) -> Merged:
     """
     if out is None and len(folders) != 1:
         raise UsageError(f"{len(folders)} folders to merge: give a folder for all of them with --out")
-    target = out or folders[0]
+    given = [local_path(folder) for folder in folders]
+    target = given[0] if out is None else local_path(out)
     check_out(target, [])
-    for folder in folders:
+    for folder in given:
         if not folder.is_dir():
             raise UsageError(f"{folder} is no folder; give output folders of `edit --shard`")
-    places = {path.resolve(): path for path in (*folders, target)}
+    places = {path.resolve(): path for path in (*given, target)}
     with ExitStack() as stack:
         for place in places:
             if place.exists():
                 stack.enter_context(FolderLock(place, shared=False))
         parts = [part for place in places.values() for part in _parts(place)]
         if not parts:
-            raise UsageError(f"{folders[0]} holds no records; give output folders of `edit --shard`")
+            raise UsageError(f"{given[0]} holds no records; give output folders of `edit --shard`")
         settings, failures = _joined_settings(parts), _joined_failures(parts)
         # all records are compared before anything is written
         sources, receipts, last = 0, 0, ""

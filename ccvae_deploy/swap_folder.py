@@ -23,6 +23,7 @@ from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
 from .records.reading import Names
 from .records.results import Outcome, Results, open_results
+from .storage.remote import local_path
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
 from .work.references import Reference, read_references
@@ -41,13 +42,13 @@ class Unit:
 
 
 def swap_folder(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | str],
     *,
-    bundle: Path,
-    from_: Path,
+    bundle: Path | str,
+    from_: Path | str,
     labels: Sequence[str],
     pairs: str = "one",
-    out: Path | None = None,
+    out: Path | str | None = None,
     compose: str = "residual",
     format: str = "same",
     provider: str = "auto",
@@ -79,9 +80,10 @@ def swap_folder(
     refuse_speed(batch_size, workers)
     refuse_format(format)
     how = checked_compose(compose)
-    target = default_out(inputs, "swapped") if out is None else out
-    sources = scan(inputs).sources
-    check_out(target, [*inputs, from_], sources)
+    places, reference = [local_path(given) for given in inputs], local_path(from_)
+    target = default_out(places, "swapped") if out is None else local_path(out)
+    sources = scan(places).sources
+    check_out(target, [*places, reference], sources)
     composer = Composer.open(
         bundle,
         provider=provider,
@@ -90,7 +92,7 @@ def swap_folder(
         max_pixels=max_pixels,
     )
     chosen = chosen_labels(composer, labels)
-    references = read_references(composer, from_, pairs, len(sources), workers=workers)
+    references = read_references(composer, reference, pairs, len(sources), workers=workers)
     settings = SwapSettings(
         bundle=composer.bundle.digest,
         edit=",".join("_".join(composer.labels.names[i].lower().split()) for i in chosen),
@@ -105,7 +107,7 @@ def swap_folder(
         (source.relative, chain.from_iterable(swap.possible_outputs(row, stems[row])))
         for row, source in enumerate(sources)
     )
-    below = lying_below(target, (source.path for source in (*sources, *scan([from_]).sources)))
+    below = lying_below(target, (source.path for source in (*sources, *scan([reference]).sources)))
     _refuse_own_sources(swap, below, sources, stems, sheet)
     began = time.monotonic()
     with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet) as results:

@@ -21,6 +21,7 @@ from .interventions import Block, intervene
 from .pictures.film import Cell, film_gif, film_grid, shrunk
 from .pictures.rendering import render
 from .schema import Label, folded
+from .storage.remote import local_path
 from .storage.store import refuse_output, replace_file
 
 REACH = 2.0
@@ -110,15 +111,15 @@ def walk(
 
 
 def traverse(
-    image: Path,
+    image: Path | str,
     *,
-    bundle: Path,
+    bundle: Path | str,
     labels: Sequence[str],
     steps: int = 8,
     classes: Sequence[str] | None = None,
     reach: float = REACH,
     compose: str = "residual",
-    out: Path = Path("walk.png"),
+    out: Path | str = "walk.png",
     provider: str = "auto",
     max_pixels: int = images.MAX_PIXELS,
     overwrite: bool = False,
@@ -132,6 +133,7 @@ def traverse(
     Raises:
         CCVAEError: refused, and nothing was written.
     """
+    image, out = local_path(image), local_path(out)
     refuse_output(out, image, ENDINGS, overwrite)
     animated = out.suffix.lower() == ".gif"
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)

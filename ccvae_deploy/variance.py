@@ -23,6 +23,7 @@ from .edits.request import MAX_SAMPLES
 from .errors import UsageError
 from .images import Picture
 from .pictures.film import Cell, film_grid, shrunk
+from .storage.remote import local_path
 from .storage.store import refuse_output, replace_file
 from .work.stream import chunks
 
@@ -109,10 +110,10 @@ def encoded_file(found: Variance, ending: str) -> bytes:
 
 
 def variance(
-    image: Path,
+    image: Path | str,
     *,
-    bundle: Path,
-    out: Path = Path("maps.png"),
+    bundle: Path | str,
+    out: Path | str = "maps.png",
     labels: Sequence[str] = (),
     samples: int = 64,
     seed: int = 0,
@@ -130,6 +131,7 @@ def variance(
     Raises:
         CCVAEError: refused, and nothing was written.
     """
+    image, out = local_path(image), local_path(out)
     refuse_output(out, image, ENDINGS, overwrite)
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
     picture, _ = images.open_picture(image, max_pixels=max_pixels)

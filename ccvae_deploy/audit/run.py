@@ -18,6 +18,7 @@ from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..records.ledger import Ledger
 from ..records.reading import AUDIT
+from ..storage.remote import local_path
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
@@ -31,16 +32,16 @@ STRENGTHS = (0.5, 1.0)
 
 
 def audit(
-    bundle: Path,
+    bundle: Path | str,
     *,
-    model: Path,
-    images: Sequence[Path],
+    model: Path | str,
+    images: Sequence[Path | str],
     labels: Sequence[str] = (),
     limit: int | None = None,
     samples: int = 4,
     strength: Sequence[float] = STRENGTHS,
     compose: str = "residual",
-    out: Path | None = None,
+    out: Path | str | None = None,
     seed: int = 0,
     provider: str = "auto",
     batch_size: int = 16,
@@ -74,10 +75,11 @@ def audit(
     """
     refuse_speed(batch_size, workers)
     began = time.monotonic()
-    target = out or Path(f"audit-{model.stem}")
+    model, places = local_path(model), [local_path(given) for given in images]
+    target = Path(f"audit-{model.stem}") if out is None else local_path(out)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: expected 1 or more images")
-    found = scan(images)
+    found = scan(places)
     own = lying_below(target / PICTURES, (source.path for source in found.sources))
     if own:
         raise UsageError(
@@ -85,7 +87,7 @@ def audit(
         )
     if limit is not None:
         found = Scan(spread_sample(found.sources, limit), found.ignored)
-    check_out(target, images)
+    check_out(target, places)
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
     audited = open_model(model, provider=provider, batch_size=batch_size, **reading)
     chosen = sorted({composer.labels.index(name) for name in labels} or range(len(composer.labels)))

@@ -141,6 +141,18 @@ def location(given: "str | os.PathLike[str]") -> Place:
     return Remote(text.rstrip("/") if match[2].strip("/") else text)
 
 
+def local_path(given: "str | os.PathLike[str]") -> Path:
+    """A path of this machine.
+
+    Raises:
+        UsageError: a URL, or no text at all.
+    """
+    place = location(given)
+    if isinstance(place, Remote):
+        raise UsageError(f"{place}: only `edit` takes URLs; give a path of this machine")
+    return place
+
+
 def refuse_url(path: Place) -> None:
     """Refuse a path that is a URL in truth: only `edit` takes those.
 

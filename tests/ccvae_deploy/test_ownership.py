@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from ccvae_deploy.classify import classify_folder
 from ccvae_deploy.cli import app
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.encode import encode_folder
@@ -404,14 +403,6 @@ def test_what_is_read_through_a_link_is_not_replaced_either(imgs: Path, tmp_path
     with pytest.raises(UsageError, match=r"a__smiling=1__00\.png is among the images and in the place of an edit of a"):
         edit(imgs, out=tmp_path / "out", seed=1, overwrite=True)
     assert made.read_bytes() == before
-
-
-def test_paths_may_be_text(imgs: Path, tiny_bundle: Path, tmp_path: Path) -> None:
-    options = {"bundle": str(tiny_bundle), "provider": "cpu"}
-    assert edit_folder([str(imgs)], set=["smiling=1"], out=str(tmp_path / "o"), **options).written == 2
-    assert classify_folder([str(imgs)], out=str(tmp_path / "t.csv"), **options).sources == 2
-    with pytest.raises(UsageError, match="a path is empty"):
-        edit_folder([str(imgs)], set=["smiling=1"], out="", **options)
 
 
 def test_swap_replaces_nothing_that_it_reads(imgs: Path, tiny_bundle: Path) -> None:

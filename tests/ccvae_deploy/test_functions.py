@@ -1,0 +1,58 @@
+"""The functions of commands, as a program calls them: text for paths, and nothing printed."""
+
+from pathlib import Path
+
+import pytest
+
+from ccvae_deploy.audit import audit
+from ccvae_deploy.classify import classify_folder
+from ccvae_deploy.encode import encode_folder
+from ccvae_deploy.errors import UsageError
+from ccvae_deploy.generate import generate_folder
+from ccvae_deploy.merge import merge_folders
+from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.swap_folder import swap_folder
+from ccvae_deploy.traverse import traverse
+from ccvae_deploy.variance import variance
+
+
+@pytest.fixture
+def options(tiny_bundle: Path) -> dict[str, str]:
+    return {"bundle": str(tiny_bundle), "provider": "cpu"}
+
+
+def test_paths_may_be_text(pictures: Path, options: dict[str, str], tmp_path: Path, capfd) -> None:
+    one, at = str(pictures / "a.png"), f"{tmp_path}/"
+    assert edit_folder([one], set=["smiling=1"], out=f"{at}edited", **options).written == 1
+    assert classify_folder([one], out=f"{at}labels.csv", **options).sources == 1
+    assert encode_folder([one], out=f"{at}latents.safetensors", **options).sources == 1
+    assert swap_folder([one], from_=one, labels=["smiling"], out=f"{at}swapped", **options).written == 1
+    assert traverse(one, labels=["smiling"], out=f"{at}walk.png", **options).cells
+    assert variance(one, samples=2, out=f"{at}maps.png", **options).maps.size
+    assert generate_folder(count=1, set={"smiling": 1}, out=f"{at}generated", **options).written == 1
+    assert merge_folders([f"{at}edited"], f"{at}merged").receipts == 1
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda one, **options: edit_folder([one], set=["smiling=1"], **options),
+        lambda one, **options: classify_folder([one], **options),
+        lambda one, **options: encode_folder([one], **options),
+        lambda one, **options: swap_folder([one], from_=one, labels=["smiling"], **options),
+        lambda one, **options: traverse(one, labels=["smiling"], **options),
+        lambda one, **options: variance(one, **options),
+        lambda _, **options: generate_folder(count=1, **options),
+        lambda one, out, **_: merge_folders([one], out),
+        lambda one, bundle, **options: audit(bundle, model="theirs.onnx", images=[one], **options),
+    ],
+)
+def test_a_path_without_text_is_no_folder(call, pictures: Path, options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="a path is empty"):
+        call(str(pictures), out="", **options)
+
+
+def test_a_url_is_for_edit_alone(pictures: Path, options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"s3://b/o: only `edit` takes URLs; give a path of this machine"):
+        swap_folder([str(pictures)], from_=str(pictures), labels=["smiling"], out="s3://b/o", **options)
