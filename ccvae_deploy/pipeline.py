@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Unpack
 
@@ -31,7 +32,7 @@ from .work import batch, processes, ray_engine
 from .work.actor import Outcome
 from .work.batch import OUTPUTS, Finished, Read, Task
 from .work.job import Job, JobOptions, settle
-from .work.stream import Room
+from .work.stream import each_read
 
 Done = tuple[list[Finished | Failure], int]
 """What has become of a batch, and how many outputs that settles."""
@@ -161,36 +162,32 @@ def _run_elsewhere(job: Job, results: Generator[Outcome, None, None]) -> Tally:
 
 def _batches(job: Job, pool: ThreadPoolExecutor, threads: int, bar: Reporter) -> Iterator[list[Read]]:
     """Read ahead, in order; a batch closes when it is full or its pictures or outputs add up."""
-    ahead: deque[tuple[Task, Future[Read | None]]] = deque()
-    todo = iter(job.tasks)
     reads: list[Read] = []
-    outputs, pixels, room = 0, 0, Room(2 * max(job.composer.batch_size, threads), PIXELS_IN_FLIGHT)
-    while True:
-        while len(ahead) < room.count and (task := next(todo, None)) is not None:
-            ahead.append((task, pool.submit(_read, job, task)))
-        if not ahead:
-            break
-        task, future = ahead.popleft()
-        try:
-            read = future.result()
-        except ImageError as error:
-            job.ledger.fail(Failure.of(task.source.relative, error))
+    for task, read in each_read(job.tasks, partial(_read, job), pool, threads, weigh=_area):
+        if isinstance(read, ImageError):
+            job.ledger.fail(Failure.of(task.source.relative, read))
             read = None
         bar.advance(task.outputs - (read.task.outputs if read else 0))
         if read is None:
             continue
-        if reads and outputs + read.task.outputs > OUTPUTS:
+        if reads and _outputs(reads) + read.task.outputs > OUTPUTS:
             yield reads
-            reads, outputs, pixels = [], 0, 0
+            reads = []
         reads.append(read)
-        area = read.picture.size[0] * read.picture.size[1]
-        room.saw(area)
-        outputs, pixels = outputs + read.task.outputs, pixels + area
-        if len(reads) == job.composer.batch_size or outputs == OUTPUTS or pixels > PIXELS_IN_FLIGHT // IN_FLIGHT:
+        full = len(reads) == job.composer.batch_size or _outputs(reads) == OUTPUTS
+        if full or sum(map(_area, reads)) > PIXELS_IN_FLIGHT // IN_FLIGHT:
             yield reads
-            reads, outputs, pixels = [], 0, 0
+            reads = []
     if reads:
         yield reads
+
+
+def _area(read: Read | None) -> int:
+    return read.picture.size[0] * read.picture.size[1] if read else 0
+
+
+def _outputs(reads: Sequence[Read]) -> int:
+    return sum(read.task.outputs for read in reads)
 
 
 def _read(job: Job, task: Task) -> Read | None:
@@ -201,7 +198,7 @@ def _read(job: Job, task: Task) -> Read | None:
 def _through(job: Job, pool: ThreadPoolExecutor, reads: list[Read]) -> Done:
     """Run the graphs on a batch, and let the pool render its pictures in between."""
     results = list(batch.finish(job.composer, batch.start(job.composer, reads, pool), pool))
-    return results, sum(read.task.outputs for read in reads)
+    return results, _outputs(reads)
 
 
 def _finish(job: Job, done: Done, tally: Tally, bar: Reporter) -> None:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,29 +19,14 @@ from ..receipts import Failure
 from ..schema import ImageSpec
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
-PIXELS_AHEAD = 16_000_000
-
-
-class Room:
-    """How many pictures may wait: two while they are large or nothing is known of them, up to `most` while small.
-
-    Args:
-        most: pictures of any size.
-        pixels: of all that wait, were they all like the larger ones of late.
-    """
-
-    def __init__(self, most: int, pixels: int) -> None:
-        self._most, self._pixels, self._large = most, pixels, pixels
-
-    def saw(self, pixels: int) -> None:
-        """Take note of a picture; a large one is forgotten over some dozens of small ones."""
-        self._large = max(pixels, self._large * 15 // 16, 1)
-
-    @property
-    def count(self) -> int:
-        """Pictures that may wait now."""
-        return max(2, min(self._most, self._pixels // self._large))
+PIXELS_AHEAD = 24_000_000
+"""Pixels that may wait, read."""
+MOST_AHEAD = 32
+"""Pictures that may wait, of any size."""
+CHUNK = 16_000_000
+"""Pixels that close a chunk."""
 
 
 @dataclass(frozen=True)
@@ -77,36 +62,86 @@ def read_ahead(
     read: Callable[[Source], T],
     *,
     workers: int | None = None,
-    weigh: Callable[[T], int] = lambda _: 0,
+    weigh: Callable[[T], int] | None = None,
 ) -> Iterator[T | Failure]:
-    """What `read` gives for each source, in order; a few dozen of them, or two per worker, wait at once.
+    """What `read` gives for each source, in order, read by threads of their own; see `each_read`.
 
     A source that cannot be read comes out as a `Failure` in its place.
-
-    Args:
-        weigh: pixels that are kept of what was read; large pictures are read ahead two at a time.
     """
-    waiting: deque[tuple[Source, Future[T]]] = deque()
-    todo = iter(sources)
     threads = workers or usable_cores()
-    room = Room(max(32, 2 * threads), PIXELS_AHEAD)
     with ThreadPoolExecutor(threads) as pool:
         try:
-            while True:
-                while len(waiting) < room.count and (source := next(todo, None)) is not None:
-                    waiting.append((source, pool.submit(read, source)))
-                if not waiting:
-                    return
-                source, future = waiting.popleft()
-                try:
-                    result = future.result()
-                except ImageError as error:
-                    yield Failure.of(source.relative, error)
-                    continue
-                room.saw(weigh(result))
-                yield result
+            for source, found in each_read(sources, read, pool, threads, weigh=weigh):
+                yield Failure.of(source.relative, found) if isinstance(found, ImageError) else found
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def each_read(
+    items: Iterable[Item],
+    read: Callable[[Item], T],
+    pool: ThreadPoolExecutor,
+    threads: int,
+    *,
+    weigh: Callable[[T], int] | None,
+) -> Iterator[tuple[Item, T | ImageError]]:
+    """Each item with what `read` gives for it, or why it gives nothing, in order and read ahead.
+
+    Args:
+        threads: of the pool.
+        weigh: pixels that are kept of what was read; None where it keeps no picture.
+    """
+    waiting: deque[tuple[Item, Future[T]]] = deque()
+    todo, room = iter(items), Room(threads, weigh)
+    while True:
+        while room.for_one_more([future for _, future in waiting]) and (item := next(todo, None)) is not None:
+            waiting.append((item, pool.submit(read, item)))
+        if not waiting:
+            return
+        item, future = waiting.popleft()
+        found = _result(future)
+        room.saw(found)
+        # the picture goes before the next one is waited for
+        del future
+        yield item, found
+        del found
+
+
+def _result(future: Future[T]) -> T | ImageError:
+    try:
+        return future.result()
+    except ImageError as error:
+        return error
+
+
+class Room(Generic[T]):
+    """How much may be read ahead: two pictures while they are large or nothing is known of them, many while small.
+
+    Of pictures that are kept few may be in reading at once, since any of them may turn out to be large.
+    """
+
+    def __init__(self, threads: int, weigh: Callable[[T], int] | None) -> None:
+        self._most = max(MOST_AHEAD, 2 * threads)
+        self._weigh, self._unread = weigh, 4 * threads if weigh else self._most
+        self._large = PIXELS_AHEAD if weigh else 0
+
+    def saw(self, found: T | ImageError) -> None:
+        """Take note of what was read; a large picture is forgotten over some dozens of small ones."""
+        if self._weigh and not isinstance(found, ImageError):
+            self._large = max(self._weigh(found), self._large * 15 // 16)
+
+    def for_one_more(self, waiting: Sequence[Future[T]]) -> bool:
+        """Whether another item may be read, were it like the larger ones of late."""
+        if len(waiting) < 2 or len(waiting) >= self._most:
+            return len(waiting) < 2
+        unread = sum(not future.done() for future in waiting)
+        kept = sum(map(self._kept, waiting))
+        return unread < self._unread and kept + (unread + 1) * self._large <= PIXELS_AHEAD
+
+    def _kept(self, future: Future[T]) -> int:
+        if self._weigh is None or not future.done() or future.exception() is not None:
+            return 0
+        return self._weigh(future.result())
 
 
 def chunks(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda _: 0) -> Iterator[list[T]]:
@@ -116,7 +151,7 @@ def chunks(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda _: 
     for item in items:
         chunk.append(item)
         weight += weigh(item)
-        if len(chunk) == size or weight > PIXELS_AHEAD:
+        if len(chunk) == size or weight > CHUNK:
             yield chunk
             chunk, weight = [], 0
     if chunk:

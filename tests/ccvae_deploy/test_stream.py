@@ -1,6 +1,7 @@
 """Reading ahead: in order, many small pictures at once and few large ones, whatever came before."""
 
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,46 @@ from ccvae_deploy.work.stream import PIXELS_AHEAD, Room, read_ahead
 LARGE = 100_000_000
 
 
+def futures(*pixels: int | None) -> list[Future[int]]:
+    """Reads that have ended with pictures of so many pixels, or have not."""
+    found = []
+    for one in pixels:
+        found.append(Future())
+        if one is not None:
+            found[-1].set_result(one)
+    return found
+
+
 def test_room_is_for_two_until_small_pictures_are_seen_and_again_after_a_large_one() -> None:
-    room = Room(32, 24_000_000)
-    assert room.count == 2
-    for _ in range(200):
+    def count() -> int:
+        return next(n for n in range(100) if not room.for_one_more(futures(*[None] * n)))
+
+    room = Room(8, lambda pixels: pixels)
+    assert count() == 2
+    for _ in range(300):
         room.saw(64 * 64)
-    assert room.count == 32
+    assert count() == 32
     room.saw(LARGE)
-    assert room.count == 2
-    for _ in range(200):
-        room.saw(64 * 64)
-    assert room.count == 32
-    for _ in range(200):
+    assert count() == 2
+    for _ in range(300):
         room.saw(3_000_000)
-    assert room.count == 8
+    assert count() == PIXELS_AHEAD // 3_000_000
 
 
-@pytest.mark.parametrize(("pixels", "most"), [(LARGE, 2), (PIXELS_AHEAD // 4, 4), (0, 40)])
-def test_large_pictures_wait_two_at_a_time(pixels: int, most: int) -> None:
+def test_large_pictures_behind_small_ones_do_not_add_up() -> None:
+    """What waits unread may be of any size, so it is little; and what has been read counts with its own size."""
+    room = Room(2, lambda pixels: pixels)
+    for _ in range(300):
+        room.saw(64 * 64)
+    small = [64 * 64] * 20
+    assert room.for_one_more(futures(*small, *[None] * 7))
+    assert not room.for_one_more(futures(*small, *[None] * 8))
+    assert room.for_one_more(futures(12_000_000, *small))
+    assert not room.for_one_more(futures(12_000_000, 12_000_000, *small))
+
+
+@pytest.mark.parametrize(("pixels", "most"), [(LARGE, 2), (PIXELS_AHEAD // 4, 4), (0, 40), (None, 40)])
+def test_large_pictures_wait_two_at_a_time(pixels: int | None, most: int) -> None:
     begun, lock = [0], threading.Lock()
 
     def read(source: Source) -> int:
@@ -40,7 +63,9 @@ def test_large_pictures_wait_two_at_a_time(pixels: int, most: int) -> None:
 
     sources = [Source(Path(str(i)), str(i)) for i in range(300)]
     waiting = []
-    for taken, found in enumerate(read_ahead(sources, read, workers=20, weigh=lambda _: pixels)):
+    for taken, found in enumerate(
+        read_ahead(sources, read, workers=20, weigh=pixels if pixels is None else lambda _: pixels)
+    ):
         assert found == taken
         waiting.append(begun[0] - taken)
     assert max(waiting) <= most + 1
