@@ -20,7 +20,7 @@ from .errors import ImageError
 from .pictures.film import thumbnail
 from .pictures.plots import bars, escaped, histogram
 from .records.pages import MARK
-from .records.summary import Summary, pixels_text
+from .records.summary import Summary, drift_text, pixels_text
 from .schema import folded
 from .storage.remote import Place
 from .storage.store import replace_file
@@ -59,13 +59,11 @@ class Collected:
     Attributes:
         chances: per asked `label=value` how often its probability after the edit fell into each of 20 bins.
         changes: outputs by pixel change, in whole levels of 255; `controls` by the plain reconstruction's.
-        moved: per column of probabilities that was not asked, the sum of its absolute changes and their number.
     """
 
     def __init__(self) -> None:
         self.chances: dict[str, NDArray[np.int64]] = {}
         self.changes, self.controls = np.zeros(LEVELS, np.int64), np.zeros(LEVELS, np.int64)
-        self.moved: dict[str, tuple[float, int]] = {}
         self._best: list[Ranked] = []
         self._worst: list[Ranked] = []
         self._top: Ranked | None = None
@@ -79,7 +77,6 @@ class Collected:
             self._source = row["source"]
         self._count += 1
         before, after = self._count_chances(row)
-        self._count_moves(row)
         if row["pixel_change"] is not None:
             self.changes[min(int(row["pixel_change"]), LEVELS - 1)] += 1
         self.controls[min(int(row["control"]), LEVELS - 1)] += 1
@@ -113,13 +110,6 @@ class Collected:
             bins[min(int(became * BINS), BINS - 1)] += 1
         return before, after
 
-    def _count_moves(self, row: dict[str, Any]) -> None:
-        asked = {folded(name) for name in row["asked"]}
-        for name, after in row["after"].items():
-            if folded(name.partition("=")[0]) not in asked:
-                total, count = self.moved.get(name, (0.0, 0))
-                self.moved[name] = total + abs(after - row["before"][name]), count + 1
-
     def _close(self) -> None:
         for one, kept in ((self._top, self._best), (self._bottom, self._worst)):
             if one is not None:
@@ -149,7 +139,7 @@ def write_report(
         collected.add(row)
     parts = [
         _summary(summary),
-        _plots(collected),
+        _plots(collected, summary.drift),
         _pictures("Most successful", _BEST, collected.best(), out, sources),
         _pictures("Least successful", _WORST, collected.worst(), out, sources),
     ]
@@ -234,6 +224,7 @@ def _summary(summary: Summary) -> str:
             for name, share in summary.reached.items()
         ),
         ("all reached", f"{summary.all_reached:.1%}"),
+        ("drift", drift_text(summary)),
         ("pixels", pixels_text(summary)),
         ("control", f"{summary.control:.2f} of 255: the model's plain reconstruction, at its own size"),
     ]
@@ -242,7 +233,7 @@ def _summary(summary: Summary) -> str:
     return f"<table>{''.join(cells)}</table>"
 
 
-def _plots(collected: Collected) -> str:
+def _plots(collected: Collected, drifts: Mapping[str, float]) -> str:
     figures = [
         (
             f"{escaped(name)}: probability of what was asked, after the edit",
@@ -250,9 +241,9 @@ def _plots(collected: Collected) -> str:
         )
         for name, bins in collected.chances.items()
     ]
-    drift = sorted(((name, total / count) for name, (total, count) in collected.moved.items()), key=lambda one: -one[1])
+    drift = sorted(drifts.items(), key=lambda one: -one[1])
     if drift:
-        caption = "Drift: mean absolute change of the labels that were not asked"
+        caption = "Drift: median absolute change of the labels that were not asked"
         figures.append((caption, bars(drift, max(0.1, drift[0][1]))))
     top = int(max(np.flatnonzero(collected.changes + collected.controls), default=0)) + 1
     series = [("edit", collected.changes[:top].tolist()), ("reconstruction", collected.controls[:top].tolist())]

@@ -180,6 +180,15 @@ def pixels_text(summary: Summary) -> str:
     return f"changed by {summary.pixel_change:.2f} of 255 on average"
 
 
+def drift_text(summary: Summary) -> str:
+    """The median change of every label that was not asked, the largest first; those that do not move in one word."""
+    moved = sorted(((value, name) for name, value in summary.drift.items() if value >= 0.0005), reverse=True)
+    shown = [f"{name} {value:.3f}" for value, name in moved]
+    if len(moved) < len(summary.drift):
+        shown.append("all others 0.000" if moved else "0.000 each")
+    return f"median change of other labels: {', '.join(shown)}" if shown else "no other label"
+
+
 def _figure_rows(summary: Summary) -> list[tuple[str, str]]:
     """What the outputs came to."""
     rows: list[tuple[str, str]] = []
@@ -188,9 +197,7 @@ def _figure_rows(summary: Summary) -> list[tuple[str, str]]:
         rows.append(("reached", f"{name}: {share:.1%} of {of} classify as asked, by the bundle itself"))
     if len(summary.reached) > 1:
         rows.append(("", f"all of them at once: {summary.all_reached:.1%}"))
-    drift = sorted(summary.drift.items(), key=lambda item: -item[1])
-    largest = ", ".join(f"{name} {value:.3f}" for name, value in drift[:4])
-    rows.append(("drift", f"median change of other labels: {largest}" if drift else "no other label"))
+    rows.append(("drift", drift_text(summary)))
     rows.append(("pixels", pixels_text(summary)))
     rows.append(("control", f"reconstruction alone differs by {summary.control:.2f} of 255 at the model's size"))
     return rows

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace as Namespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.errors import BundleError, EngineError
 from ccvae_deploy.pictures.rendering import look_again
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.records.summary import summary_table
+from ccvae_deploy.records.summary import drift_text, summary_table
 from ccvae_deploy.schema import ImageSpec
 
 
@@ -36,6 +37,8 @@ def test_mirrors_the_tree_and_records_every_output(pictures, tmp_path, run, tree
     )
     assert (summary.sources, summary.written, summary.failed, summary.receipts) == (9, 27, 0, 27)
     assert summary.reached["Smiling"] == pytest.approx(np.mean([row["reached"] for row in rows]))
+    moves = [abs(row["after"]["Young"] - row["before"]["Young"]) for row in rows]
+    assert summary.drift["Young"] == pytest.approx(np.median(moves), abs=1e-4)
     for row in rows:
         with Image.open(out / row["output"]) as result, Image.open(pictures / row["source"]) as source:
             assert result.size == source.size
@@ -46,6 +49,19 @@ def test_mirrors_the_tree_and_records_every_output(pictures, tmp_path, run, tree
     console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
     console.print(summary_table(summary))
     assert max(map(len, console.export_text().splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("drift", "text"),
+    [
+        ({"a": 0.0004, "b": 0.01, "c": 0.2}, "median change of other labels: c 0.200, b 0.010, all others 0.000"),
+        ({"a": 0.0, "b": 0.0}, "median change of other labels: 0.000 each"),
+        ({"a": 0.1}, "median change of other labels: a 0.100"),
+        ({}, "no other label"),
+    ],
+)
+def test_the_drift_of_every_label_is_told(drift: dict[str, float], text: str) -> None:
+    assert drift_text(Namespace(drift=drift)) == text
 
 
 def test_receipts_describe_the_written_files(tmp_path, editor, run, receipts) -> None:

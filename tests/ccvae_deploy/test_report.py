@@ -35,9 +35,6 @@ def test_counts_of_a_pass() -> None:
         collected.add(row(f"s{i}", after, other=0.3 + 0.1 * i))
     assert collected.chances["smiling=1"].tolist() == [2] + 9 * [0] + [1] + 8 * [0] + [2]
     assert collected.changes[2] == collected.controls[7] == 5
-    total, count = collected.moved["Young"]
-    assert (round(total, 6), count) == (1.0, 5)
-    assert set(collected.moved) == {"Young"}
 
 
 def test_a_class_goes_by_its_own_name() -> None:
@@ -91,7 +88,6 @@ def test_a_value_that_was_asked_off_and_a_class() -> None:
     collected.add(classes)
     (one,) = collected.best()
     assert (one.before, one.after) == (0.1, 0.6)
-    assert collected.moved == {}
     varied = row("u", 0.3, before=0.2)
     varied["asked"] = {"smiling": "vary"}
     collected.add(varied)
