@@ -69,15 +69,16 @@ def _binary(model: "CCVAE", binary: Binaries, posterior: Posterior, state: Tenso
 
 def _classes(model: "CCVAE", block: ClassBlock, posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
     loc, scale = posterior.loc[:, None, block.latents], posterior.scale[:, None, block.latents]
+    head = model.classifier
+    weight = head.matrix[block.latents, block.columns]
     if loc.shape[-1] == 1:
-        nodes, log_weight = standard_normal_grid(loc)
+        nodes, log_weight = standard_normal_grid(scale * (weight.max() - weight.min()))
         standard = nodes[:, None]
     else:
         standard = noise.normal((len(loc), CLASS_DRAWS, loc.shape[-1]), loc)
         log_weight = torch.full((CLASS_DRAWS,), 1 / CLASS_DRAWS, dtype=loc.dtype, device=loc.device).log()
     z = loc + scale * standard
-    head = model.classifier
-    logits = z @ head.matrix[block.latents, block.columns] + head.bias[block.columns]
+    logits = z @ weight + head.bias[block.columns]
     log_q_y = (logits.log_softmax(-1) * state[:, None, block.states]).sum(-1)
     joint = log_q_y + log_weight
     log_q = joint.logsumexp(1, keepdim=True)
