@@ -20,7 +20,14 @@ from .loop import Fit, train_to_end
 from .networks import SplitVAE
 from .optimiser import make_optimiser
 from .ranks import Ranks, together
-from .run_folder import new_run_folder, point_latest, refuse_stray_latest, refuse_taken, versions
+from .run_folder import (
+    new_run_folder,
+    point_latest,
+    refuse_other_metrics,
+    refuse_stray_latest,
+    refuse_taken,
+    versions,
+)
 from .supervision import label_prior, supervised, unseen_values
 
 
@@ -84,6 +91,7 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     _refuse_other_settings(settings, state)
     device = choose_device(settings.get("device", state.config.device), state.precision)
     refuse_stray_latest(folder)
+    refuse_other_metrics(folder)
     fit = prepare(state.config, device, ranks)
     if fit.data.fingerprint != state.provenance.get("fingerprint"):
         raise RunError(f"the data of {folder} have changed since it began ({state.config.data}); train a new run")
