@@ -116,7 +116,7 @@ def judge(
         raise UsageError(f"--epochs {epochs}: expected 1 or more")
     if uncertain is not None and uncertain not in get_args(Uncertain):
         raise UsageError(f"--uncertain {uncertain}: {nearest(uncertain, get_args(Uncertain))}")
-    make_config({"image_size": image_size, "channels": channels, "seed": seed})
+    make_config({"image_size": image_size, "channels": channels, "seed": seed}, "judge")
     chosen = choose_device(device)
     refuse_taken(out)
     dataset = open_dataset(data, labels=labels, size=image_size, channels=channels, seed=seed, uncertain=uncertain)
