@@ -158,7 +158,7 @@ def test_a_run_that_ends_between_figures_and_checkpoint_can_be_begun_again(made:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(tensor_file, "save_file", full)
+        patch.setattr(tensor_file, "save", full)
         with pytest.raises(WriteError, match="make room and start again"):
             train(SMALL, out=Path("run"))
     assert [path.name for path in Path("run").iterdir()] == ["metrics.csv"]

@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
+import stat
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
+
+from ccvae_deploy.storage.lock import is_held, take
 
 HEADER_LIMIT = 8 << 20
 
@@ -16,21 +21,36 @@ HEADER_LIMIT = 8 << 20
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], key: str, text: str) -> None:
     """Write a file so that at any moment a whole one is there; `text` stands in its header under `key`.
 
+    What a process that was killed has left of the same file goes.
+
     Raises:
         OSError, SafetensorError: the disk is full or refuses; what was there before stays as it was.
     """
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    _remove_left(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         # a link of that name would lead elsewhere
         beside.unlink(missing_ok=True)
-        save_file(whole, beside, metadata={key: text})
-        with beside.open("r+b") as file:  # Windows syncs only what may be written
+        with beside.open("xb") as file:
+            take(file.fileno())
+            # save_file, when killed, leaves a file of a name that nobody knows
+            file.write(save(whole, metadata={key: text}))
+            file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+
+
+def _remove_left(path: Path) -> None:
+    """Remove unfinished files of this name whose process is gone, and with it the lock that it held."""
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+")
+    with suppress(OSError):
+        for left in path.parent.iterdir():
+            if ours.fullmatch(left.name) and stat.S_ISREG(left.lstat().st_mode) and not is_held(left):
+                left.unlink(missing_ok=True)
 
 
 def read_tensors(path: Path, key: str) -> tuple[str, dict[str, Tensor]]:
