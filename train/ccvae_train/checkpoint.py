@@ -108,7 +108,7 @@ class TrainedRun:
 
     @property
     def label_prior(self) -> tuple[float, ...]:
-        """p(y_i = 1) per label."""
+        """p(y), one value per column of y."""
         return self.state.label_prior
 
     @property

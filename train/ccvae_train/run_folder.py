@@ -20,7 +20,7 @@ from ccvae_deploy.storage.store import refuse_unwritable
 from .checkpoint import CHECKPOINT, RunState
 
 BEGUN = ("tensorboard", f".{CHECKPOINT}.")
-"""How what is called that lies in a run's folder before its first checkpoint, beside the figures of an epoch."""
+"""How the names begin of what a run's folder holds before its first checkpoint, beside `METRICS`."""
 METRICS, METRICS_BEGIN = "metrics.csv", b"epoch,step,images_per_second,"
 METRICS_LIMIT = 64 << 20
 
