@@ -50,9 +50,10 @@ def refuse_taken(folder: Path) -> None:
     Raises:
         RunError: it does, or is no folder.
     """
-    if not all(map(_is_begun, folder.iterdir())) if folder.is_dir() else folder.exists():
-        how = "go on with --resume" if (folder / CHECKPOINT).is_file() else "move away what it holds"
-        raise RunError(f"{folder} is not empty; {how}, or give another --out")
+    if not folder.exists() or (folder.is_dir() and all(map(_is_begun, folder.iterdir()))):
+        return
+    how = "go on with --resume" if (folder / CHECKPOINT).is_file() else "move away what it holds"
+    raise RunError(f"{folder} is not empty; {how}, or give another --out")
 
 
 def _is_begun(path: Path) -> bool:
