@@ -7,7 +7,7 @@ import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -95,6 +95,8 @@ def export_run(
         RunError: the run cannot be read.
         DataError: int8 or auto for ONNX, and the images of the run's data are not there.
         ParityError: a graph does not compute what the model computes, or the quality gate fails; no bundle is left.
+        BundleError: no folder can be made where a bundle goes.
+        WriteError: the disk is full or refuses; the message names the bundles that are written.
     """
     formats = cast("list[Format]", list(dict.fromkeys([format] if isinstance(format, str) else format)))
     for one in formats:
@@ -120,9 +122,9 @@ def export_run(
         parity, unchecked = _parity(trained, beside)
         parity.require()
         for one, result in zip(formats, exported, strict=True):
-            _describe(beside[one], result, parity, images.source)
-        for one, target in targets.items():
-            _swap(beside[one], target)
+            with _writing(result.bundle):
+                _describe(beside[one], result, parity, images.source)
+        _swap_all((beside[one], target) for one, target in targets.items())
     return ExportReport(tuple(exported), parity, images.source, unchecked)
 
 
@@ -161,7 +163,8 @@ def _build(
         raise WriteError(
             f"cannot write in {tempfile.gettempdir()}: {error.strerror or error}; make room there, or set TMPDIR"
         ) from error
-    manifest = write_graphs(run, format, chosen, folder)
+    with _writing(target):
+        manifest = write_graphs(run, format, chosen, folder)
     return Exported(target, manifest, quality, {graph: one.form for graph, one in chosen.items() if one.form})
 
 
@@ -274,11 +277,37 @@ def _folder_beside(target: Path) -> Iterator[Path]:
     beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
     try:
         beside.mkdir(parents=True)
-        yield beside
     except OSError as error:
         raise BundleError(f"cannot write {target}: {error.strerror or error}; give another --out") from error
+    try:
+        yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _writing(target: Path, written: Sequence[Path] = ()) -> Iterator[None]:
+    """Around what writes a bundle; `written` are those of this export that are in their places.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    try:
+        yield
+    except OSError as error:
+        done = f" (written: {', '.join(map(str, written))})" if written else ""
+        raise WriteError(
+            f"cannot write {target}: {error.strerror or error}{done}; make room, or give another --out, and start again"
+        ) from error
+
+
+def _swap_all(folders: Iterable[tuple[Path, Path]]) -> None:
+    """Put every folder in the place of its target."""
+    written: list[Path] = []
+    for beside, target in folders:
+        with _writing(target, written):
+            _swap(beside, target)
+        written.append(target)
 
 
 def _swap(beside: Path, target: Path) -> None:

@@ -62,7 +62,7 @@ class ParityRow:
         """Whether the comparison held."""
         if self.tolerance is None:
             return True
-        # a batch of few images may hold a few more than the share: one pixel of a thousand images is one
+        # below 64 images as many unequal pixels are allowed as in 64
         few = self.unit == "float" or self.unequal <= UNEQUAL_TOLERANCE * max(1.0, 64 / self.batch)
         return self.max_abs <= self.tolerance and few
 

@@ -66,8 +66,9 @@ def run_images(run: TrainedRun, *, required: bool) -> RunImages:
             return RunImages(_generated(run, CALIBRATION), _generated(run, JUDGED), "generated images")
         raise DataError(f"8 bits are calibrated on the run's own images, which are not there: {error}") from error
     trained, judged = data.train.images[:CALIBRATION], data.valid.images[:JUDGED]
-    changed = data.fingerprint != run.provenance.get("fingerprint", data.fingerprint)
-    said = f"validation images of {source}{', changed since training' * changed}"
+    said = f"validation images of {source}"
+    if data.fingerprint != run.provenance.get("fingerprint", data.fingerprint):
+        said += ", changed since training"
     if len(judged) < FEWEST:
         said = f"images of {source}, {len(judged)} of them validation images"
         judged = np.concatenate([judged, data.train.images[::-1][: FEWEST - len(judged)]])

@@ -77,6 +77,7 @@ def _int8(run: TrainedRun, graph: GraphName, calibration: Array) -> Iterator[Mak
     if graph != "decoder":
         yield partial(_int8_graph, run, graph, calibration)
         return
+    # of the transposed convolutions `fast_decoder` makes the first a product of matrices and leaves the last as it is
     stages = sum(isinstance(layer, nn.ConvTranspose2d) for layer in split_model(run).decoder.layers) - 2
     for first in range(stages):
         yield partial(_int8_decoder, run, calibration, tuple(range(first, stages)))

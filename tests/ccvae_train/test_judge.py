@@ -116,6 +116,11 @@ def test_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["judge", "--epochs", "0"]).exit_code == 2
 
 
+def test_a_bad_option_points_to_the_help_of_judge() -> None:
+    with pytest.raises(UsageError, match=r"^--image-size 50: .*; see `ccvae-deploy judge --help`$"):
+        judge_module.judge(image_size=50)
+
+
 @pytest.mark.parametrize(
     ("option", "value"), [("--seed", "-1"), ("--image-size", "33"), ("--channels", "2"), ("--device", "gpu")]
 )

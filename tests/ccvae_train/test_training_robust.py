@@ -14,7 +14,7 @@ from PIL import Image
 
 from ccvae_deploy.errors import CCVAEError, DataError, RunError, TrainingError, WriteError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
-from ccvae_train import checkpoint, grids, loop, run_folder, training
+from ccvae_train import checkpoint, grids, loop, run_folder, tensor_file, training
 from ccvae_train.checkpoint import read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.training import train
@@ -158,7 +158,7 @@ def test_a_run_that_ends_between_figures_and_checkpoint_can_be_begun_again(made:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save_file", full)
+        patch.setattr(tensor_file, "save", full)
         with pytest.raises(WriteError, match="make room and start again"):
             train(SMALL, out=Path("run"))
     assert [path.name for path in Path("run").iterdir()] == ["metrics.csv"]

@@ -11,7 +11,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -78,35 +77,24 @@ def decoded_images(kind: str, root: Path, paths: Sequence[Path], spec: ImageSpec
     fingerprint = files_fingerprint(root, paths)
     shape = (len(paths), spec.size, spec.size, spec.channels)
 
-    def one(path: Path) -> Images:
-        seen = network_input(decode(read_file(path)), spec)
+    def pixels_of(path: Path) -> Images:
+        try:
+            seen = network_input(decode(read_file(path)), spec)
+        except ImageError as error:
+            raise DataError(f"{path}: {error}; repair the file or take its row out of the labels") from error
         return np.rint(seen.transpose(1, 2, 0) * 255).astype(np.uint8)
 
     def fill(array: Images) -> None:
         workers = usable_cores()
         with ThreadPoolExecutor(workers) as pool, progress(f"decode {kind}", len(paths), "images") as bar:
-            todo = iter(paths)
-            row = 0
-            while chunk := list(islice(todo, 64 * workers)):
-                for path, pixels in zip(chunk, pool.map(_named(one), chunk), strict=True):
-                    if isinstance(pixels, ImageError):
-                        raise DataError(f"{path}: {pixels}; repair the file or take its row out of the labels")
+            for start in range(0, len(paths), 64 * workers):
+                chunk = paths[start : start + 64 * workers]
+                for row, pixels in enumerate(pool.map(pixels_of, chunk), start):
                     array[row] = pixels
-                    row += 1
                 bar.advance(len(chunk))
 
     key = f"{kind}-{spec.size}-{spec.mode.lower()}-{fingerprint[:24]}"
     return cached_images(key, shape, fill), fingerprint
-
-
-def _named(one: Callable[[Path], Images]) -> Callable[[Path], Images | ImageError]:
-    def tried(path: Path) -> Images | ImageError:
-        try:
-            return one(path)
-        except ImageError as error:
-            return error
-
-    return tried
 
 
 def files_fingerprint(root: Path, paths: Sequence[Path]) -> str:

@@ -4,9 +4,6 @@ Touches the run folder only. Besides the weights a checkpoint holds the optimise
 that training needs to go on: data order and noise are functions of (seed, step).
 """
 
-import json
-import os
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -14,8 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import AfterValidator, Field, ValidationError, model_validator
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ccvae_deploy.errors import RunError, WriteError
@@ -35,9 +31,9 @@ from .config import TrainConfig
 from .families import new_model
 from .model import Model
 from .optimiser import moments_of
+from .tensor_file import read_tensors, write_tensors
 
 CHECKPOINT = "checkpoint.safetensors"
-HEADER_LIMIT = 8 << 20
 PAIRS = 1 << 18
 """Weights of a classifier that are taken on trust before the networks are built."""
 
@@ -112,7 +108,7 @@ class TrainedRun:
 
     @property
     def label_prior(self) -> tuple[float, ...]:
-        """p(y_i = 1) per label."""
+        """p(y), one value per column of y."""
         return self.state.label_prior
 
     @property
@@ -167,20 +163,10 @@ def save_checkpoint(run: Path, model: Model, optimiser: torch.optim.Optimizer, s
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": tensor for name, tensor in moments.items()}
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     target = run / CHECKPOINT
-    beside = run / f".{CHECKPOINT}.{os.getpid()}"
     try:
-        # a link of that name would lead elsewhere
-        beside.unlink(missing_ok=True)
-        save_file(whole, beside, metadata={"ccvae": state.model_dump_json()})
-        with beside.open("r+b") as file:  # Windows syncs only what may be written
-            os.fsync(file.fileno())
-        beside.replace(target)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        if not isinstance(error, OSError | SafetensorError):
-            raise
+        write_tensors(target, tensors, "ccvae", state.model_dump_json())
+    except (OSError, SafetensorError) as error:
         raise WriteError(f"cannot write {target}: {error}; make room and {going_on(run)}") from error
 
 
@@ -192,12 +178,9 @@ def read_checkpoint(run: Path) -> tuple[RunState, dict[str, Tensor]]:
     """
     path = resolve_run(run) / CHECKPOINT
     try:
-        _refuse_huge_header(path)
-        with safe_open(path, framework="pt", device="cpu") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-        return RunState.model_validate_json(header.get("ccvae", "")), tensors
-    except (OSError, SafetensorError, struct.error, UnicodeDecodeError, json.JSONDecodeError) as error:
+        header, tensors = read_tensors(path, "ccvae")
+        return RunState.model_validate_json(header), tensors
+    except (OSError, SafetensorError) as error:
         raise RunError(f"{path} is damaged: {error}; train again or restore it from a copy") from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -266,10 +249,3 @@ def load_run(run: Path) -> TrainedRun:
     folder = resolve_run(run)
     state, tensors = read_checkpoint(folder)
     return TrainedRun(folder, restore(folder, state, tensors).eval(), state)
-
-
-def _refuse_huge_header(path: Path) -> None:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-    if length > HEADER_LIMIT:
-        raise SafetensorError(f"a header of {length:,} bytes")

@@ -177,8 +177,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return settings
 
 
-def make_config(settings: dict[str, Any]) -> TrainConfig:
+def make_config(settings: dict[str, Any], command: str = "train") -> TrainConfig:
     """Check settings and fold the first complaint into one line.
+
+    Args:
+        command: the command whose options they are.
 
     Raises:
         UsageError: a value is outside its range, or belongs to another model.
@@ -190,7 +193,7 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
         setting, *inside = (str(part) for part in first["loc"])
         option = f"--{setting.replace('_', '-')}" if setting != "label_dims" else ".".join((setting, *inside))
         raise UsageError(
-            f"{option} {first['input']!r}: {first['msg'].lower()}; see `ccvae-deploy train --help`"
+            f"{option} {first['input']!r}: {first['msg'].lower()}; see `ccvae-deploy {command} --help`"
         ) from error
     if config.model != "ccvae" and (config.estimator, config.unlabelled) != ("exact", "exact"):
         raise UsageError(

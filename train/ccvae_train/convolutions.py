@@ -1,4 +1,4 @@
-"""Convolutions as torch's own, with the values of torch's own, computed in the way that is quick on a processor.
+"""Convolutions as torch's own, with the values of torch's own, computed in the way that is quick on a CPU.
 
 In training only where it says so; a graph that is exported holds torch's own operators.
 """
@@ -39,7 +39,7 @@ class Expand(nn.ConvTranspose2d):
 
 
 class Double(nn.ConvTranspose2d):
-    """A transposed convolution of 4x4 taps at stride 2, which doubles a picture. `_Double` trains it on a processor."""
+    """A transposed convolution of 4x4 taps at stride 2, which doubles a picture. `_Double` trains it on a CPU."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(in_channels, out_channels, 4, stride=2, padding=1)

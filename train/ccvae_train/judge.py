@@ -5,9 +5,6 @@ with every label shown, and judged itself on the validation partition. Writes on
 """
 
 import hashlib
-import json
-import os
-import struct
 import sys
 import time
 from dataclasses import dataclass
@@ -18,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from ccvae_deploy.errors import RunError, TrainingError, UsageError, WriteError, nearest
 from ccvae_deploy.latest import RUNS
@@ -28,7 +24,6 @@ from ccvae_deploy.storage.store import refuse_unwritable
 from ccvae_deploy.terminal.progress import progress
 
 from .batches import epoch_order, images_of
-from .checkpoint import HEADER_LIMIT
 from .config import Uncertain, make_config
 from .datasets.dataset import Dataset, Partition
 from .datasets.source import open_dataset
@@ -38,6 +33,7 @@ from .evaluate.label_columns import majority
 from .judge_network import JudgeNetwork, label_loss
 from .loop import learning_rate
 from .run_folder import versions
+from .tensor_file import read_tensors, write_tensors
 
 JUDGE = "judge.safetensors"
 EPOCHS, PEAK, BATCH, CHUNK = 4, 2e-3, 64, 250
@@ -116,7 +112,7 @@ def judge(
         raise UsageError(f"--epochs {epochs}: expected 1 or more")
     if uncertain is not None and uncertain not in get_args(Uncertain):
         raise UsageError(f"--uncertain {uncertain}: {nearest(uncertain, get_args(Uncertain))}")
-    make_config({"image_size": image_size, "channels": channels, "seed": seed})
+    make_config({"image_size": image_size, "channels": channels, "seed": seed}, "judge")
     chosen = choose_device(device)
     refuse_taken(out)
     dataset = open_dataset(data, labels=labels, size=image_size, channels=channels, seed=seed, uncertain=uncertain)
@@ -185,15 +181,12 @@ def save_judge(judge: Judge, state: JudgeState) -> None:
     Raises:
         WriteError: the disk is full or refuses.
     """
-    target, beside = judge.path / JUDGE, judge.path / f".{JUDGE}.{os.getpid()}"
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in judge.network.state_dict().items()}
+    target = judge.path / JUDGE
     try:
         judge.path.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, beside, metadata={"ccvae_judge": state.model_dump_json()})
-        beside.replace(target)
+        write_tensors(target, judge.network.state_dict(), "ccvae_judge", state.model_dump_json())
         (judge.path / "judge.json").write_text(state.model_dump_json(indent=2) + "\n", "utf-8")
     except (OSError, SafetensorError) as error:
-        beside.unlink(missing_ok=True)
         raise WriteError(f"cannot write {target}: {error}; make room and start again") from error
 
 
@@ -207,18 +200,12 @@ def load_judge(folder: Path, device: Device) -> Judge:
     if not path.is_file():
         raise RunError(f"no {JUDGE} in {folder}; make one with `ccvae-deploy judge --out {folder}`")
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-        if length > HEADER_LIMIT:
-            raise SafetensorError(f"a header of {length:,} bytes")
-        with safe_open(path, framework="pt", device="cpu") as stored:
-            header = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  (not a dict)
-        state = JudgeState.model_validate_json(header.get("ccvae_judge", ""))
+        header, tensors = read_tensors(path, "ccvae_judge")
+        state = JudgeState.model_validate_json(header)
         network = JudgeNetwork(state.image, state.labels)
         network.load_state_dict(tensors)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, SafetensorError, struct.error, RuntimeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"{path} is damaged: {reason}; remove {folder} and train the judge again") from error
     except ValidationError as error:

@@ -30,7 +30,7 @@ from .model import Model
 from .noise import Noise
 from .objective import Batch, Labels, NamedTerms, value_weights
 from .ranks import Ranks
-from .run_folder import append_metrics, write_run_json
+from .run_folder import METRICS, append_metrics, write_run_json
 from .supervision import label_prior
 from .tensorboard import Scalars
 from .validation import Validation, validate
@@ -245,7 +245,8 @@ def _end_epoch(fit: Fit, done: int, rate: float, bar: Reporter, scalars: Scalars
         return
     figures, means = _validate(fit)
     row = {"epoch": epoch, "step": fit.step, "images_per_second": rate, **terms, **figures.figures()}
-    append_metrics(fit.run, row)
+    if (aside := append_metrics(fit.run, row)) is not None:
+        bar.line(f"{fit.run / METRICS} was no table of epochs any more; it is {aside} now, and a new one begins")
     scalars.add(row, fit.step)
     _note(fit, figures)
     fit.provenance["epochs_done"] = epoch

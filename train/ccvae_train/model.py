@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout
+from ccvae_deploy.schema import LabelSet, LatentLayout
 
 from .states import States
 
@@ -24,9 +24,9 @@ class Model(nn.Module, ABC):
     encoder: nn.Module
     decoder: nn.Module
 
-    def __init__(self, labels: LabelSet, layout: LatentLayout, image: ImageSpec) -> None:
+    def __init__(self, labels: LabelSet, layout: LatentLayout) -> None:
         super().__init__()
-        self.labels, self.layout, self.image = labels, layout, image
+        self.labels, self.layout = labels, layout
         self.states = States(labels, layout)
 
     @abstractmethod

@@ -160,7 +160,7 @@ class SplitVAE(Model):
     decoder: Decoder
 
     def __init__(self, labels: LabelSet, layout: LatentLayout, image: ImageSpec) -> None:
-        super().__init__(labels, layout, image)
+        super().__init__(labels, layout)
         self.encoder = Encoder(image, layout.size)
         self.decoder = Decoder(image, layout.size)
         self.first_means = [first_means(label) for label in labels.labels]

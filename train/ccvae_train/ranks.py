@@ -46,17 +46,25 @@ class Ranks:
         """Whether this process writes and speaks."""
         return self.rank == 0
 
-    def share(self, batch: int) -> slice:
-        """The rows of a batch that are this rank's; shares differ by one row at most.
+    def refuse_fewer_than_ranks(self, batch: int) -> None:
+        """Refuse a batch of which a rank would have no image.
 
         Raises:
-            UsageError: a rank would have none.
+            UsageError: it is one.
         """
         if batch < self.count:
             raise UsageError(
                 f"a batch of {batch} images cannot be shared by {self.count} processes; "
                 "raise --batch-size or start fewer of them"
             )
+
+    def share(self, batch: int) -> slice:
+        """The rows of a batch that are this rank's; shares differ by one row at most.
+
+        Raises:
+            UsageError: a rank would have none.
+        """
+        self.refuse_fewer_than_ranks(batch)
         return slice(self.rank * batch // self.count, (self.rank + 1) * batch // self.count)
 
     def weight(self, batch: int) -> float:

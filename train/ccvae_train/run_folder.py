@@ -12,7 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from ccvae_deploy.errors import RunError
+from ccvae_deploy.errors import RunError, one_line
 from ccvae_deploy.latest import LATEST, RUNS
 from ccvae_deploy.storage.plain import read_plain
 from ccvae_deploy.storage.store import refuse_unwritable
@@ -20,7 +20,7 @@ from ccvae_deploy.storage.store import refuse_unwritable
 from .checkpoint import CHECKPOINT, RunState
 
 BEGUN = ("tensorboard", f".{CHECKPOINT}.")
-"""How what is called that lies in a run's folder before its first checkpoint, beside the figures of an epoch."""
+"""How the names begin of what a run's folder holds before its first checkpoint, beside `METRICS`."""
 METRICS, METRICS_BEGIN = "metrics.csv", b"epoch,step,images_per_second,"
 METRICS_LIMIT = 64 << 20
 
@@ -50,9 +50,10 @@ def refuse_taken(folder: Path) -> None:
     Raises:
         RunError: it does, or is no folder.
     """
-    if not all(map(_is_begun, folder.iterdir())) if folder.is_dir() else folder.exists():
-        how = "go on with --resume" if (folder / CHECKPOINT).is_file() else "move away what it holds"
-        raise RunError(f"{folder} is not empty; {how}, or give another --out")
+    if not folder.exists() or (folder.is_dir() and all(map(_is_begun, folder.iterdir()))):
+        return
+    how = "go on with --resume" if (folder / CHECKPOINT).is_file() else "move away what it holds"
+    raise RunError(f"{folder} is not empty; {how}, or give another --out")
 
 
 def _is_begun(path: Path) -> bool:
@@ -111,22 +112,65 @@ def write_run_json(run: Path, state: RunState) -> None:
     replace_whole(run / "run.json", (state.model_dump_json(indent=2) + "\n").encode())
 
 
-def append_metrics(run: Path, row: Mapping[str, float | int]) -> None:
+def refuse_other_metrics(run: Path) -> None:
+    """Refuse to go on with a run whose `metrics.csv` a row cannot be added to.
+
+    Raises:
+        RunError: it is no table of epochs, as after it was saved again with other separators.
+    """
+    path = run / METRICS
+    try:
+        _rows_before(path, 0)
+    except ValueError as error:
+        raise RunError(
+            f"{path} is no table of epochs: {error}; expected columns with commas between, the first `epoch`; save it "
+            "so or move it away, and resume again"
+        ) from error
+
+
+def append_metrics(run: Path, row: Mapping[str, float | int]) -> Path | None:
     """Add the row of an epoch to `metrics.csv`, in place of rows of the same or later epochs.
 
     Those are there when a run was killed after the row and before the checkpoint.
+
+    Returns:
+        Where a file went that was there and is no table of epochs; None where there was none.
     """
-    path = run / METRICS
-    rows: list[dict[str, Any]] = []
-    if path.exists():
-        before = io.StringIO(read_plain(path, METRICS_LIMIT).decode("utf-8"), newline="")
-        rows = [old for old in csv.DictReader(before) if int(old["epoch"]) < row["epoch"]]
+    path, aside = run / METRICS, None
+    try:
+        rows = _rows_before(path, row["epoch"])
+    except ValueError:
+        rows, aside = [], run / f"metrics-before-{row['epoch']:04d}.csv"
+        path.replace(aside)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(row), extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     replace_whole(path, text.getvalue().encode())
+    return aside
+
+
+def _rows_before(path: Path, epoch: float) -> list[dict[str, Any]]:
+    """The rows of a table of epochs, which may be absent, up to an epoch.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        # Excel puts a mark before UTF-8
+        text = read_plain(path, METRICS_LIMIT).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        if text and (reader.fieldnames or [""])[0] != "epoch":
+            begin, _, _ = text.partition("\n")
+            raise ValueError(f"it begins with {one_line(begin, 60)!r}")
+        return [row for row in reader if int(row["epoch"]) < epoch]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from error
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def replace_whole(path: Path, data: bytes) -> None:

@@ -6,21 +6,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, UsageError
 from ccvae_deploy.latest import LATEST
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
 from .config import TrainConfig, make_config, with_label_dims
+from .datasets.dataset import Dataset
 from .datasets.source import open_dataset, settled
 from .device import Device, choose_device, is_out_of_memory, keep_freed_memory
 from .families import new_model
 from .loop import Fit, train_to_end
+from .model import Model
 from .networks import SplitVAE
 from .optimiser import make_optimiser
 from .ranks import Ranks, together
-from .run_folder import new_run_folder, point_latest, refuse_stray_latest, refuse_taken, versions
+from .run_folder import (
+    new_run_folder,
+    point_latest,
+    refuse_other_metrics,
+    refuse_stray_latest,
+    refuse_taken,
+    versions,
+)
 from .supervision import label_prior, supervised, unseen_values
 
 
@@ -84,6 +95,7 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     _refuse_other_settings(settings, state)
     device = choose_device(settings.get("device", state.config.device), state.precision)
     refuse_stray_latest(folder)
+    refuse_other_metrics(folder)
     fit = prepare(state.config, device, ranks)
     if fit.data.fingerprint != state.provenance.get("fingerprint"):
         raise RunError(f"the data of {folder} have changed since it began ({state.config.data}); train a new run")
@@ -131,23 +143,50 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
             seed=config.seed,
             uncertain=config.uncertain,
         )
-    ranks.share(min(config.batch_size, len(data.train)))
+    ranks.refuse_fewer_than_ranks(min(config.batch_size, len(data.train)))
     labels, layout = with_label_dims(data.labels, config)
     shown = supervised(data.train.labels, config.supervision, config.seed)
     prior = label_prior(shown, labels)
     keep_freed_memory(device)
     torch.manual_seed(config.seed)
-    model = new_model(config.model, labels, layout, data.image)
+    model = _on_device(new_model(config.model, labels, layout, data.image), device)
+    return Fit(
+        run=Path(),
+        config=config,
+        data=data,
+        labels=labels,
+        layout=layout,
+        shown=shown,
+        prior=prior,
+        model=model,
+        optimiser=make_optimiser(model, config),
+        device=device,
+        provenance=_provenance(config, data, model, shown, prior, device),
+        ranks=ranks,
+    )
+
+
+def _on_device(model: Model, device: Device) -> Model:
     try:
-        model = model.to(device.torch_device).to(memory_format=torch.channels_last)
+        return model.to(device.torch_device).to(memory_format=torch.channels_last)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         raise ProviderError(
             f"{device.note}: no memory is left for the model; free some, or use --device cpu"
         ) from error
-    optimiser = make_optimiser(model, config)
-    provenance = {
+
+
+def _provenance(
+    config: TrainConfig,
+    data: Dataset,
+    model: Model,
+    shown: NDArray[np.int8],
+    prior: NDArray[np.float64],
+    device: Device,
+) -> dict[str, Any]:
+    """What a run says of its origin, before it has any figures."""
+    found = {
         "data": config.data,
         "fingerprint": data.fingerprint,
         "training_images": len(data.train),
@@ -156,13 +195,12 @@ def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
         "supervision": config.supervision,
         "estimator": config.estimator,
         "model": config.model,
-        "label_frequency": dict(zip(labels.column_names, map(float, prior.round(4)), strict=True)),
+        "label_frequency": dict(zip(model.labels.column_names, map(float, prior.round(4)), strict=True)),
         "device": device.note,
         "versions": versions(),
     }
-    if choices := model.choices(config):
-        provenance["choices"] = choices
-    return Fit(Path(), config, data, labels, layout, shown, prior, model, optimiser, device, provenance, ranks)
+    choices = model.choices(config)
+    return found | ({"choices": choices} if choices else {})
 
 
 def _say(text: str) -> None:

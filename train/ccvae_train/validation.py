@@ -19,7 +19,7 @@ from .noise import Noise
 from .objective import Posterior
 from .objective.tilted import tilt
 
-WEIGHT_DRAWS = 64
+BATCH, WEIGHT_DRAWS = 500, 64
 BY_LABEL = ("accuracy", "balanced_accuracy", "floor")
 DECODED = 1024
 """Images that are decoded for the reconstruction figure; the rest are encoded only."""
@@ -56,7 +56,7 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    model: Model, part: Partition, labels: LabelSet, prior: NDArray[np.float64], device: Device, batch: int = 500
+    model: Model, part: Partition, labels: LabelSet, prior: NDArray[np.float64], device: Device
 ) -> tuple[Validation, NDArray[np.float32]]:
     """Run a partition through the model; also gives its posterior means, (N, Z).
 
@@ -64,8 +64,8 @@ def validate(
         prior: p(y) of which the floor says the likelier values, (Y,).
     """
     codes, logits, errors = [], [], []
-    for start in range(0, len(part), batch):
-        rows = np.arange(start, min(start + batch, len(part)))
+    for start in range(0, len(part), BATCH):
+        rows = np.arange(start, min(start + BATCH, len(part)))
         image = images_of(part.images, rows, device)
         with device.autocast():
             code, told = model.read(image)

@@ -79,7 +79,7 @@ class M2(Model):
     decoder: Decoder
 
     def __init__(self, labels: LabelSet, layout: LatentLayout, image: ImageSpec) -> None:
-        super().__init__(labels, layout, image)
+        super().__init__(labels, layout)
         self.encoder = LabelledEncoder(image, layout.size, labels.width)
         self.decoder = Decoder(image, layout.size + labels.width)
 

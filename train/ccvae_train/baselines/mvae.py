@@ -73,7 +73,7 @@ class MVAE(Model):
     decoder: Decoder
 
     def __init__(self, labels: LabelSet, layout: LatentLayout, image: ImageSpec) -> None:
-        super().__init__(labels, layout, image)
+        super().__init__(labels, layout)
         self.encoder = Encoder(image, layout.size)
         self.decoder = Decoder(image, layout.size)
         self.experts = LabelExperts(len(self.states.label), layout.size)

@@ -78,7 +78,8 @@ def open_dataset(
         case "celeba":
             return open_celeba(source, folder, labels, spec)
         case "chexpert":
-            return open_chexpert(source, folder, labels, spec, seed, policy or chexpert.DEFAULT_POLICY)
+            assert policy is not None
+            return open_chexpert(source, folder, labels, spec, seed, policy)
         case "mnist":
             return open_mnist(source, folder, labels, spec)
         case "fashion-mnist":

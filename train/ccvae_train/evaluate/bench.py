@@ -1,6 +1,7 @@
 """What the protocols work with: one model, the judge, and a bounded number of real images with their labels."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +86,7 @@ class Bench:
         """The more frequent value of every training label, (L,)."""
         return majority(np.asarray(self.data.train.labels), self.labels)
 
-    @property
+    @cached_property
     def known_values(self) -> Values:
         """The true values, and the model's own prediction where one is missing, (N, L)."""
         if not (self.values == MISSING).any():

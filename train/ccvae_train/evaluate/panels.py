@@ -27,7 +27,7 @@ def run_swaps(bench: Bench) -> Finding:
 
 
 def run_panel(bench: Bench) -> Finding:
-    """A row per image: original, reconstruction, then each label changed to its most ordinary other value."""
+    """A row per image: original, reconstruction, then each label at the most ordinary look of another value."""
     rng, images = bench.rng("panel"), bench.images[:ROWS]
     values = bench.known_values[:ROWS]
     columns = [images, bench.subject.reconstruct(images)]

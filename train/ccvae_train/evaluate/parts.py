@@ -42,7 +42,7 @@ def read_part(folder: Path, protocol: str, key: str) -> Part | None:
         pictures = {name: folder / f"{protocol}-{name}.png" for name in found["pictures"]}
         if not all(path.is_file() and inside(path, folder) for path in pictures.values()):
             return None
-        return Part(protocol, found, stored["skipped"], float(stored["seconds"]), pictures)
+        return Part(protocol, found, "", float(stored["seconds"]), pictures)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -60,7 +60,7 @@ def write_part(folder: Path, protocol: str, key: str, finding: Finding, seconds:
         pictures[name] = folder / f"{protocol}-{name}.png"
         replace_file(pictures[name], [buffer.getvalue()])
     part = Part(protocol, finding.to_json(), "", round(seconds, 2), pictures)
-    content = {"key": key, "finding": part.finding, "skipped": "", "seconds": part.seconds}
+    content = {"key": key, "finding": part.finding, "seconds": part.seconds}
     replace_file(folder / f"{protocol}.json", [json.dumps(content, indent=1).encode()])
     return part
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from .paper import published
 
-VALIDATED = ("celeba", "chexpert")
-"""Data of which the paper reports on test images, and we on validation images."""
+VALIDATED = {"celeba": "see --partition test", "chexpert": "chexpert:DIR has none of these"}
+"""Data of which the paper reports on test images, and we on validation images; and how to have those."""
 
 
 @dataclass(frozen=True)
@@ -110,11 +110,12 @@ class Evaluation:
     def notes(self) -> list[str]:
         """What a reader must know: of single runs, and of means over seeds."""
         found = [note for run in self.runs for note in run.notes]
-        validated = [run for run in self.runs if run.partition == "valid" and run.data.partition(":")[0] in VALIDATED]
-        if any(run.papers_labels for run in validated):
-            found.append(
-                "Ours are figures of validation images, the paper's figures are of test images; see --partition test."
-            )
+        validated = [run.data.partition(":")[0] for run in self.runs if run.partition == "valid" and run.papers_labels]
+        found += [
+            f"Ours are figures of validation images, the paper's figures are of test images; {VALIDATED[kind]}."
+            for kind in validated
+            if kind in VALIDATED
+        ]
         for (model, rate, data), runs in self.groups().items():
             alike = f"The runs of {model} on {data}, f {rate:g},"
             if len({run.fingerprint for run in runs}) > 1:

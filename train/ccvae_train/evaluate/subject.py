@@ -64,7 +64,7 @@ class Subject(Protocol):
 
 @dataclass(frozen=True)
 class SplitSubject:
-    """A model with encoder, decoder, classifier and conditional prior over one latent layout: CCVAE, and DIVA."""
+    """A model with encoder, decoder and classifier over one latent layout; CCVAE and DIVA have a conditional prior."""
 
     model: SplitVAE
     labels: LabelSet

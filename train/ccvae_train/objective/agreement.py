@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from ccvae_train.networks import CCVAE
 
 EVERY = 2
-"""One image of so many is edited,"""
+"""Of so many images of a batch one is edited."""
 STEPS = 4
-"""in one step of so many: few larger batches cost less than many small ones."""
+"""Of so many steps one has edits: few larger batches cost less than many small ones."""
 KEPT = 0.25
 """The share of redrawn labels that keep their value, as `vary` and an edit to what is there already ask."""
 MOVE = 0.002

@@ -70,10 +70,6 @@ class NamedTerms(ABC):
         stacked = zip(*(vars(one).values() for one in draws), strict=True)
         return cls(*(torch.stack(values).mean(0) for values in stacked))
 
-    def means(self) -> dict[str, float]:
-        """Every term's mean over images, by name."""
-        return {name: float(value.detach().mean()) for name, value in vars(self).items()}
-
 
 NamedTermsT = TypeVar("NamedTermsT", bound=NamedTerms)
 
