@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+from ..storage.room import take_room
 
 if sys.platform != "win32":
     import fcntl
@@ -58,11 +59,7 @@ def blank(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     length = int(np.prod(shape))
     try:
         with tempfile.TemporaryFile() as file:
-            # room is taken now: a full disk would be a fatal signal later
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, length)
-            else:
-                file.truncate(length)
+            take_room(file.fileno(), length)
             return np.frombuffer(mmap.mmap(file.fileno(), length), np.uint8).reshape(shape)
     except OSError as error:
         raise ImageError(f"no room for a large picture in {tempfile.gettempdir()}: {error.strerror}") from error

@@ -18,7 +18,6 @@ import torch
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import loop, training
-from ccvae_train.batches import epoch_order
 from ccvae_train.config import make_config
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.device import choose_device
@@ -45,7 +44,7 @@ def child(folder: Path, count: int, steps: int) -> None:
     training.open_dataset = lambda *_, **__: data
     start = resident()
     fit = training.prepare(make_config({"device": "cpu", "supervision": 0.2}), choose_device("cpu"), Ranks())
-    order, most = epoch_order(count, fit.batch, 0, 0), (0, 0)
+    order, most = fit.order(0), (0, 0)
     spread = np.linspace(0, len(order) - 1, steps).astype(int)
     for batch in spread:
         loop.one_step(fit, order[batch])

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from ccvae_train import loop, training
-from ccvae_train.batches import epoch_order, images_of, labels_of
+from ccvae_train.batches import images_of, labels_of
 from ccvae_train.config import TrainConfig, make_config
 from ccvae_train.convolutions import Collapse, Double, Expand
 from ccvae_train.datasets import celeba
@@ -173,8 +173,9 @@ def textbook(fit: Fit, paths: list[Path], workers: int) -> Side:
 
 
 def _rows(fit: Fit) -> Iterator[np.ndarray]:
+    """The batches of a run, with the share of labelled images that each of its epochs has, and then those of the last."""
     for epoch in itertools.count():
-        yield from epoch_order(len(fit.data.train), fit.config.batch_size, epoch, fit.step)
+        yield from fit.order(min(epoch, fit.config.epochs - 1))
 
 
 def rate(side: Side, device: torch.device, seconds: float = SECONDS) -> float:

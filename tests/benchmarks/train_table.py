@@ -130,7 +130,7 @@ def _run(options: argparse.Namespace, job: Job) -> dict[str, Any]:
     if not result.exists():
         command = [sys.executable, "-m", "ccvae_train", "--recipe", str(job.recipe), "--data", options.data]
         command += ["--supervision", str(job.rate), "--epochs", str(job.epochs), "--seed", str(job.seed)]
-        if job.folder.exists():
+        if (job.folder / "checkpoint.safetensors").exists():
             command = [sys.executable, "-m", "ccvae_train", "--resume"]
         began = time.monotonic()
         with (options.out / f"{job.folder.name}.log").open("a") as log:

@@ -1,5 +1,6 @@
 """The cache: built once, whole or absent, rebuilt when it does not fit."""
 
+import errno
 import os
 import platform
 from pathlib import Path
@@ -87,6 +88,19 @@ def test_a_full_disk_is_one_line(own_cache: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(DataError, match=r"MiB are free in .*set CCVAE_CACHE"):
         cached_images("key", SHAPE, lambda array: array.fill(1))
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot take room")
+def test_a_disk_that_fills_up_later_than_asked_is_one_line_too(own_cache: Path, monkeypatch) -> None:
+    """Writing through memory would end in a fatal signal, so the room is taken first."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataError, match=r"cannot write the cache in .*: No space left on device; make room"):
+        cached_images("key", SHAPE, lambda _: pytest.fail("nothing is written"))
+    assert not list(own_cache.rglob("*.npy"))
 
 
 def test_images_are_cached_as_the_network_sees_them(tmp_path: Path, own_cache: Path) -> None:

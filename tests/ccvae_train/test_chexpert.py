@@ -59,6 +59,22 @@ def layout(root: Path, train: Sequence[list[str]] = TRAIN, valid: Sequence[list[
     return root
 
 
+def test_the_full_release_lies_in_batches(tmp_path: Path) -> None:
+    lists = layout(tmp_path / "CheXpert-v1.0 batch 1 (validate & csv)")
+    for number, patient in enumerate(("patient00001", "patient00002"), 2):
+        batch = tmp_path / f"CheXpert-v1.0 batch {number} (train {number - 1})"
+        batch.mkdir()
+        (lists / "train" / patient).rename(batch / patient)
+    (lists / "train").rmdir()
+    for folder in (tmp_path, lists):
+        data = open_dataset(f"chexpert:{folder}")
+        assert np.abs(data.train.images[:, 0, 0, 0] - np.array([0, 40, 60])).max() <= 2
+        assert len(data.valid.images) == 1
+    (batch / "patient00002/study2/view1_frontal.jpg").unlink()
+    with pytest.raises(DataError, match=r"batch 3 \(train 2\)/patient00002/study2.* is missing \(1 of 3 images"):
+        open_dataset(f"chexpert:{tmp_path}")
+
+
 @pytest.mark.parametrize("nested", ["", NAME, "CheXpert-v1.0"])
 def test_the_paper_s_five_labels_of_frontal_views(tmp_path: Path, nested: str) -> None:
     layout(tmp_path / nested)

@@ -17,6 +17,7 @@ from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import checkpoint, grids, loop, run_folder, tensor_file, training
 from ccvae_train.checkpoint import read_checkpoint
 from ccvae_train.datasets.dataset import Dataset, Partition
+from ccvae_train.supervision import unseen_values
 from ccvae_train.training import train
 
 SMALL = {"epochs": 2, "latents": 6, "batch_size": 32, "device": "cpu"}
@@ -93,6 +94,14 @@ def test_a_label_without_a_positive_among_the_shown_is_said_and_trained_around(m
     assert 0 < prior[1] < 0.05
     train(SMALL | {"supervision": 1.0}, out=Path("all"))
     assert "no shown label" not in capsys.readouterr().err
+
+
+def test_a_class_that_no_training_image_has_is_said() -> None:
+    """Those of the validation images alone, which a table may hold."""
+    names = LabelSet(labels=(Label(name="hair", kind="categorical", classes=("black", "blond", "red")),))
+    labels = np.array([[0], [1], [0], [-1]], np.int8)
+    assert unseen_values(labels, labels[:1], names) == ["hair=blond", "hair=red"]
+    assert unseen_values(labels, labels, names) == ["hair=red"]
 
 
 def test_a_label_that_no_shown_image_has_is_refused(made: Made) -> None:

@@ -22,6 +22,7 @@ from ccvae_deploy.images import decode, network_input, read_file
 from ccvae_deploy.machine.resources import usable_cores
 from ccvae_deploy.schema import ImageSpec
 from ccvae_deploy.storage.places import cache_root
+from ccvae_deploy.storage.room import take_room
 from ccvae_deploy.terminal.progress import progress
 
 Images = NDArray[np.uint8]
@@ -46,6 +47,8 @@ def cached_images(key: str, shape: tuple[int, int, int, int], fill: Callable[[Im
         beside.mkdir(parents=True)
         _refuse_full_disk(root, int(np.prod(shape)))
         array = np.lib.format.open_memmap(beside / IMAGES, mode="w+", dtype=np.uint8, shape=shape)
+        with (beside / IMAGES).open("r+b") as file:
+            take_room(file.fileno(), file.seek(0, os.SEEK_END))
         fill(array)
         array.flush()
         del array

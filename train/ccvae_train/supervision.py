@@ -56,7 +56,7 @@ def label_prior(labels: NDArray[np.int8], names: LabelSet) -> NDArray[np.float64
 
 
 def unseen_values(labels: NDArray[np.int8], shown: NDArray[np.int8], names: LabelSet) -> list[str]:
-    """Values that training images have and shown labels lack, as `label=value`: what cannot be learned.
+    """Values that no shown label has, as `label=value`: what cannot be learned.
 
     Args:
         labels, shown: (N, L) before and after `supervised`.
@@ -70,5 +70,5 @@ def unseen_values(labels: NDArray[np.int8], shown: NDArray[np.int8], names: Labe
         if len(present) == 1:
             value = label.classes[present.pop()]
             raise DataError(f"label {label.name} is {value} in every training image; leave it out with --labels")
-        unseen += [f"{label.name}={label.classes[value]}" for value in sorted(present - seen)]
+        unseen += [f"{label.name}={name}" for value, name in enumerate(label.classes) if value not in seen]
     return unseen

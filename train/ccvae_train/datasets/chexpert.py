@@ -8,7 +8,7 @@ seed. A finding is 1, 0, -1 (uncertain), or blank: not mentioned, by convention 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ DEFAULT_POLICY: Uncertain = "ignore"
 IMAGE = ImageSpec(size=64, channels=1)
 TRAIN, VALID = "train.csv", "valid.csv"
 PATH, VIEW = "Path", "Frontal/Lateral"
+BATCHES = "CheXpert-v1.0 batch *"
 
 FINDINGS = (
     "No Finding",
@@ -69,6 +70,10 @@ class Views:
         """Some of the rows."""
         return Views([self.files[row] for row in rows], [self.patients[row] for row in rows], self.values[rows])
 
+    def moved(self, place: Callable[[str], str]) -> "Views":
+        """The same views with their files at other paths."""
+        return Views([place(file) for file in self.files], self.patients, self.values)
+
 
 def open_chexpert(
     source: str,
@@ -102,23 +107,24 @@ def open_chexpert(
 def read_chexpert(
     folder: Path, names: Sequence[str], seed: int = 0, uncertain: Uncertain = DEFAULT_POLICY
 ) -> tuple[Path, Views, Views]:
-    """The folder of the lists, and the views that train and validate; every image is there.
+    """The folder below which the images lie, and the views that train and validate; every image is there.
 
     Raises:
         DataError: as `open_chexpert`.
     """
-    root = find_root(folder)
-    train = read_views(root / TRAIN, names, uncertain)
-    checked_paths(root / TRAIN, train.files)
-    if (root / VALID).is_file():
-        valid = read_views(root / VALID, names, uncertain)
-        checked_paths(root / VALID, valid.files)
+    lists = find_root(folder)
+    root, place = _places_of_files(lists)
+    train = read_views(lists / TRAIN, names, uncertain).moved(place)
+    checked_paths(lists / TRAIN, train.files, root)
+    if (lists / VALID).is_file():
+        valid = read_views(lists / VALID, names, uncertain).moved(place)
+        checked_paths(lists / VALID, valid.files, root)
         if both := set(train.patients) & set(valid.patients):
-            raise DataError(f"{TRAIN} and {VALID} of {root} both have views of {min(both)}; leave its rows out of one")
+            raise DataError(f"{TRAIN} and {VALID} of {lists} both have views of {min(both)}; leave its rows out of one")
         return root, train, valid
     known, patient = np.unique(train.patients, return_inverse=True)
     if len(known) < 2:
-        raise DataError(f"{root / TRAIN} has views of one patient and {VALID} is missing; none is left to validate")
+        raise DataError(f"{lists / TRAIN} has views of one patient and {VALID} is missing; none is left to validate")
     splits = random_splits(len(known), seed)[patient]
     return root, train.of(np.flatnonzero(splits == 0)), train.of(np.flatnonzero(splits == 1))
 
@@ -137,6 +143,24 @@ def find_root(folder: Path) -> Path:
     if not roots:
         raise DataError(f"no {TRAIN} in {folder} or in a folder CheXpert-v1.0… in it; expected the official layout")
     return roots[0]
+
+
+def _places_of_files(lists: Path) -> tuple[Path, Callable[[str], str]]:
+    """The folder below which the files lie that the lists name, and where each lies there.
+
+    The full release comes in batches: the first holds the lists and valid/, each other one some patients of train/.
+    """
+    batches = [path for path in sorted(lists.parent.glob(BATCHES)) if path != lists and path.is_dir()]
+    if (lists / "train").exists() or not batches:
+        return lists, lambda file: file
+    batch_of = {patient.name: batch.name for batch in batches for patient in batch.iterdir()}
+
+    def place(file: str) -> str:
+        part, patient, rest = file.split("/", 2)
+        batch = batch_of.get(patient) if part == "train" else None
+        return f"{batch}/{patient}/{rest}" if batch else f"{lists.name}/{file}"
+
+    return lists.parent, place
 
 
 def read_views(path: Path, names: Sequence[str], uncertain: Uncertain) -> Views:

@@ -15,7 +15,8 @@ DIR holds img_align_celeba/ (img_align_celeba.zip, unpacked), list_attr_celeba.t
 CHEXPERT = """\
 CheXpert is for non-commercial research, under Stanford's research use agreement, and may not be passed on: sign it at
 https://aimi.stanford.edu/datasets/chexpert-chest-x-rays and get CheXpert-v1.0-small, or the full release.
-DIR is CheXpert-v1.0-small or the folder around it; in it lie train.csv, valid.csv, train/ and valid/."""
+DIR is CheXpert-v1.0-small or the folder around it; in it lie train.csv, valid.csv, train/ and valid/.
+Of the full release DIR is the folder around its four "CheXpert-v1.0 batch ..." folders, as they come."""
 
 
 def check_celeba(folder: Path) -> str:

@@ -39,13 +39,16 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
         raise DataError(f"{path}, row {reader.line_num}: {error}; save it as plain CSV") from error
 
 
-def checked_paths(table: Path, files: Sequence[str]) -> list[Path]:
-    """Where the named files lie: below the table's folder, every one of them there.
+def checked_paths(table: Path, files: Sequence[str], folder: Path | None = None) -> list[Path]:
+    """Where the files that a table names lie: below a folder, every one of them there.
+
+    Args:
+        folder: None takes the table's own.
 
     Raises:
         DataError: a name leads outside, by itself or through a link, or nothing is there.
     """
-    folder = table.parent
+    folder = folder or table.parent
     root = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118  (os.path is quicker, and there may be 200,000 files)
     real: dict[str, str] = {}
     paths, missing = [], []
