@@ -173,7 +173,7 @@ def textbook(fit: Fit, paths: list[Path], workers: int) -> Side:
 
 
 def _rows(fit: Fit) -> Iterator[np.ndarray]:
-    """The batches of a run, with the share of labelled images that each of its epochs has, and then those of the last."""
+    """The batches of the epochs of a run, with the labelled images of each; after its end those of the last again."""
     for epoch in itertools.count():
         yield from fit.order(min(epoch, fit.config.epochs - 1))
 
