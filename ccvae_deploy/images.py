@@ -372,9 +372,13 @@ def _whole(picture: Picture, *, flat: bool, mode: str | None = None) -> Image.Im
 
 def over_white(pixels: Pixels, alpha: Pixels) -> Pixels:
     """Pixels (H, W) or (H, W, 3) laid over white by an alpha (H, W)."""
-    weight = alpha.astype(np.uint32)
+    # all of it fits into 16 bits, and a picture just below a large one is here whole
+    weight = alpha.astype(np.uint16)
     if pixels.ndim == 3:
         weight = weight[..., None]
-    mixed = pixels.astype(np.uint32) * weight + WHITE * (255 - weight)
-    over: Pixels = ((mixed + 127) // 255).astype(np.uint8)
+    mixed = pixels * weight
+    mixed += WHITE * (255 - weight)
+    mixed += 127
+    mixed //= 255
+    over: Pixels = mixed.astype(np.uint8)
     return over

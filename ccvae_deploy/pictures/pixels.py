@@ -133,8 +133,12 @@ def _arrays(strip: Image.Image) -> tuple[Pixels, Pixels | None]:
 
 
 def _sixteen_to_eight(values: NDArray[np.integer]) -> Pixels:
-    wide = values.astype(np.int64)
-    if wide.min(initial=0) < 0 or wide.max(initial=0) > 65535:
-        raise ImageError(f"integer pixels from {wide.min():,} to {wide.max():,}; expected 0 to 65,535")
-    narrow: Pixels = ((wide * 255 + 32767) // 65535).astype(np.uint8)
+    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+        raise ImageError(f"integer pixels from {values.min():,} to {values.max():,}; expected 0 to 65,535")
+    # a few bytes per pixel, since a picture just below a large one is here whole
+    wide = values.astype(np.uint32)
+    wide *= 255
+    wide += 32767
+    wide //= 65535
+    narrow: Pixels = wide.astype(np.uint8)
     return narrow

@@ -18,6 +18,7 @@ from ccvae_deploy.images import (
     from_array,
     from_pil,
     network_input,
+    over_white,
     to_pil,
 )
 from ccvae_deploy.pictures import canvas
@@ -70,6 +71,13 @@ def test_alpha_is_kept_beside_and_lies_over_white_for_the_network() -> None:
     assert to_pil(picture).mode == "RGBA"
     assert (np.asarray(to_pil(decode(encode(picture, "png"))))[..., 3] == 0).all()
     assert (decode(encode(picture, "jpeg")).pixels > 250).all()
+
+
+def test_every_value_under_every_alpha() -> None:
+    value, alpha = np.meshgrid(*2 * [np.arange(256, dtype=np.uint8)])
+    expected = (value.astype(int) * alpha + 255 * (255 - alpha.astype(int)) + 127) // 255
+    assert (over_white(value, alpha) == expected).all()
+    assert (over_white(np.dstack([value, value]), alpha) == expected[..., None]).all()
 
 
 def test_opaque_alpha_is_no_alpha() -> None:

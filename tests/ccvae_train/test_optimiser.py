@@ -80,12 +80,18 @@ def test_without_muon_it_is_adamw_to_the_bit() -> None:
 
 
 @pytest.mark.parametrize("family", ["ccvae", "vae-classifier", "diva", "m2", "mvae"])
-def test_the_decoders_matrices_take_muon(family) -> None:
+def test_matrices_of_decoder_and_encoder_take_muon_as_asked(family) -> None:
     model = new_model(family, LABELS, LAYOUT, ImageSpec(size=32))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    groups = make_optimiser(model, make_config({"model": family})).param_groups
-    assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
-    muon = {names[id(p)] for group in groups if group["muon"] for p in group["params"]}
-    assert muon == {name for name, p in model.named_parameters() if name.startswith("decoder.") and p.dim() > 1}
-    paper = make_optimiser(model, make_config({"model": family, "decoder_optimiser": "adamw"})).param_groups
-    assert not any(group["muon"] for group in paper)
+
+    def muon(**settings: str) -> set[str]:
+        groups = make_optimiser(model, make_config({"model": family} | settings)).param_groups
+        assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
+        return {names[id(p)] for group in groups if group["muon"] for p in group["params"]}
+
+    def large(*parts: str) -> set[str]:
+        return {name for name, p in model.named_parameters() if name.startswith(parts) and p.dim() > 1}
+
+    assert muon() == large("decoder.")
+    assert muon(encoder_optimiser="muon") == large("decoder.", "encoder.")
+    assert muon(decoder_optimiser="adamw") == set()

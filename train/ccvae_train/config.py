@@ -50,6 +50,8 @@ class TrainConfig(Frozen):
             for `exact`, 0 for `paper`.
         decoder_optimiser: of the decoder's matrices and kernels; all else takes AdamW. None takes `muon` for `exact`,
             `adamw` for `paper`.
+        encoder_optimiser: the same of the encoder's. With `muon` labels are learned several times sooner, and few
+            of them by heart sooner.
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
         shift: move every training image by up to so many pixels along both axes, drawn anew at every step.
         latents: Z, characteristic and residual latents together.
@@ -75,6 +77,7 @@ class TrainConfig(Frozen):
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0, le=10)] | None = None
     decoder_optimiser: Optimiser | None = None
+    encoder_optimiser: Optimiser = "adamw"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     likelihood: Literal["laplace", "bernoulli"] | None = None

@@ -1,4 +1,4 @@
-"""The optimiser of a run: AdamW, and Muon for the decoder's matrices and kernels. Touches nothing but parameters."""
+"""The optimiser of a run: AdamW, or Muon for matrices and kernels. Touches nothing but parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -93,11 +93,11 @@ def make_optimiser(model: Model, config: TrainConfig) -> AdamWMuon:
     not.
     """
     encoder, decoder = ([p for p in part.parameters() if p.dim() > 1] for part in (model.encoder, model.decoder))
-    decay, muon = config.decay_of_weights, config.optimiser_of_decoder == "muon"
+    decay = config.decay_of_weights
     large = {id(p) for p in (*encoder, *decoder)}
     groups = [
-        {"params": encoder, "weight_decay": decay, "muon": False},
-        {"params": decoder, "weight_decay": decay, "muon": muon},
+        {"params": encoder, "weight_decay": decay, "muon": config.encoder_optimiser == "muon"},
+        {"params": decoder, "weight_decay": decay, "muon": config.optimiser_of_decoder == "muon"},
         {"params": [p for p in model.parameters() if id(p) not in large], "weight_decay": 0.0, "muon": False},
     ]
     return AdamWMuon(groups, lr=config.learning_rate, fused=True)
