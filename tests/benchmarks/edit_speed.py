@@ -11,6 +11,7 @@ processes of their own. Needs Linux, torch, and about 2 GB of disk for --long.
 import argparse
 import contextlib
 import io
+import multiprocessing
 import os
 import shutil
 import statistics
@@ -18,9 +19,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -89,44 +91,66 @@ def several(folder: Path, files: Sequence[Path], count: int) -> Path:
     return folder
 
 
-def on_all_cores(work: Callable[[Any], Any], items: Sequence[Any]) -> tuple[Cost, list[Any]]:
-    """What all items cost on all cores, and the results in order."""
-    with ThreadPoolExecutor(CORES) as pool, measured() as cost:
-        results = list(pool.map(work, items))
-    return cost[0], results
+def limit(bundle: Path, label: dict[str, float], files: Sequence[Path], format: images.Format) -> dict[str, Cost]:
+    """Each kind of work alone on all cores: a process per core does its share, all of them the same kind at a time."""
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(CORES)
+    pipes = [context.Pipe(duplex=False) for _ in range(CORES)]
+    shares = [files[core::CORES] for core in range(CORES)]
+    processes = [
+        context.Process(target=share_of_limit, args=(bundle, label, share, format, together, send))
+        for share, (_, send) in zip(shares, pipes, strict=True)
+    ]
+    for process in processes:
+        process.start()
+    found: list[dict[str, Cost]] = [receive.recv() for receive, _ in pipes]
+    for process in processes:
+        process.join()
+    return {
+        kind: Cost(max(one[kind].clock for one in found), sum(one[kind].processor for one in found))
+        for kind in found[0]
+    }
 
 
-def limit(editor: Editor, label: dict[str, float], files: Sequence[Path], format: images.Format) -> dict[str, Cost]:
-    """Each kind of work alone on all cores, with the product's own functions."""
-    spec, costs = editor.bundle.manifest.image, {}
+def share_of_limit(
+    bundle: Path,
+    label: dict[str, float],
+    files: Sequence[Path],
+    format: images.Format,
+    together: Barrier,
+    send: Connection,
+) -> None:
+    """What each kind of work costs one process, with the product's own functions."""
+    editor, costs = Editor.open(bundle, threads=1), {}
+    spec, batch = editor.bundle.manifest.image, editor.batch_size
     request = make_request(editor.labels, label, samples=SAMPLES)
-    data = [images.read_file(path) for path in files]
+    data, names = [images.read_file(path) for path in files], [path.name for path in files]
 
-    def batched(work: Callable[[slice], Any], count: int) -> tuple[Cost, list[Any]]:
-        return on_all_cores(work, [slice(at, at + editor.batch_size) for at in range(0, count, editor.batch_size)])
+    def alone(kind: str, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        items = list(items)
+        together.wait()
+        with measured() as cost:
+            results = [work(item) for item in items]
+        costs[kind] = cost[0]
+        return results
 
-    costs["decode sources"], pictures = on_all_cores(images.decode, data)
-    costs["resize sources"], seen = on_all_cores(lambda picture: images.network_input(picture, spec), pictures)
-    rows = np.stack(seen)
-    costs["graphs: encode"], parts = batched(lambda part: editor.encode(rows[part]), len(rows))
-    names = [path.name for path in files]
+    def batches(rows: Sequence[Any]) -> list[slice]:
+        return [slice(at, at + batch) for at in range(0, len(rows), batch)]
 
-    def changed(at: int) -> Any:
-        part = slice(at * editor.batch_size, (at + 1) * editor.batch_size)
-        return editor.changed(request, parts[at], names[part])
-
-    costs["graphs: decode edits"], edits = on_all_cores(changed, range(len(parts)))
+    pictures = alone("decode sources", images.decode, data)
+    seen = np.stack(alone("resize sources", lambda picture: images.network_input(picture, spec), pictures))
+    parts = alone("graphs: encode", lambda part: editor.encode(seen[part]), batches(seen))
+    pairs = zip(parts, (names[part] for part in batches(names)), strict=True)
+    edits = alone("graphs: decode edits", lambda pair: editor.changed(request, *pair), pairs)
     differences = np.concatenate([edit - part.decoded[:, None] for edit, part in zip(edits, parts, strict=True)])
-    pairs = [(picture, one) for picture, some in zip(pictures, differences, strict=True) for one in some]
-    costs["composite"], results = on_all_cores(lambda pair: compositing.composite(*pair), pairs)
-    costs[f"encode {format}"], written = on_all_cores(lambda result: images.encode(result, format), results)
+    each = [(picture, one) for picture, some in zip(pictures, differences, strict=True) for one in some]
+    results = alone("composite", lambda pair: compositing.composite(*pair), each)
+    written = alone(f"encode {format}", lambda result: images.encode(result, format), results)
     work = "resize outputs" if format == "png" else "decode and resize outputs"
-    costs[work], looked = on_all_cores(
-        lambda pair: look_again(*pair, format, spec), list(zip(results, written, strict=True))
-    )
-    rows = np.stack([seen for _, seen in looked])
-    costs["graphs: receipts"], _ = batched(lambda part: editor.classify(rows[part]), len(rows))
-    return costs
+    looked = alone(work, lambda pair: look_again(*pair, format, spec), zip(results, written, strict=True))
+    again = np.stack([seen for _, seen in looked])
+    alone("graphs: receipts", lambda part: editor.classify(again[part]), batches(again))
+    send.send(costs)
 
 
 def plain_loop(run: Path, label: dict[str, float], files: Sequence[Path], out: Path, format: images.Format) -> float:
@@ -183,7 +207,7 @@ def speed(
     bundle: Path, run: Path, label: str, folder: Path, scratch: Path, repeats: int, format: images.Format
 ) -> Table:
     """Rates of interleaved turns, and each kind of work."""
-    editor, name, value = Editor.open(bundle, threads=1), *label.split("=")
+    name, value = label.split("=")
     files = sorted(source.path for source in scan([folder]).sources)
     outputs, asked = len(files) * SAMPLES, {name: float(value)}
     rates: dict[str, list[float]] = {"edit": [], "limit": [], "loop": []}
@@ -195,7 +219,7 @@ def speed(
 
     torch.set_num_threads(faster_threads(loop, scratch / format))
     for turn in range(repeats):
-        kinds.append(limit(editor, asked, files, format))
+        kinds.append(limit(bundle, asked, files, format))
         whole = sum(kinds[-1].values(), Cost(0, 0))
         rates["limit"].append(outputs / whole.clock)
         out = scratch / format / f"{turn}"
@@ -233,8 +257,12 @@ def speed_table(
     return table
 
 
-def command(bundle: Path, label: str, folder: Path, out: Path) -> tuple[float, float]:
-    """Seconds of the command in a process of its own, and the peaks of it and of its workers, in MiB, summed."""
+def command(bundle: Path, label: str, folder: Path, out: Path, *, watched: bool = True) -> tuple[float, float]:
+    """Seconds of the command in a process of its own, and the peaks of it and of its workers, in MiB, summed.
+
+    Args:
+        watched: look for the peaks, which takes some of a core.
+    """
     script = (
         "import sys\nfrom ccvae_deploy.__main__ import main\n"
         "try: main()\nfinally: print('torch', 'torch' in sys.modules)\n"
@@ -250,9 +278,10 @@ def command(bundle: Path, label: str, folder: Path, out: Path) -> tuple[float, f
         # compiled files are kept, as after any installation
         env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
     ) as process:
-        while process.poll() is None:
+        while watched and process.poll() is None:
             peaks |= peaks_of(process.pid)
             time.sleep(0.01)
+        process.wait()
         seconds = time.perf_counter() - began
         said = process.stdout.read() if process.stdout else ""
     if process.returncode or "torch False" not in said:
@@ -276,7 +305,7 @@ def processes(bundle: Path, label: str, files: Sequence[Path], scratch: Path, lo
     """Cold start of one image, and peak memory as outputs grow."""
     table = Table(title="the command in a process of its own", title_justify="left", show_header=False)
     one = several(scratch / "one", files, 1)
-    cold = [command(bundle, label, one, scratch / f"one-{turn}")[0] for turn in range(5)]
+    cold = [command(bundle, label, one, scratch / f"one-{turn}", watched=False)[0] for turn in range(9)]
     table.add_row("one image, cold start", f"{statistics.median(cold):.2f} s")
     for outputs in (1_000, 10_000, 100_000) if long else (1_000, 10_000):
         folder = several(scratch / f"many-{outputs}", files, outputs // SAMPLES)
