@@ -14,10 +14,11 @@ from ccvae_deploy.schema import LabelSet, LatentLayout
 
 
 @dataclass(frozen=True)
-class ClassBlock:
-    """One categorical label: its position, and which columns, states and latents are its own."""
+class LabelBlock:
+    """One label: its position, its kind, and which columns, states and latents are its own."""
 
     label: int
+    binary: bool
     columns: slice
     states: slice
     latents: slice
@@ -71,48 +72,21 @@ class States(nn.Module):
 
     def __init__(self, labels: LabelSet, layout: LatentLayout) -> None:
         super().__init__()
-        counts = [len(label.classes) for label in labels.labels]
-        first = torch.tensor([0, *counts]).cumsum(0)
-        total, most = int(first[-1]), max(counts)
-        from_columns, offset = torch.zeros(labels.width, total), torch.zeros(total)
-        latents, padded = torch.zeros(layout.z_c, len(labels)), torch.full((len(labels), most), total)
-        pairs: list[tuple[int, int]] = []
-        for index, (label, columns, block) in enumerate(zip(labels.labels, labels.columns, layout.slices, strict=True)):
-            states = range(int(first[index]), int(first[index + 1]))
-            if label.kind == "binary":
-                from_columns[columns.start, list(states)] = torch.tensor([-1.0, 1.0])
-                offset[states.start] = 1
-            else:
-                from_columns[columns, states.start : states.stop] = torch.eye(len(states))
-            latents[block, index] = 1
-            padded[index, : len(states)] = torch.tensor(states)
-            pairs += [(state, latent) for state in states for latent in range(block.start, block.stop)]
-        kinds = [label.kind for label in labels.labels]
-        self.classes = tuple(
-            ClassBlock(i, columns, slice(int(first[i]), int(first[i + 1])), block)
-            for i, (columns, block) in enumerate(zip(labels.columns, layout.slices, strict=True))
-            if kinds[i] == "categorical"
-        )
-        binary = torch.tensor([i for i, kind in enumerate(kinds) if kind == "binary"])
-        self.binary: Binaries | None = None
-        if len(binary):
-            own = latents[:, binary].any(1).nonzero().squeeze(1)
-            self.binary = Binaries(
-                label=binary,
-                true=first[binary] + 1,
-                column=torch.tensor([labels.columns[i].start for i in binary.tolist()]),
-                latent=own,
-                membership=latents[own][:, binary],
-            )
-        label_of = torch.arange(len(labels)).repeat_interleave(torch.tensor(counts))
-        pair_state, pair_latent = torch.tensor(pairs).T.contiguous()
+        blocks = _blocks(labels, layout)
+        counts = torch.tensor([len(label.classes) for label in labels.labels])
+        label = torch.arange(len(labels)).repeat_interleave(counts)
+        from_columns, offset = _columns_to_states(blocks, labels.width)
+        latents = _latents_of_labels(blocks, layout.z_c)
+        pair_state, pair_latent = _pairs(blocks)
+        self.classes = tuple(block for block in blocks if not block.binary)
+        self.binary = _binaries([block for block in blocks if block.binary], latents)
         tables = {
             "from_columns": from_columns,
             "offset": offset,
-            "first": first[:-1],
-            "label": label_of,
-            "padded": padded,
-            "membership": torch.eye(len(labels))[label_of],
+            "first": torch.tensor([block.states.start for block in blocks]),
+            "label": label,
+            "padded": _padded(blocks),
+            "membership": torch.eye(len(labels))[label],
             "latents": latents,
             "pair_state": pair_state,
             "pair_latent": pair_latent,
@@ -150,3 +124,63 @@ class States(nn.Module):
         """One number per pair (P,) as a matrix (S, Zc), 0 where state and latent have different labels."""
         empty = torch.zeros(len(self.label), len(self.latents), dtype=of_pairs.dtype, device=of_pairs.device)
         return empty.index_put((self.pair_state, self.pair_latent), of_pairs)
+
+
+def _blocks(labels: LabelSet, layout: LatentLayout) -> list[LabelBlock]:
+    found, state = [], 0
+    for index, (label, columns, latents) in enumerate(zip(labels.labels, labels.columns, layout.slices, strict=True)):
+        states = slice(state, state + len(label.classes))
+        found.append(LabelBlock(index, label.kind == "binary", columns, states, latents))
+        state = states.stop
+    return found
+
+
+def _columns_to_states(blocks: list[LabelBlock], width: int) -> tuple[Tensor, Tensor]:
+    """The affine map from y: its one column p gives a binary label the states 1 - p and p; classes are columns."""
+    count = blocks[-1].states.stop
+    from_columns, offset = torch.zeros(width, count), torch.zeros(count)
+    for block in blocks:
+        if block.binary:
+            from_columns[block.columns, block.states] = torch.tensor([-1.0, 1.0])
+            offset[block.states.start] = 1
+        else:
+            from_columns[block.columns, block.states] = torch.eye(block.states.stop - block.states.start)
+    return from_columns, offset
+
+
+def _latents_of_labels(blocks: list[LabelBlock], count: int) -> Tensor:
+    latents = torch.zeros(count, len(blocks))
+    for block in blocks:
+        latents[block.latents, block.label] = 1
+    return latents
+
+
+def _padded(blocks: list[LabelBlock]) -> Tensor:
+    count, most = blocks[-1].states.stop, max(block.states.stop - block.states.start for block in blocks)
+    states = [torch.arange(block.states.start, block.states.stop) for block in blocks]
+    return torch.stack([pad(one, (0, most - len(one)), value=count) for one in states])
+
+
+def _pairs(blocks: list[LabelBlock]) -> Tensor:
+    """Every state beside every latent of its label, (2, P)."""
+    pairs = [
+        (state, latent)
+        for block in blocks
+        for state in range(block.states.start, block.states.stop)
+        for latent in range(block.latents.start, block.latents.stop)
+    ]
+    return torch.tensor(pairs).T.contiguous()
+
+
+def _binaries(blocks: list[LabelBlock], latents: Tensor) -> Binaries | None:
+    if not blocks:
+        return None
+    label = torch.tensor([block.label for block in blocks])
+    own = latents[:, label].any(1).nonzero().squeeze(1)
+    return Binaries(
+        label=label,
+        true=torch.tensor([block.states.start + 1 for block in blocks]),
+        column=torch.tensor([block.columns.start for block in blocks]),
+        latent=own,
+        membership=latents[own][:, label],
+    )

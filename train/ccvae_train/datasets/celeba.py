@@ -77,16 +77,8 @@ def open_celeba(source: str, folder: Path, labels: Sequence[str] | None, spec: I
     place = images_of(root)
     paths = [place / attributes.files[row] for rows in parts for row in rows]
     images, fingerprint = decoded_images("celeba", place, paths, spec)
-    split = len(parts[0])
-    values = [attributes.values[rows] for rows in parts]
-    return Dataset(
-        source=source,
-        labels=LabelSet(labels=tuple(Label(name=name) for name in attributes.names)),
-        image=spec,
-        train=Partition(images[:split], values[0]),
-        valid=Partition(images[split:], values[1]),
-        fingerprint=fingerprint_of(fingerprint, attributes.names, *values),
-    )
+    label_set = LabelSet(labels=tuple(Label(name=name) for name in attributes.names))
+    return Dataset.of(source, label_set, spec, images, [attributes.values[rows] for rows in parts], fingerprint)
 
 
 def celeba_test(folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> tuple[Partition, str]:

@@ -20,7 +20,7 @@ from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 
 from ..cache import decoded_images
 from ..config import Uncertain
-from .dataset import MISSING, Dataset, Partition, fingerprint_of
+from .dataset import MISSING, Dataset
 from .listing import checked_paths, random_splits, read_rows
 from .selection import select
 
@@ -93,15 +93,8 @@ def open_chexpert(
     root, train, valid = read_chexpert(folder, names, seed, uncertain)
     paths = [root / file for part in (train, valid) for file in part.files]
     images, fingerprint = decoded_images("chexpert", root, paths, spec)
-    split = len(train.files)
-    return Dataset(
-        source=source,
-        labels=LabelSet(labels=tuple(Label(name=name) for name in names)),
-        image=spec,
-        train=Partition(images[:split], train.values),
-        valid=Partition(images[split:], valid.values),
-        fingerprint=fingerprint_of(fingerprint, names, train.values, valid.values),
-    )
+    label_set = LabelSet(labels=tuple(Label(name=name) for name in names))
+    return Dataset.of(source, label_set, spec, images, [train.values, valid.values], fingerprint)
 
 
 def read_chexpert(

@@ -1,6 +1,7 @@
 """What every reader gives to training: two partitions of memory-mapped images and their labels."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,32 @@ class Dataset:
     train: Partition
     valid: Partition
     fingerprint: str
+
+    @classmethod
+    def of(
+        cls,
+        source: str,
+        labels: LabelSet,
+        image: ImageSpec,
+        images: NDArray[np.uint8],
+        values: Sequence[NDArray[np.int8]],
+        fingerprint: str,
+    ) -> "Dataset":
+        """The images of both partitions in one array, those that train first.
+
+        Args:
+            values: the labels of each partition.
+            fingerprint: of the images.
+        """
+        train, valid = values
+        return cls(
+            source=source,
+            labels=labels,
+            image=image,
+            train=Partition(images[: len(train)], train),
+            valid=Partition(images[len(train) :], valid),
+            fingerprint=fingerprint_of(fingerprint, labels.names, train, valid),
+        )
 
 
 def fingerprint_of(images: str, names: tuple[str, ...], *labels: NDArray[np.int8]) -> str:

@@ -16,7 +16,7 @@ from ccvae_deploy.errors import DataError, UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 
 from ..cache import cached_images, files_fingerprint
-from .dataset import Dataset, Partition, fingerprint_of
+from .dataset import Dataset
 from .idx import read_idx
 from .selection import select
 
@@ -121,15 +121,7 @@ def _open(which: IdxSet, source: str, folder: Path, labels: Sequence[str] | None
     files = _all_files(which, folder)
     values = [read_labels(files[f"{part}-labels-idx1-ubyte"], which.label)[:, None] for part in PARTS]
     images, fingerprint = _images(which, [files[f"{part}-images-idx3-ubyte"] for part in PARTS], values)
-    split = len(values[0])
-    return Dataset(
-        source=source,
-        labels=LabelSet(labels=(which.label,)),
-        image=spec,
-        train=Partition(images[:split], values[0]),
-        valid=Partition(images[split:], values[1]),
-        fingerprint=fingerprint_of(fingerprint, (which.label.name,), *values),
-    )
+    return Dataset.of(source, LabelSet(labels=(which.label,)), spec, images, values, fingerprint)
 
 
 def _all_files(which: IdxSet, folder: Path) -> dict[str, Path]:

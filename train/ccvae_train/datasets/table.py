@@ -70,16 +70,7 @@ def open_table(source: str, folder: Path, labels: Sequence[str] | None, spec: Im
         if not len(rows):
             raise DataError(f"{folder / TABLE} leaves no {name} image of {len(paths):,}; add rows or correct its split")
     images, fingerprint = decoded_images("table", folder, [paths[row] for rows in parts for row in rows], spec)
-    values = [table.values[rows] for rows in parts]
-    split = len(parts[0])
-    return Dataset(
-        source=source,
-        labels=label_set,
-        image=spec,
-        train=Partition(images[:split], values[0]),
-        valid=Partition(images[split:], values[1]),
-        fingerprint=fingerprint_of(fingerprint, label_set.names, *values),
-    )
+    return Dataset.of(source, label_set, spec, images, [table.values[rows] for rows in parts], fingerprint)
 
 
 def table_test(folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> tuple[Partition, str]:

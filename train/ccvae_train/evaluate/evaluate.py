@@ -21,7 +21,7 @@ from ccvae_deploy.storage.store import inside, refuse_unwritable, replace_file
 from ccvae_deploy.terminal.printable import printable
 from ccvae_deploy.terminal.progress import Reporter, progress
 
-from ..checkpoint import resolve_run
+from ..checkpoint import TrainedRun, resolve_run
 from ..device import Device, choose_device
 from ..judge import JUDGE
 from . import inception as fid
@@ -73,36 +73,14 @@ def evaluate(
     Raises:
         CCVAEError: refused before work: a run, a name, data or a folder that does not fit.
     """
-    selected = chosen(protocols)
-    if images < FEWEST:
-        raise UsageError(f"--images {images}: fewer than {FEWEST} say nothing")
-    refuse_seed(seed)
-    if partition not in PARTITIONS:
-        raise UsageError(f"--partition {partition}: {nearest(partition, PARTITIONS)}")
-    if inception is not None and any(protocol.name == fid.NAME for protocol in selected):
-        _refuse_weights(inception)
-    # runs/* holds runs/latest too, and what judges them
-    named = [path for path in runs if not (path / JUDGE).is_file()]
-    loaded = [loaded_run(path) for path in {resolve_run(path).resolve(): path for path in named}.values()]
-    if not loaded:
-        raise UsageError("no run to evaluate; name one, such as runs/latest")
-    folder = out or (loaded[0][0].path / "evaluation" if len(loaded) == 1 else Path("evaluation"))
-    _refuse_taken(folder)
-    if out is None and len(loaded) == 1 and not inside(folder, loaded[0][0].path):
-        raise UsageError(f"{folder} is a link out of its run; name where it leads with --out")
+    selected, settings = chosen(protocols), Settings(images, seed, inception, partition)
+    _refuse_settings(settings, selected)
+    loaded = _loaded(runs)
+    folder = _output_folder(out, [run for run, _ in loaded])
     chosen_device = choose_device(device)
-    jobs = open_jobs(loaded, data)
-    for job in jobs:
-        _refuse_led_away(folder, job.name)
-    tests = [test_images(job) for job in jobs] if partition == "test" else []
-    if judge is not None or any(protocol.judged for protocol in selected):
-        jobs = judged(jobs, judge, chosen_device)
-    if tests:
-        # after the judge, whose own figures are of validation images always
-        jobs = [replace(job, data=tested, tested=key) for job, (tested, key) in zip(jobs, tests, strict=True)]
+    jobs = _jobs(loaded, data, folder, settings, selected, judge, chosen_device)
     for note in dict.fromkeys(note for job in jobs for note in job.notes):
         print(f"note: {printable(note)}", file=sys.stderr)
-    settings = Settings(images, seed, inception, partition)
     with progress("evaluate", len(jobs) * len(selected), "protocols") as bar:
         results = tuple(
             _evaluate_run(job, model, chosen_device, selected, settings, folder / PARTS / job.name, bar)
@@ -111,6 +89,57 @@ def evaluate(
     found = Evaluation(folder, results)
     write_evaluation(found, settings)
     return found
+
+
+def _refuse_settings(settings: Settings, protocols: Sequence[Protocol]) -> None:
+    if settings.images < FEWEST:
+        raise UsageError(f"--images {settings.images}: fewer than {FEWEST} say nothing")
+    refuse_seed(settings.seed)
+    if settings.partition not in PARTITIONS:
+        raise UsageError(f"--partition {settings.partition}: {nearest(settings.partition, PARTITIONS)}")
+    if settings.inception is not None and any(protocol.name == fid.NAME for protocol in protocols):
+        _refuse_weights(settings.inception)
+
+
+def _loaded(runs: Sequence[Path]) -> list[tuple[TrainedRun, str]]:
+    """Every run once, with the sha256 of its checkpoint."""
+    # runs/* holds runs/latest too, and what judges them
+    named = [path for path in runs if not (path / JUDGE).is_file()]
+    loaded = [loaded_run(path) for path in {resolve_run(path).resolve(): path for path in named}.values()]
+    if not loaded:
+        raise UsageError("no run to evaluate; name one, such as runs/latest")
+    return loaded
+
+
+def _output_folder(out: Path | None, runs: Sequence[TrainedRun]) -> Path:
+    """`out`, or where an evaluation of these runs lies unless told otherwise."""
+    folder = out or (runs[0].path / "evaluation" if len(runs) == 1 else Path("evaluation"))
+    _refuse_taken(folder)
+    if out is None and len(runs) == 1 and not inside(folder, runs[0].path):
+        raise UsageError(f"{folder} is a link out of its run; name where it leads with --out")
+    return folder
+
+
+def _jobs(
+    loaded: Sequence[tuple[TrainedRun, str]],
+    data: str | None,
+    folder: Path,
+    settings: Settings,
+    protocols: Sequence[Protocol],
+    judge: Path | None,
+    device: Device,
+) -> list[Job]:
+    """The runs with their data and judges."""
+    jobs = open_jobs(loaded, data)
+    for job in jobs:
+        _refuse_led_away(folder, job.name)
+    tests = [test_images(job) for job in jobs] if settings.partition == "test" else []
+    if judge is not None or any(protocol.judged for protocol in protocols):
+        jobs = judged(jobs, judge, device)
+    if tests:
+        # after the judge, whose own figures are of validation images always
+        jobs = [replace(job, data=tested, tested=key) for job, (tested, key) in zip(jobs, tests, strict=True)]
+    return jobs
 
 
 def write_evaluation(found: Evaluation, settings: Settings) -> None:
@@ -192,21 +221,21 @@ def _evaluate_run(
         bar.advance()
     state, config = job.run.state, job.run.state.config
     return RunResult(
-        job.name,
-        job.run.path,
-        state.model.family,
-        model,
-        config.supervision,
-        config.seed,
-        job.data.source,
-        settings.partition,
-        job.data.fingerprint,
-        has_papers_labels(job.data.source, job.run.labels.names, job.run.image.size)
+        name=job.name,
+        path=job.run.path,
+        family=state.model.family,
+        model=model,
+        supervision=config.supervision,
+        seed=config.seed,
+        data=job.data.source,
+        partition=settings.partition,
+        fingerprint=job.data.fingerprint,
+        papers_labels=has_papers_labels(job.data.source, job.run.labels.names, job.run.image.size)
         and kind_of(config.data) == kind_of(job.data.source),
-        job.judge.path.name if job.judge else "",
-        job.judge.state.figures if job.judge else {},
-        job.notes,
-        tuple(parts),
+        judged_by=job.judge.path.name if job.judge else "",
+        judge=job.judge.state.figures if job.judge else {},
+        notes=job.notes,
+        parts=tuple(parts),
     )
 
 

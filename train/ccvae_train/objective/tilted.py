@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ccvae_train.noise import Noise
 from ccvae_train.quadrature import label_integrals, standard_normal_grid, tilted_moments
-from ccvae_train.states import Binaries, ClassBlock
+from ccvae_train.states import Binaries, LabelBlock
 
 from .terms import HALF_LOG_TWO_PI, Posterior, log_normal
 
@@ -67,7 +67,7 @@ def _binary(model: "CCVAE", binary: Binaries, posterior: Posterior, state: Tenso
     return Tilt(found.log_q, log_ratio @ binary.membership + found.expected_log_q - found.log_q)
 
 
-def _classes(model: "CCVAE", block: ClassBlock, posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
+def _classes(model: "CCVAE", block: LabelBlock, posterior: Posterior, state: Tensor, noise: Noise) -> Tilt:
     loc, scale = posterior.loc[:, None, block.latents], posterior.scale[:, None, block.latents]
     head = model.classifier
     weight = head.matrix[block.latents, block.columns]
