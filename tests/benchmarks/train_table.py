@@ -7,12 +7,15 @@
 
 Every run is `python -m ccvae_train` on one thread, `--jobs` of them at a time. How many epochs fit into the minutes is
 measured first, for each recipe by itself; the processor time that a run really took, validation included, stands in
-its row. Runs that are finished are read, not repeated, so an interrupted table goes on. Writes below --out only.
+its row (nan for a run that was interrupted). Runs that are finished are read, not repeated, so a table goes on. Writes
+below --out only.
 """
 
 import argparse
 import csv
+import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -80,7 +83,8 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
 
 def _epochs(options: argparse.Namespace, recipe: Path) -> int:
     """How many passes over the training images fit into the minutes, at half of the labels shown."""
-    known = options.out / f"{recipe.stem}-{options.minutes:g}min.epochs"
+    version = hashlib.sha256(recipe.read_bytes()).hexdigest()[:8]
+    known = options.out / f"{recipe.stem}-{version}-{options.minutes:g}min.epochs"
     if known.exists():
         return int(known.read_text())
     from ccvae_train.config import make_config, read_recipe
@@ -130,7 +134,8 @@ def _run(options: argparse.Namespace, job: Job) -> dict[str, Any]:
     if not result.exists():
         command = [sys.executable, "-m", "ccvae_train", "--recipe", str(job.recipe), "--data", options.data]
         command += ["--supervision", str(job.rate), "--epochs", str(job.epochs), "--seed", str(job.seed)]
-        if (job.folder / "checkpoint.safetensors").exists():
+        resumed = (job.folder / "checkpoint.safetensors").exists()
+        if resumed:
             command = [sys.executable, "-m", "ccvae_train", "--resume"]
         began = time.monotonic()
         with (options.out / f"{job.folder.name}.log").open("a") as log:
@@ -138,8 +143,9 @@ def _run(options: argparse.Namespace, job: Job) -> dict[str, Any]:
             _, status, usage = os.wait4(child.pid, 0)
         if status:
             raise SystemExit(f"{' '.join(command)} ended with {status}; see {log.name}")
-        spent = {"processor_minutes": (usage.ru_utime + usage.ru_stime) / 60}
-        spent["wall_minutes"] = (time.monotonic() - began) / 60
+        # what a run took before it was interrupted is not known
+        spent = {"processor_minutes": math.nan if resumed else (usage.ru_utime + usage.ru_stime) / 60}
+        spent["wall_minutes"] = math.nan if resumed else (time.monotonic() - began) / 60
         result.write_text(json.dumps(spent), "utf-8")
     with (job.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
