@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,88 +15,90 @@ from safetensors.torch import save_file
 
 from ccvae_deploy.errors import RunError, UsageError
 from ccvae_deploy.schema import ImageSpec
-from ccvae_train import training
+from ccvae_train import loop, training
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset
 from ccvae_train.training import train
 
 from .made_bars import LABELS, SMALL, made_partition
 
-pytestmark = pytest.mark.usefixtures("made_bars")
+DATA = Dataset("made", LABELS, ImageSpec(size=32), made_partition(128, 0), made_partition(64, 1), "a" * 64)
+"""Four steps an epoch."""
+SETTINGS = SMALL | {"supervision": 0.5}
+KILLED = textwrap.dedent(
+    """
+    import json, os, pickle, signal, sys
+    from pathlib import Path
+    from ccvae_train import loop, training
+
+    step, data = loop.one_step, pickle.loads(Path("data").read_bytes())
+
+    def deadly(fit, rows):
+        if fit.step == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        step(fit, rows)
+
+    loop.one_step = deadly
+    training.open_dataset = lambda *_, **__: data
+    training.train(json.loads(sys.argv[1]), out=Path("runs/part"))
+    """
+)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(run)[1]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run, its folder beside `latest`; do not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
+        return train(SETTINGS, out=tmp_path_factory.mktemp("whole") / "runs" / "one").run
 
 
-def test_interrupted_and_resumed_run_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train(SMALL | {"supervision": 0.5}, out=Path("runs/whole")).run
+@pytest.fixture(autouse=True)
+def made_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`train` reads the made data, in a folder of its own."""
+    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: DATA)
+    monkeypatch.chdir(tmp_path)
+
+
+def same_bits(run: Path, other: Path) -> bool:
+    first, second = (read_checkpoint(one)[1] for one in (run, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_interrupted_and_resumed_run_has_the_same_bits(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, validated = [], []
 
     def stop_in_the_second_epoch(fit, rows):
         calls.append(rows)
         step(fit, rows)
-        if len(calls) == 21:
+        if len(calls) == 6:
             os.kill(os.getpid(), signal.SIGINT)
 
     def kept(*given):
         validated.append(found := validate(*given))
         return found
 
-    import ccvae_train.loop as loop
-
     step, validate = loop.one_step, loop.validate
     monkeypatch.setattr(loop, "one_step", stop_in_the_second_epoch)
     monkeypatch.setattr(loop, "validate", kept)
-    part = train(SMALL | {"supervision": 0.5}, out=Path("runs/part"))
+    part = train(SETTINGS, out=Path("runs/part"))
     assert not part.finished
     state, figures = read_checkpoint(part.run)[0], validated[-1][0].figures()
-    assert state.step == 21
+    assert state.step == 6
     assert {name: state.provenance["validation"][name] for name in figures} == figures
     assert train({}, out=part.run, resume=True).finished
-    first, second = weights(whole), weights(part.run)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert same_bits(whole, part.run)
 
 
-def test_killed_and_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
-    """kill -9 in the second epoch, in a process of its own, on made portraits."""
-    script = textwrap.dedent(
-        """
-        import os, signal, sys
-        import ccvae_train.loop as loop
-        from ccvae_train.training import train
-        from pathlib import Path
-        step = loop.one_step
-        def deadly(fit, rows):
-            if fit.step == 12 and "kill" in sys.argv:
-                os.kill(os.getpid(), signal.SIGKILL)
-            step(fit, rows)
-        loop.one_step = deadly
-        import ccvae_train.training as training
-        from ccvae_train.datasets.dataset import Dataset, Partition
-        from ccvae_deploy.schema import ImageSpec, Label, LabelSet
-        import numpy as np
-        rng = np.random.default_rng(0)
-        part = Partition(rng.integers(0, 255, (256, 32, 32, 3)).astype(np.uint8),
-                         rng.integers(0, 2, (256, 2)).astype(np.int8))
-        labels = LabelSet(labels=(Label(name="a"), Label(name="b")))
-        data = Dataset("made", labels, ImageSpec(size=32), part, part, "b" * 64)
-        training.open_dataset = lambda *a, **k: data
-        settings = {} if "resume" in sys.argv else {"epochs": 2, "latents": 6, "batch_size": 32, "device": "cpu"}
-        train(settings, out=Path(sys.argv[1]), resume="resume" in sys.argv)
-        """
-    )
-
-    def run(*arguments: str) -> int:
-        return subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True).returncode
-
-    assert run("runs/whole") == 0
-    assert run("runs/part", "kill") == -signal.SIGKILL
-    assert read_checkpoint(tmp_path / "runs/part")[0].step == 8
-    assert run("runs/part", "resume") == 0
-    first, second = weights(tmp_path / "runs/whole"), weights(tmp_path / "runs/part")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_killed_and_resumed_run_has_the_same_bits(whole: Path, tmp_path: Path) -> None:
+    """kill -9 in the second epoch, in a process of its own."""
+    (tmp_path / "data").write_bytes(pickle.dumps(DATA))
+    done = subprocess.run([sys.executable, "-c", KILLED, json.dumps(SETTINGS)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    part = Path("runs/part")
+    assert read_checkpoint(part)[0].step == 4
+    assert train({}, out=part, resume=True).finished
+    assert same_bits(whole, part)
 
 
 def test_resume_refuses_other_settings_and_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
