@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,6 +61,13 @@ def made_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def run(whole: Path) -> Path:
+    """A copy of that run, to be damaged, below `runs/`."""
+    shutil.copytree(whole.parent, "runs", symlinks=True)
+    return Path("runs") / whole.name
+
+
 def same_bits(run: Path, other: Path) -> bool:
     first, second = (read_checkpoint(one)[1] for one in (run, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
@@ -101,8 +109,7 @@ def test_killed_and_resumed_run_has_the_same_bits(whole: Path, tmp_path: Path) -
     assert same_bits(whole, part)
 
 
-def test_resume_refuses_other_settings_and_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    train(SMALL | {"epochs": 1})
+def test_resume_refuses_other_settings_and_other_data(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="batch-size is 32 there, not 64"):
         train({"batch_size": 64}, resume=True)
     assert train({"batch_size": 32}, resume=True).finished
@@ -112,14 +119,12 @@ def test_resume_refuses_other_settings_and_other_data(monkeypatch: pytest.Monkey
         train({}, resume=True)
 
 
-def test_the_device_of_a_run_is_asked_before_processes_join() -> None:
-    run = train(SMALL | {"epochs": 1}).run
+def test_the_device_of_a_run_is_asked_before_processes_join(run: Path) -> None:
     assert training._device_of(run) == "cpu"
     assert training._device_of(Path("nowhere")) == "auto"
 
 
-def test_latest_may_be_a_text_file() -> None:
-    run = train(SMALL | {"epochs": 1}, out=Path("runs/one")).run
+def test_latest_may_be_a_text_file(run: Path) -> None:
     Path("runs/latest").unlink()
     Path("runs/latest").write_text("one\n")
     assert load_run(Path("runs/latest")).path.resolve() == run.resolve()
@@ -128,8 +133,7 @@ def test_latest_may_be_a_text_file() -> None:
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:1000], lambda b: b"\xff" * 64 + b[64:], lambda b: b"", lambda b: b"{}"]
 )
-def test_a_damaged_checkpoint_is_one_line(damage) -> None:
-    run = train(SMALL | {"epochs": 1}).run
+def test_a_damaged_checkpoint_is_one_line(run: Path, damage) -> None:
     path = run / "checkpoint.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(RunError, match="is damaged") as caught:
@@ -141,8 +145,7 @@ def rewritten(run: Path, state: dict, tensors: dict[str, torch.Tensor]) -> None:
     save_file(tensors, run / "checkpoint.safetensors", metadata={"ccvae": json.dumps(state)})
 
 
-def test_a_checkpoint_whose_parts_disagree_is_one_line() -> None:
-    run = train(SMALL | {"epochs": 1}).run
+def test_a_checkpoint_whose_parts_disagree_is_one_line(run: Path) -> None:
     state, tensors = read_checkpoint(run)
     whole = json.loads(state.model_dump_json())
     block = {**whole["labels"]["labels"][0], "kind": "categorical", "classes": [f"c{i}" for i in range(2048)]}
@@ -162,8 +165,7 @@ def test_a_checkpoint_whose_parts_disagree_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("change", ["none", "more", "odd", "shape"])
-def test_moments_that_are_not_those_of_the_networks_are_refused(change: str) -> None:
-    run = train(SMALL | {"epochs": 1}).run
+def test_moments_that_are_not_those_of_the_networks_are_refused(run: Path, change: str) -> None:
     state, tensors = read_checkpoint(run)
     tensors = {name: tensor for name, tensor in tensors.items() if change != "none" or name.startswith("model.")}
     added = {"more": "optimiser.999.exp_avg", "odd": "optimiser.x", "shape": "optimiser.0.exp_avg"}.get(change)
