@@ -323,10 +323,10 @@ def test_the_current_folder_is_not_replaced(made_run: Path, tmp_path: Path, monk
 def test_a_link_to_a_bundle_stays_one(made_run: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "bundle").mkdir(parents=True)
     (tmp_path / "link").symlink_to("elsewhere/bundle")
-    first = export_run(made_run, out=tmp_path / "link").exported[0].manifest
-    export_run(made_run, out=tmp_path / "link")
+    export_run(made_run, "torchscript", tmp_path / "link")
+    second = export_run(made_run, "torchscript", tmp_path / "link").exported[0].manifest
     assert (tmp_path / "link").is_symlink()
-    assert read_manifest(tmp_path / "elsewhere" / "bundle")[0] == first
+    assert read_manifest(tmp_path / "elsewhere" / "bundle")[0] == second
     assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["bundle"]
 
 
