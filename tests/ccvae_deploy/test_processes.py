@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -164,18 +165,37 @@ def test_workers_end_with_a_run_that_is_killed(pictures, tiny_bundle, tmp_path, 
     assert tree(tmp_path / "out") == expected
 
 
-def test_large_pictures_of_all_workers_wait_for_a_place(tmp_path, run, many, monkeypatch) -> None:
-    monkeypatch.setattr(processes, "CODE", with_code("from ccvae_deploy.pictures import canvas; canvas.LARGE = 1"))
+def test_large_pictures_of_all_workers_wait_for_a_place(pictures, tmp_path, run, many, monkeypatch) -> None:
+    """While another process holds all places, both workers come to the lock and no output is made."""
+    waiting, out = tmp_path / "waiting", tmp_path / "out"
+    waiting.mkdir()
+    tell = (
+        "import os; from ccvae_deploy.pictures import canvas; canvas.LARGE = 1; lock = canvas.fcntl.lockf; "
+        "canvas.fcntl.lockf = lambda handle, how, *place: "
+        f"(how == canvas.fcntl.LOCK_EX and open(f'{waiting}/{{os.getpid()}}', 'w').close(), lock(handle, how, *place))"
+    )
+    monkeypatch.setattr(processes, "CODE", with_code(tell))
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: (tmp_path / "turn").open("w+b"))
     hold = (
-        "import fcntl, sys, time\nfile = open(sys.argv[1], 'w+b')\nfcntl.lockf(file, fcntl.LOCK_EX, 3, 1)\n"
-        "print(flush=True)\ntime.sleep(4)"
+        "import fcntl, sys\nfile = open(sys.argv[1], 'w+b')\nfcntl.lockf(file, fcntl.LOCK_EX, 3, 1)\n"
+        "print(flush=True)\nsys.stdin.read()"
     )
-    with subprocess.Popen([sys.executable, "-c", hold, tmp_path / "turn"], stdout=subprocess.PIPE) as holder:
+    command = [sys.executable, "-c", hold, tmp_path / "turn"]
+    # the holder ends first, also where an assertion fails: the edit waits for it
+    with (
+        ThreadPoolExecutor(1) as pool,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder,
+    ):
         assert holder.stdout.readline() == b"\n"
-        began = time.monotonic()
-        assert run(tmp_path / "out", workers=2, batch_size=2).written == 27
-        assert time.monotonic() - began > 3.5
+        edit = pool.submit(run, out, pictures, workers=2, batch_size=2)
+        end = time.monotonic() + 60
+        while len(list(waiting.iterdir())) < 2 and not edit.done() and time.monotonic() < end:
+            time.sleep(0.02)
+        assert len(list(waiting.iterdir())) == 2
+        time.sleep(0.5)
+        assert not list(out.rglob("*__*"))
+        holder.stdin.close()
+        assert edit.result().written == 27
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import torch
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout, LatentRange
-from ccvae_export import quality, run_images
+from ccvae_export import card_sheet, quality, run_images
 from ccvae_export.export import export_run
 from ccvae_train.checkpoint import RunState, save_checkpoint, spec_of
 from ccvae_train.config import Family, TrainConfig
+from ccvae_train.datasets.portraits import portraits
 from ccvae_train.families import new_model
 
 LABELS = LabelSet(labels=(Label(name="Smiling"), Label(name="Wearing_Hat", dims=2), Label(name="Young")))
@@ -70,6 +71,16 @@ def one_registry():
     """torch builds its table of operators anew for every graph, which is half of the time of an export."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(functools.cache(ONNXRegistry.from_torchlib)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawn_once():
+    """Every export calibrates on, is judged by and shows the same portraits."""
+    drawn = functools.cache(portraits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_images, "portraits", drawn)
+        patch.setattr(card_sheet, "portraits", drawn)
         yield
 
 

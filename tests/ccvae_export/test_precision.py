@@ -41,6 +41,12 @@ def weights(model: onnx.ModelProto) -> dict[int, int]:
     return found
 
 
+def scales(model: onnx.ModelProto) -> list[float]:
+    """Steps of the values that are rounded to bytes."""
+    names = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+    return [onnx.numpy_helper.to_array(one).item() for one in model.graph.initializer if one.name in names]
+
+
 def test_an_encoder_in_8_bits(made_run: Path, images) -> None:
     (model,) = made(made_run, "encoder", "int8", images)
     operators = [node.op_type for node in model.graph.node]
@@ -52,10 +58,14 @@ def test_an_encoder_in_8_bits(made_run: Path, images) -> None:
     assert found[TensorProto.INT8] > 0.9 * sum(found.values())
 
 
-@pytest.mark.parametrize("count", [7, 32, 45, 77])
+@pytest.mark.parametrize("count", [7, 45])
 def test_any_number_of_images_calibrates(made_run: Path, images, count: int) -> None:
     some = replace(images, calibration=images.calibration[:count])
-    assert made(made_run, "encoder", "int8", some)
+    (model,) = made(made_run, "encoder", "int8", some)
+    found = scales(model)
+    assert found
+    assert np.isfinite(found).all()
+    assert min(found) > 0
 
 
 def test_a_decoder_in_8_bits_comes_in_several_forms(made_run: Path, images) -> None:
@@ -67,11 +77,7 @@ def test_a_decoder_in_8_bits_comes_in_several_forms(made_run: Path, images) -> N
         # channels come last, pixels move, channels come first, all of it in bytes; what comes after it is float
         assert operators.count("Transpose") == 3 * upsampled
         assert operators[-4:] == ["QuantizeLinear", "DequantizeLinear", "ConvTranspose", "Sigmoid"]
-        scales = {node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-        held = {
-            one.name: onnx.numpy_helper.to_array(one).item() for one in model.graph.initializer if one.name in scales
-        }
-        assert len(set(held.values())) == 1 + upsampled
+        assert len(set(scales(model))) == 1 + upsampled
 
 
 def test_small_graphs_in_8_bits_are_exact_for_a_label_of_one_latent(made_run: Path, images) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,92 +16,100 @@ from safetensors.torch import save_file
 
 from ccvae_deploy.errors import RunError, UsageError
 from ccvae_deploy.schema import ImageSpec
-from ccvae_train import training
+from ccvae_train import loop, training
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset
 from ccvae_train.training import train
 
 from .made_bars import LABELS, SMALL, made_partition
 
-pytestmark = pytest.mark.usefixtures("made_bars")
+DATA = Dataset("made", LABELS, ImageSpec(size=32), made_partition(128, 0), made_partition(64, 1), "a" * 64)
+"""Four steps an epoch."""
+SETTINGS = SMALL | {"supervision": 0.5}
+KILLED = textwrap.dedent(
+    """
+    import json, os, pickle, signal, sys
+    from pathlib import Path
+    from ccvae_train import loop, training
+
+    step, data = loop.one_step, pickle.loads(Path("data").read_bytes())
+
+    def deadly(fit, rows):
+        if fit.step == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+        step(fit, rows)
+
+    loop.one_step = deadly
+    training.open_dataset = lambda *_, **__: data
+    training.train(json.loads(sys.argv[1]), out=Path("runs/part"))
+    """
+)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_checkpoint(run)[1]
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run, its folder beside `latest`; do not change it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "open_dataset", lambda *_, **__: DATA)
+        return train(SETTINGS, out=tmp_path_factory.mktemp("whole") / "runs" / "one").run
 
 
-def test_interrupted_and_resumed_run_has_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = train(SMALL | {"supervision": 0.5}, out=Path("runs/whole")).run
+@pytest.fixture(autouse=True)
+def made_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`train` reads the made data, in a folder of its own."""
+    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: DATA)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def run(whole: Path) -> Path:
+    """A copy of that run, to be damaged, below `runs/`."""
+    shutil.copytree(whole.parent, "runs", symlinks=True)
+    return Path("runs") / whole.name
+
+
+def same_bits(run: Path, other: Path) -> bool:
+    first, second = (read_checkpoint(one)[1] for one in (run, other))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_interrupted_and_resumed_run_has_the_same_bits(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, validated = [], []
 
     def stop_in_the_second_epoch(fit, rows):
         calls.append(rows)
         step(fit, rows)
-        if len(calls) == 21:
+        if len(calls) == 6:
             os.kill(os.getpid(), signal.SIGINT)
 
     def kept(*given):
         validated.append(found := validate(*given))
         return found
 
-    import ccvae_train.loop as loop
-
     step, validate = loop.one_step, loop.validate
     monkeypatch.setattr(loop, "one_step", stop_in_the_second_epoch)
     monkeypatch.setattr(loop, "validate", kept)
-    part = train(SMALL | {"supervision": 0.5}, out=Path("runs/part"))
+    part = train(SETTINGS, out=Path("runs/part"))
     assert not part.finished
     state, figures = read_checkpoint(part.run)[0], validated[-1][0].figures()
-    assert state.step == 21
+    assert state.step == 6
     assert {name: state.provenance["validation"][name] for name in figures} == figures
     assert train({}, out=part.run, resume=True).finished
-    first, second = weights(whole), weights(part.run)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert same_bits(whole, part.run)
 
 
-def test_killed_and_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
-    """kill -9 in the second epoch, in a process of its own, on made portraits."""
-    script = textwrap.dedent(
-        """
-        import os, signal, sys
-        import ccvae_train.loop as loop
-        from ccvae_train.training import train
-        from pathlib import Path
-        step = loop.one_step
-        def deadly(fit, rows):
-            if fit.step == 12 and "kill" in sys.argv:
-                os.kill(os.getpid(), signal.SIGKILL)
-            step(fit, rows)
-        loop.one_step = deadly
-        import ccvae_train.training as training
-        from ccvae_train.datasets.dataset import Dataset, Partition
-        from ccvae_deploy.schema import ImageSpec, Label, LabelSet
-        import numpy as np
-        rng = np.random.default_rng(0)
-        part = Partition(rng.integers(0, 255, (256, 32, 32, 3)).astype(np.uint8),
-                         rng.integers(0, 2, (256, 2)).astype(np.int8))
-        labels = LabelSet(labels=(Label(name="a"), Label(name="b")))
-        data = Dataset("made", labels, ImageSpec(size=32), part, part, "b" * 64)
-        training.open_dataset = lambda *a, **k: data
-        settings = {} if "resume" in sys.argv else {"epochs": 2, "latents": 6, "batch_size": 32, "device": "cpu"}
-        train(settings, out=Path(sys.argv[1]), resume="resume" in sys.argv)
-        """
-    )
-
-    def run(*arguments: str) -> int:
-        return subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True).returncode
-
-    assert run("runs/whole") == 0
-    assert run("runs/part", "kill") == -signal.SIGKILL
-    assert read_checkpoint(tmp_path / "runs/part")[0].step == 8
-    assert run("runs/part", "resume") == 0
-    first, second = weights(tmp_path / "runs/whole"), weights(tmp_path / "runs/part")
-    assert all(torch.equal(first[name], second[name]) for name in first)
+def test_killed_and_resumed_run_has_the_same_bits(whole: Path, tmp_path: Path) -> None:
+    """kill -9 in the second epoch, in a process of its own."""
+    (tmp_path / "data").write_bytes(pickle.dumps(DATA))
+    done = subprocess.run([sys.executable, "-c", KILLED, json.dumps(SETTINGS)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    part = Path("runs/part")
+    assert read_checkpoint(part)[0].step == 4
+    assert train({}, out=part, resume=True).finished
+    assert same_bits(whole, part)
 
 
-def test_resume_refuses_other_settings_and_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    train(SMALL | {"epochs": 1})
+def test_resume_refuses_other_settings_and_other_data(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="batch-size is 32 there, not 64"):
         train({"batch_size": 64}, resume=True)
     assert train({"batch_size": 32}, resume=True).finished
@@ -109,14 +119,12 @@ def test_resume_refuses_other_settings_and_other_data(monkeypatch: pytest.Monkey
         train({}, resume=True)
 
 
-def test_the_device_of_a_run_is_asked_before_processes_join() -> None:
-    run = train(SMALL | {"epochs": 1}).run
+def test_the_device_of_a_run_is_asked_before_processes_join(run: Path) -> None:
     assert training._device_of(run) == "cpu"
     assert training._device_of(Path("nowhere")) == "auto"
 
 
-def test_latest_may_be_a_text_file() -> None:
-    run = train(SMALL | {"epochs": 1}, out=Path("runs/one")).run
+def test_latest_may_be_a_text_file(run: Path) -> None:
     Path("runs/latest").unlink()
     Path("runs/latest").write_text("one\n")
     assert load_run(Path("runs/latest")).path.resolve() == run.resolve()
@@ -125,8 +133,7 @@ def test_latest_may_be_a_text_file() -> None:
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:1000], lambda b: b"\xff" * 64 + b[64:], lambda b: b"", lambda b: b"{}"]
 )
-def test_a_damaged_checkpoint_is_one_line(damage) -> None:
-    run = train(SMALL | {"epochs": 1}).run
+def test_a_damaged_checkpoint_is_one_line(run: Path, damage) -> None:
     path = run / "checkpoint.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(RunError, match="is damaged") as caught:
@@ -138,8 +145,7 @@ def rewritten(run: Path, state: dict, tensors: dict[str, torch.Tensor]) -> None:
     save_file(tensors, run / "checkpoint.safetensors", metadata={"ccvae": json.dumps(state)})
 
 
-def test_a_checkpoint_whose_parts_disagree_is_one_line() -> None:
-    run = train(SMALL | {"epochs": 1}).run
+def test_a_checkpoint_whose_parts_disagree_is_one_line(run: Path) -> None:
     state, tensors = read_checkpoint(run)
     whole = json.loads(state.model_dump_json())
     block = {**whole["labels"]["labels"][0], "kind": "categorical", "classes": [f"c{i}" for i in range(2048)]}
@@ -159,8 +165,7 @@ def test_a_checkpoint_whose_parts_disagree_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("change", ["none", "more", "odd", "shape"])
-def test_moments_that_are_not_those_of_the_networks_are_refused(change: str) -> None:
-    run = train(SMALL | {"epochs": 1}).run
+def test_moments_that_are_not_those_of_the_networks_are_refused(run: Path, change: str) -> None:
     state, tensors = read_checkpoint(run)
     tensors = {name: tensor for name, tensor in tensors.items() if change != "none" or name.startswith("model.")}
     added = {"more": "optimiser.999.exp_avg", "odd": "optimiser.x", "shape": "optimiser.0.exp_avg"}.get(change)

@@ -77,12 +77,12 @@ def test_recipes_that_are_none(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_latents_are_shared_out() -> None:
-    labels = LabelSet(labels=(Label(name="a"), Label(name="b")))
-    sized, layout = with_label_dims(labels, make_config({"latents": 10, "label_dims": {"B": 3}}))
+    labels = LabelSet(labels=(Label(name="a"), Label(name="Left_Bar")))
+    sized, layout = with_label_dims(labels, make_config({"latents": 10, "label_dims": {"left bar": 3}}))
     assert [label.dims for label in sized.labels] == [1, 3]
     assert (layout.blocks, layout.residual) == ((1, 3), 6)
     with pytest.raises(UsageError, match="2 labels need 12 latents, 10 given"):
-        with_label_dims(labels, make_config({"latents": 10, "label_dims": {"b": 11}}))
+        with_label_dims(labels, make_config({"latents": 10, "label_dims": {"LEFT_BAR": 11}}))
 
 
 @pytest.mark.parametrize(

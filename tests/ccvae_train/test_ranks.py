@@ -38,20 +38,20 @@ SCRIPT = textwrap.dedent(
         return Partition(images.astype(np.uint8), labels)
 
     labels = LabelSet(labels=(Label(name="a"), Label(name="b")))
-    data = Dataset("made", labels, ImageSpec(size=32), part(330), part(40), "b" * 64)
+    data = Dataset("made", labels, ImageSpec(size=32), part(165), part(40), "b" * 64)
     training.open_dataset = lambda *a, **k: data
     training.choose_device = lambda *a: choose_device("cpu", "fp32")
     losses, check = [], loop._refuse_not_finite
 
     def watched(fit, means):
         losses.append(float(means["loss"]))
-        if task == "interrupt" and fit.step == 21 and rank == 1:
+        if task == "interrupt" and fit.step == 11 and rank == 1:
             os.kill(os.getpid(), 2)
-        if task == "die" and fit.step == 14 and rank == 1:
+        if task == "die" and fit.step == 7 and rank == 1:
             os.kill(os.getpid(), 9)
-        if task == "break" and fit.step == 14 and rank == 1:
+        if task == "break" and fit.step == 7 and rank == 1:
             raise training.RunError("the disk of process 1 is on fire")
-        if task == "stop" and fit.step == 25:
+        if task == "stop" and fit.step == 15:
             os.kill(os.getpid(), 2)
         check(fit, means)
 
@@ -63,7 +63,7 @@ SCRIPT = textwrap.dedent(
     """
 )
 SETTINGS = ["--epochs", "200", "--latents", "6", "--batch-size", "33", "--supervision", "0.5", "--flip", "--out", "run"]
-# at 2e-3 rounding alone has grown to 2e-4 of the loss by the 20th step
+# at 2e-3, on 330 images, rounding alone had grown to 2e-4 of the loss by the 20th step
 SETTINGS += ["--learning-rate", "1e-3"]
 
 
@@ -95,15 +95,15 @@ def test_two_processes_train_as_one_does_and_either_goes_on(tmp_path: Path) -> N
     assert errors(first) == ["error: interrupted; go on with `ccvae-deploy train --resume --out run`"]
     assert first.stderr.count("run run\n") == 1
     assert "2 processes" in first.stderr
-    assert read_checkpoint(two / "run")[0].step == 22
+    assert read_checkpoint(two / "run")[0].step == 12
     begun = json.loads((two / "losses-0.json").read_text())
     assert begun == json.loads((two / "losses-1.json").read_text())
     assert len(errors(run(two, 1, "stop", "--resume", "--out", "run"))) == 1
     alone, together = (json.loads((place / "losses-0.json").read_text()) for place in (one, two))
-    assert (len(alone), len(begun), len(together)) == (26, 22, 4)
+    assert (len(alone), len(begun), len(together)) == (16, 12, 4)
     assert begun[0] == pytest.approx(alone[0], rel=1e-6)
-    assert begun[:20] == pytest.approx(alone[:20], rel=1e-5)
-    assert together == pytest.approx(alone[22:], rel=1e-4)
+    assert begun == pytest.approx(alone[:12], rel=1e-5)
+    assert together == pytest.approx(alone[12:], rel=1e-4)
     assert [path.name for path in sorted((two / "run").iterdir())] == [
         path.name for path in sorted((one / "run").iterdir())
     ]
@@ -121,7 +121,7 @@ def test_a_process_that_fails_ends_the_other_with_one_line(tmp_path: Path, task:
     assert result.returncode != 0
     (line,) = errors(result)
     assert message in line
-    assert read_checkpoint(tmp_path / "run")[0].step == 10
+    assert read_checkpoint(tmp_path / "run")[0].step == 5
 
 
 def test_a_refusal_is_one_line(tmp_path: Path) -> None:
@@ -167,5 +167,6 @@ def test_the_module_is_the_command() -> None:
         ).stdout
 
     code = "from ccvae_deploy.cli import app; import sys; app(['train', *sys.argv[1:]], prog_name='ccvae-deploy')"
-    assert helped("-m", "ccvae_train") == helped("-c", code)
-    assert "--supervision" in helped("-m", "ccvae_train")
+    said = helped("-m", "ccvae_train")
+    assert said == helped("-c", code)
+    assert "--supervision" in said
