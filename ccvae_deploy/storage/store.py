@@ -1,5 +1,6 @@
 """The output folder: files appear whole or not at all, and nothing outside it is touched. Writes below one root."""
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -36,8 +37,10 @@ class Store:
         self._clean()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._clean()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # a disk that refuses has been told of already
+        with contextlib.suppress(WriteError) if kind else contextlib.nullcontext():
+            self._clean()
 
     def write(self, relative: str, data: bytes) -> None:
         """Write a file so that it is whole or absent.
@@ -219,6 +222,8 @@ def _existing(folder: Path) -> Path:
 
 def _full(path: Path, error: OSError) -> WriteError:
     remedy = "move what lies there" if error.errno in IN_THE_WAY else "make room"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        remedy = "see that it may be written"
     return WriteError(f"cannot write {path}: {error.strerror}; {remedy} and start the command again")
 
 

@@ -143,9 +143,16 @@ def test_a_disk_that_becomes_read_only_is_an_error_of_one_line(pictures, tmp_pat
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
         return write(self, data)
 
-    line = r"^cannot write \S+/out/\S+: Read-only file system; make room and start the command again$"
+    def refusing(self, **options):
+        if len(count) > 5:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+        return unlink(self, **options)
+
+    unlink = Path.unlink
+    line = r"^cannot write \S+/out/\S+: Read-only file system; see that it may be written and start the command again$"
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", turning)
+        patch.setattr(Path, "unlink", refusing)
         with pytest.raises(WriteError, match=line):
             run(tmp_path / "out")
     assert len(list((tmp_path / "out").rglob("*__smiling=1__*"))) == 5
