@@ -1,17 +1,18 @@
 """How fast training is, beside a plain textbook step and the limit that the networks set, in one run:
 
-    python tests/benchmarks/train_speed.py [--data celeba:DIR] [--rounds 7] [--threads N] [--batch 64]
-    python tests/benchmarks/train_speed.py --data celeba:DIR --accuracy 0.85 --minutes 8 [--supervision 0.2]
+    python tests/benchmarks/train_speed.py [--data celeba:DIR] [--recipe celeba] [--rounds 7] [--threads N] [--batch 64]
+    python tests/benchmarks/train_speed.py --data celeba:DIR --recipe celeba --accuracy 0.877 --minutes 2
 
-ours      the step of `ccvae-deploy train` with its defaults, and with --agreement-weight 0: what is drawn, edited and
-          read again for that term is work of the networks that the limit does not have
+ours      the step of `ccvae-deploy train` with its defaults or with a recipe, and with --agreement-weight 0: what is
+          drawn, edited and read again for that term is work of the networks that the limit does not have
 limit     forward and backward of encoder and decoder alone, on one batch that is there already: the same networks,
           number format, layout, batch and threads
 textbook  the same networks with the paper's estimator (100 draws for q(y|x)) in float32, channels first, Adam, and a
           DataLoader that decodes JPEG files: CelebA's own, or the made portraits written as such
 
 All are timed in turn, round after round; figures are medians of rounds. With --accuracy, ours and textbook train in
-turns of ten seconds and are validated after each; only training is on the clock.
+turns of ten seconds and are validated after each; only training is on the clock. The learning rate of ours falls to
+the end of its minutes.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from torchvision import transforms
 
 from ccvae_train import loop, training
 from ccvae_train.batches import images_of, labels_of
-from ccvae_train.config import TrainConfig, make_config
+from ccvae_train.config import make_config, read_recipe
 from ccvae_train.convolutions import Collapse, Double, Expand
 from ccvae_train.datasets import celeba
 from ccvae_train.device import choose_device
@@ -93,10 +94,29 @@ def jpeg_paths(fit: Fit, folder: Path, count: int) -> list[Path]:
 def prepared(options: argparse.Namespace, **settings: object) -> Fit:
     """A run in memory, without a folder."""
     config = make_config(
-        {"data": options.data, "supervision": options.supervision, "device": options.device} | settings
+        settings | {"data": options.data, "supervision": options.supervision, "device": options.device}
     )
     precision = "fp32" if config.estimator == "paper" else None
     return training.prepare(config, choose_device(config.device, precision), Ranks())
+
+
+class Timed(Fit):
+    """A run that ends within an epoch."""
+
+    images: int
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return min(self.steps_per_epoch * self.config.epochs, max(self.images // self.batch, 1))
+
+
+def timed(options: argparse.Namespace, settings: Mapping[str, object], images: int, epoch: int) -> Fit:
+    """A run of so many images, of which an epoch has `epoch`."""
+    fit = prepared(options, **settings | {"epochs": -(-images // epoch)})
+    fit.__class__ = Timed
+    fit.images = images
+    return fit
 
 
 def ours(fit: Fit, name: str = "ours") -> Side:
@@ -220,14 +240,14 @@ def _ratio(one: list[float], other: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(one, other, strict=True))
 
 
-def race(sides: list[tuple[Side, Fit]], accuracy: float, minutes: float, console: Console) -> None:
-    """Train in turns; say when each side first reached the accuracy on the validation images."""
-    steps = [side.begin() for side, _ in sides]
+def race(sides: list[tuple[Side, Fit, float]], accuracy: float, console: Console) -> None:
+    """Train in turns, each for so many minutes; say when each first reached the accuracy on the validation images."""
+    steps = [side.begin() for side, _, _ in sides]
     clocks, best = [0.0] * len(sides), [0.0] * len(sides)
     running = set(range(len(sides)))
     while running:
         for number in sorted(running):
-            side, fit = sides[number]
+            side, fit, minutes = sides[number]
             began = time.perf_counter()
             while time.perf_counter() - began < TURN and fit.step < fit.steps:
                 steps[number]()
@@ -262,11 +282,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", default="portraits")
     parser.add_argument("--supervision", type=float, default=0.2)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch", type=int, default=TrainConfig().batch_size)
+    parser.add_argument("--recipe", type=Path)
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--accuracy", type=float)
     parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--book-minutes", type=float, default=8.0)
     return parser.parse_args()
 
 
@@ -276,7 +298,9 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     console = Console(width=100, highlight=False)
-    own = prepared(options, batch_size=options.batch)
+    own_settings = read_recipe(options.recipe) if options.recipe else {}
+    own_settings |= {"batch_size": options.batch} if options.batch else {}
+    own = prepared(options, **own_settings)
     console.print(f"{machine()}; {own.device.note}")
     paper = {"estimator": "paper", "learning_rate": PAPER_RATE}
     with tempfile.TemporaryDirectory() as folder:
@@ -284,22 +308,21 @@ def main() -> None:
         book = prepared(options, batch_size=PAPER_BATCH, epochs=100_000, **paper)
         books = [textbook(book, paths, workers) for workers in (0, torch.get_num_threads())]
         if options.accuracy is None:
-            alone = prepared(options, batch_size=options.batch, agreement_weight=0.0)
-            wide = prepared(options, batch_size=PAPER_BATCH)
-            narrow = textbook(prepared(options, batch_size=options.batch, **paper), paths, 0)
+            alone = prepared(options, **own_settings | {"agreement_weight": 0.0})
+            wide = prepared(options, **own_settings | {"batch_size": PAPER_BATCH})
+            narrow = textbook(prepared(options, batch_size=own.batch, **paper), paths, 0)
             bound = ours(alone, "ours, bound alone")
             sides = [ours(own), bound, limit(own), ours(wide), limit(wide), narrow, *books]
             console.print(speed_table(sides, options.rounds, own.device.torch_device))
             console.print("of the limit: at the same batch; x textbook: times the fastest textbook step")
             return
-        # our schedule ends with the time; the textbook takes the number of workers that is faster, and begins anew
+        # the textbook takes the number of workers that is faster, and begins anew
         speed = rate(ours(own), own.device.torch_device)
-        epochs = max(1, round(speed * 60 * options.minutes / len(own.data.train)))
-        fit = prepared(options, batch_size=options.batch, epochs=epochs)
+        fit = timed(options, own_settings, round(speed * 60 * options.minutes), len(own.data.train))
         rates = [rate(side, own.device.torch_device) for side in books]
         book = prepared(options, batch_size=PAPER_BATCH, epochs=100_000, **paper)
         side = textbook(book, paths, (0, torch.get_num_threads())[int(np.argmax(rates))])
-        race([(ours(fit), fit), (side, book)], options.accuracy, options.minutes, console)
+        race([(ours(fit), fit, options.minutes), (side, book, options.book_minutes)], options.accuracy, console)
 
 
 if __name__ == "__main__":
