@@ -49,7 +49,8 @@ class Merged:
 
     Attributes:
         sources: sources with records; `receipts` are those of their outputs.
-        missing: outputs with a receipt that are not there, or not as it says; a run makes them again.
+        missing: outputs that could not be copied, since they are not there or not as their receipts say; a run makes
+            them again. In place nothing is copied, and nothing is missing.
         absent: shards `I/N` of which there are no records, while there are records of other parts of N.
     """
 
@@ -232,7 +233,8 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
     def lines(store: Store) -> Iterator[bytes]:
         nonlocal missing
         for _, some, file in _joined(parts):
-            missing += sum(not _brought(store, row, file.parent) for row in map(json.loads, some))
+            if file.parent.resolve() != target.resolve():
+                missing += sum(not _copied(store, row, file.parent) for row in map(json.loads, some))
             yield from some
 
     replace_file(target / SETTINGS, [settings_text(settings)])
@@ -247,7 +249,7 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
     return missing
 
 
-def _brought(store: Store, row: Mapping[str, Any], folder: Path) -> bool:
+def _copied(store: Store, row: Mapping[str, Any], folder: Path) -> bool:
     """Whether an output is in the merged folder, copied there if it still is what its receipt says."""
     if not inside(folder / row["output"], folder):
         return False

@@ -243,7 +243,7 @@ def merge(
     print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
     if merged.missing:
         found = counted(merged.missing, "output")
-        print(f"{found} with a receipt missing or changed; run `edit` over the same images, which makes them again")
+        print(f"{found} missing or changed; run `edit` over the same images into it, which makes them again")
         raise typer.Exit(1)
 
 
