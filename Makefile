@@ -24,11 +24,14 @@ demo: install
 	cd demo && $(BIN)/ccvae-deploy edit imgs/ --set smiling=1 --samples 8
 	@echo "contact sheet: demo/imgs-edited/sheet.png"
 
-# The picture at the top of the README, with the bundle that `make demo` left.
+# The pictures of README and docs, with the bundle that `make demo` left.
 picture: install
 	cd demo && $(BIN)/ccvae-deploy edit imgs/000002.png imgs/000004.png imgs/000005.png imgs/000007.png \
 		--set smiling=1 --samples 8 --out picture --overwrite
 	cp demo/picture/sheet.png docs/sheet.png
+	cd demo && $(BIN)/ccvae-deploy edit imgs/000001.png imgs/000003.png imgs/000009.png imgs/000011.png \
+		--vary smiling --samples 8 --out other-smiles --overwrite
+	cp demo/other-smiles/sheet.png docs/other-smiles.png
 
 # The figures of the README, with the bundle that `make demo` left.
 measure: install
