@@ -170,9 +170,9 @@ def _averaged(composer: Composer, seen: Sequence[Seen], samples: int, seed: int)
     The deviation is that of the K draws themselves (divided by K): how far the posterior leaves each label open.
     """
     layout = composer.bundle.manifest.layout
-    both = composer.batched(lambda part: np.stack(composer.bundle.encode(part), axis=1), stack(seen))
+    loc, scale = composer.posterior(stack(seen))
     noise = np.stack([latent_noise(seed, one.source.relative, samples, layout.z_c) for one in seen])
-    drawn = both[:, 0, None, : layout.z_c] + both[:, 1, None, : layout.z_c] * noise
+    drawn = loc[:, None, : layout.z_c] + scale[:, None, : layout.z_c] * noise
     probabilities = composer.probabilities(drawn.reshape(-1, layout.z_c)).reshape(len(seen), samples, -1)
     wide = probabilities.astype(np.float64)
     return wide.mean(axis=1).astype(np.float32), wide.std(axis=1).astype(np.float32)

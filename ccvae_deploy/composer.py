@@ -97,16 +97,24 @@ class Composer:
         self.latents.check(request)
         return request
 
+    def posterior(self, seen: Array) -> tuple[Array, Array]:
+        """Mean and scale of q(z|x) of network inputs (N, C, S, S), both (N, Z)."""
+        both = self.batched(lambda part: np.stack(self.bundle.encode(part), axis=1), seen)
+        return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+
     def encode(self, seen: Array) -> Encoded:
         """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
-        z = self.batched(lambda part: self.bundle.encode(part)[0], seen)
+        return self.encoded(seen, self.posterior(seen)[0])
+
+    def encoded(self, seen: Array, z: Array) -> Encoded:
+        """The same where the posterior means are known, (N, Z)."""
         decoded = self.decode(z)
         control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
         return Encoded(z, self.probabilities(z), decoded, control)
 
     def classify(self, seen: Array) -> Array:
         """Label probabilities at the posterior mean of network inputs (N, C, S, S): (N, Y)."""
-        return self.probabilities(self.batched(lambda part: self.bundle.encode(part)[0], seen))
+        return self.probabilities(self.posterior(seen)[0])
 
     def decode(self, z: Array) -> Array:
         """Decoder output of latents (N, Z): (N, C, S, S) in [0, 1]."""

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from .composer import Composer
 from .errors import UsageError
 from .folder import NAME_LIMIT, Source, part_of, scan
@@ -115,19 +113,16 @@ def encode_sources(
 
 def _rows(composer: Composer, seen: Sequence[Seen]) -> list[LatentRow]:
     pixels = stack(seen)
-    both = composer.batched(lambda part: np.stack(composer.bundle.encode(part), axis=1), pixels)
-    z = np.ascontiguousarray(both[:, 0])
-    before = composer.probabilities(z)
-    # as in Composer.encode, which does not give the scale
-    control = 255 * np.abs(pixels - composer.batched(composer.bundle.decode, z)).mean(axis=(1, 2, 3))
+    z, scale = composer.posterior(pixels)
+    encoded = composer.encoded(pixels, z)
     return [
         LatentRow(
             source=one.source.relative,
             source_sha256=one.digest,
             z_loc=z[row],
-            z_scale=both[row, 1],
-            before=before[row],
-            control=float(control[row]),
+            z_scale=scale[row],
+            before=encoded.before[row],
+            control=float(encoded.control[row]),
             frame=one.frame,
         )
         for row, one in enumerate(seen)
