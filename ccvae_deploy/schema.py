@@ -159,6 +159,10 @@ class LabelSet(Frozen):
                 return position
         raise LabelError(f"unknown label {name!r}: {nearest(name, self.names)}")
 
+    def positions(self, names: str | Sequence[str]) -> list[int]:
+        """Positions of one label or of several, in the order of `names`, found as by `index`."""
+        return [self.index(name) for name in ([names] if isinstance(names, str) else names)]
+
 
 class LatentLayout(Frozen):
     """Which columns of z belong to which label: the characteristic blocks first, then the residual."""

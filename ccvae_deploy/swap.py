@@ -167,7 +167,7 @@ def chosen_labels(composer: Composer, labels: Sequence[str]) -> tuple[int, ...]:
         LabelError: an unknown label.
         UsageError: none, or one twice.
     """
-    found = [composer.labels.index(name) for name in ([labels] if isinstance(labels, str) else labels)]
+    found = composer.labels.positions(labels)
     if not found or len(set(found)) != len(found):
         raise UsageError(f"--labels {','.join(labels)}: expected one or more different labels, such as smiling,young")
     return tuple(sorted(found))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Unpack
 
 from ..composer import Composer
+from ..edits.request import labels_or_all
 from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
 from ..images import read_file
@@ -90,7 +91,7 @@ def audit(
     check_out(target, places)
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
     audited = open_model(model, provider=provider, batch_size=batch_size, **reading)
-    chosen = sorted({composer.labels.index(name) for name in labels} or range(len(composer.labels)))
+    chosen = sorted(labels_or_all(composer.labels, labels))
     settings = AuditSettings(
         bundle=composer.bundle.digest,
         model=audited.sha256,
