@@ -115,7 +115,7 @@ class LatentWriter:
             ("before", row.before),
             ("control", row.control),
             ("size", frame.size),
-            ("kind", (1 if frame.pixels.ndim == 2 else 3, FORMATS.index((frame.format, frame.lossless)))),
+            ("kind", (frame.channels, FORMATS.index((frame.format, frame.lossless)))),
             ("path_ends", self._end),
         ):
             self._spools[name].write(np.asarray(values, TENSORS[name][1]).tobytes())

@@ -183,7 +183,7 @@ def _batches(job: Job, pool: ThreadPoolExecutor, threads: int, bar: Reporter) ->
 
 
 def _area(read: Read | None) -> int:
-    return read.picture.size[0] * read.picture.size[1] if read else 0
+    return read.picture.area if read else 0
 
 
 def _outputs(reads: Sequence[Read]) -> int:

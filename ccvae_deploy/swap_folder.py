@@ -201,7 +201,7 @@ def _run(
 
 
 def _pixels(one: Whole | int | Failure) -> int:
-    return one.picture.size[0] * one.picture.size[1] if isinstance(one, Whole) else 0
+    return one.picture.area if isinstance(one, Whole) else 0
 
 
 def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> Whole | int:

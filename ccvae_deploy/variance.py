@@ -78,8 +78,7 @@ def variance_maps(
 
 def overlay(picture: Picture, shown: Array) -> Picture:
     """A picture with a map (S, S) in green over it, at the picture's own size: pixel + map (green - pixel)."""
-    grey = picture.pixels.ndim == 2
-    pixels = np.repeat(picture.pixels[..., None], 3, axis=2) if grey else picture.pixels
+    pixels = np.repeat(picture.pixels[..., None], 3, axis=2) if picture.channels == 1 else picture.pixels
     weight = np.asarray(Image.fromarray(shown).resize(picture.size, Image.Resampling.BILINEAR))[..., None]
     mixed = pixels + np.clip(weight, 0, 1) * (GREEN - pixels)
     return replace(picture, pixels=np.rint(mixed).astype(np.uint8))

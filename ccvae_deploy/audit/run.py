@@ -185,4 +185,4 @@ def _records(auditor: Auditor, batch: Sequence[Original]) -> list[AuditRecord | 
 
 
 def _pixels(one: Original | str | Failure) -> int:
-    return one.picture.size[0] * one.picture.size[1] if isinstance(one, Original) else 0
+    return one.picture.area if isinstance(one, Original) else 0

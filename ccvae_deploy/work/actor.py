@@ -60,7 +60,7 @@ class Actor:
             if read is None:
                 continue
             reads.append(read)
-            pixels += read.picture.size[0] * read.picture.size[1]
+            pixels += read.picture.area
             if pixels > PIXELS:
                 # the picture goes before the next one is read
                 del read

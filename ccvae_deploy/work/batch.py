@@ -161,7 +161,7 @@ def stored(latents: LatentStore, source: Source) -> LatentRow:
 def _unread(task: Task, composer: Composer, latents: LatentStore) -> Read:
     """A source as it is stored, whether it still exists or not."""
     row = stored(latents, task.source)
-    if (pixels := row.frame.size[0] * row.frame.size[1]) > composer.max_pixels:
+    if (pixels := row.frame.area) > composer.max_pixels:
         raise ImageError(f"{pixels:,} pixels, the limit is {composer.max_pixels:,}")
     return Read(task, row.source_sha256, row.frame, row)
 
