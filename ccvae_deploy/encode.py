@@ -15,7 +15,7 @@ from .latent_store import LatentRow, LatentWriter
 from .receipts import Failure
 from .records.reading import read_failures
 from .storage.remote import local_path, refuse_url
-from .storage.store import refuse_unwritable, replace_file
+from .storage.store import refuse_file, replace_file
 from .terminal.progress import progress
 from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
 
@@ -135,15 +135,10 @@ def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
     if len(os.fsencode(failures.name)) > NAME_LIMIT:
         raise UsageError(f"--out {out}: {failures.name} would be too long a name; give a shorter one")
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; give a file with --out")
-    taken = [path for path in (out, failures) if os.path.lexists(path)]
-    if taken == [failures] and _is_ours(failures):
-        # of a run that ended before its latents were in place
-        taken = []
-    if taken and not overwrite:
-        raise UsageError(f"{taken[0]} is there; add --overwrite to replace it, or give another --out")
-    refuse_unwritable(out.parent)
+    refuse_file(out, overwrite)
+    # one of ours is of a run that ended before its latents were in place
+    if not _is_ours(failures):
+        refuse_file(failures, overwrite)
 
 
 def _is_ours(failures: Path) -> bool:
