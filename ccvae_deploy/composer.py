@@ -19,7 +19,7 @@ from .edits.latents import Latents
 from .edits.outcome import drift, outcomes
 from .edits.request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
 from .errors import UsageError
-from .receipts import Receipt, Settings
+from .receipts import Receipt, Settings, file_facts
 from .schema import LabelSet
 from .work.stream import refuse_speed
 
@@ -156,14 +156,29 @@ class Composer:
         row: int,
         sample: int,
         after: Array,
-        change: float | None,
+        *,
+        source: str,
+        digest: str,
         settings: str,
-        attempt: int = 0,
+        change: float | None,
+        attempt: int,
+        output: str = "",
+        data: bytes = b"",
     ) -> Receipt:
-        """The record of one output, its place yet to be filled in."""
+        """The record of one output.
+
+        Args:
+            row: of the source in `encoded`; `digest` is the sha256 of its bytes.
+            after: label probabilities of the output, (Y,); `change` is its pixel change.
+            output: its name, and `data` its bytes, where it is in a file.
+        """
         before = encoded.before[row]
         found = outcomes(self.labels, request.asked, before, after)
         return Receipt(
+            source=source,
+            source_sha256=digest,
+            output=output,
+            **file_facts(data),
             sample=sample,
             attempt=attempt,
             seed=request.seed,

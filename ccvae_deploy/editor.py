@@ -133,8 +133,19 @@ class Editor(Composer):
         receipts = []
         for (_, k), one in kept.items():
             change = compositing.pixel_change(picture, one.result.picture)
-            receipt = self.receipt(request, encoded, 0, k, one.after, change, settings, one.attempt)
-            receipts.append(receipt.placed(name, digest, ""))
+            receipt = self.receipt(
+                request,
+                encoded,
+                0,
+                k,
+                one.after,
+                source=name,
+                digest=digest,
+                settings=settings,
+                change=change,
+                attempt=one.attempt,
+            )
+            receipts.append(receipt)
         return Edit([images.to_pil(one.result.picture) for one in kept.values()], receipts)
 
     def variance(

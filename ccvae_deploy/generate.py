@@ -20,7 +20,7 @@ from .errors import ImageError, UsageError, underway
 from .folder import check_out, output_name
 from .images import Picture
 from .pictures.film import Cell, film_grid
-from .receipts import Figure, OutputRecord, RunSettings
+from .receipts import Figure, OutputRecord, RunSettings, file_facts
 from .records.results import Outcome, Results, open_results
 from .schema import LabelSet
 from .storage.remote import local_path
@@ -212,8 +212,7 @@ def _write(
             source=source,
             source_sha256=hashlib.sha256(made.z[row].tobytes()).hexdigest(),
             output=outputs[0],
-            output_bytes=len(data),
-            output_sha256=hashlib.sha256(data).hexdigest(),
+            **file_facts(data),
             seed=settings.seed,
             asked=settings.asked,
             drawn={names[i]: value for i, value in values.items() if i not in asked},

@@ -17,7 +17,7 @@ import numpy as np
 from .. import images
 from ..arrays import Array
 from ..composer import Composer, Encoded
-from ..edits.redraw import Place, keep_drawing
+from ..edits.redraw import Kept, Place, keep_drawing
 from ..edits.request import EditRequest
 from ..errors import ImageError
 from ..folder import Source, output_name
@@ -260,19 +260,34 @@ def _finish_edit(
             yield from _finish_edit(composer, encoded, [unit], pool)
         return
     for i, unit in enumerate(units):
-        if (i, 0) not in kept:
-            continue
-        outputs = []
-        for k, name in enumerate(wanted.outputs(unit.read.task.stem, unit.read.picture.format)):
-            one = kept[i, k]
-            change = one.result.pixel_change if unit.read.picture.read else None
-            receipt = composer.receipt(
-                *(wanted.request, part, i, k, one.after, change, wanted.settings.id),
-                attempt=one.attempt,
-            )
-            data = one.result.data
-            outputs.append(Output(name, data, receipt.placed(names[i], unit.read.digest, name, data)))
-        yield Finished(names[i], unit.read.digest, wanted, tuple(outputs))
+        if (i, 0) in kept:
+            made = [kept[i, k] for k in range(wanted.request.samples)]
+            yield Finished(names[i], unit.read.digest, wanted, _outputs(composer, part, i, unit, made))
+
+
+def _outputs(
+    composer: Composer, encoded: Encoded, row: int, unit: _Pending, made: Sequence[Kept[Rendered]]
+) -> tuple[Output, ...]:
+    """The files of a source under an edit; `row` is the source's in `encoded`."""
+    source, wanted = unit.read, unit.wanted
+    outputs = []
+    for k, (name, one) in enumerate(zip(wanted.outputs(source.task.stem, source.picture.format), made, strict=True)):
+        receipt = composer.receipt(
+            wanted.request,
+            encoded,
+            row,
+            k,
+            one.after,
+            source=source.task.source.relative,
+            digest=source.digest,
+            settings=wanted.settings.id,
+            change=one.result.pixel_change if source.picture.read else None,
+            attempt=one.attempt,
+            output=name,
+            data=one.result.data,
+        )
+        outputs.append(Output(name, one.result.data, receipt))
+    return tuple(outputs)
 
 
 def only(task: Task, wanted: Sequence[Wanted]) -> Task:
