@@ -129,13 +129,12 @@ class Batch:
     pending: list[_Pending]
 
 
-def read(task: Task, composer: Composer, data: bytes | None = None, latents: LatentStore | None = None) -> Read:
-    """A source decoded; `data` are its bytes where they have been read already.
+def read(task: Task, composer: Composer, data: bytes, latents: LatentStore | None = None) -> Read:
+    """A source decoded; `data` are its bytes.
 
     Raises:
         ImageError: it cannot be done, or the latents are not those of these bytes.
     """
-    data = images.read_file(task.source.path) if data is None else data
     digest = hashlib.sha256(data).hexdigest()
     picture = images.decode(data, max_pixels=composer.max_pixels)
     if latents is not None:
