@@ -19,9 +19,10 @@ from .folder import Source, part_of, scan
 from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
+from .speed import refuse_speed
 from .storage.remote import local_path
 from .terminal.progress import progress, silent
-from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
+from .work.stream import Seen, chunks, read_ahead, see, stack
 
 MAX_DRAWS = 1000
 

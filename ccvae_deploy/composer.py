@@ -21,9 +21,7 @@ from .edits.request import CONFIDENCE, EditRequest, RequestOptions, Value, make_
 from .errors import UsageError
 from .receipts import Receipt, Settings, file_facts
 from .schema import LabelSet
-from .work.stream import refuse_speed
-
-BATCH = 16
+from .speed import BATCH, refuse_speed
 
 
 @dataclass(frozen=True)

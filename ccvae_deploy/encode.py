@@ -14,10 +14,11 @@ from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
 from .receipts import Failure
 from .records.reading import read_failures
+from .speed import refuse_speed
 from .storage.remote import local_path, refuse_url
 from .storage.store import refuse_file, replace_file
 from .terminal.progress import progress
-from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
+from .work.stream import Seen, chunks, read_ahead, see, stack
 
 
 @dataclass(frozen=True)

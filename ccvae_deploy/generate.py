@@ -23,9 +23,10 @@ from .pictures.film import Cell, film_grid
 from .receipts import Figure, OutputRecord, RunSettings, file_facts
 from .records.results import Outcome, Results, open_results
 from .schema import LabelSet
+from .speed import refuse_speed
 from .storage.remote import local_path
 from .terminal.progress import progress
-from .work.stream import chunks, refuse_speed
+from .work.stream import chunks
 
 MAX_COUNT = 1_000_000
 SHEET_ROWS, SHEET_COLUMNS = 8, 8

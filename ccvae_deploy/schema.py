@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from .errors import LabelError, nearest
 
 SCHEMA_VERSION: Literal[1] = 1
+LATENTS_FORMAT = "ccvae-latents"
+"""What a file of latents calls itself."""
 
 GraphName = Literal["encoder", "decoder", "classifier", "conditional_prior"]
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "classifier", "conditional_prior")

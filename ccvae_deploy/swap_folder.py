@@ -22,11 +22,12 @@ from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
 from .records.reading import Names
 from .records.results import Outcome, Results, open_results
+from .speed import refuse_speed
 from .storage.remote import local_path
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
 from .work.references import Reference, read_references
-from .work.stream import chunks, read_ahead, refuse_speed, stack
+from .work.stream import chunks, read_ahead, stack
 
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
 

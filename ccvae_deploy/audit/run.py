@@ -19,11 +19,12 @@ from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..records.ledger import Ledger
 from ..records.reading import AUDIT
+from ..speed import refuse_speed
 from ..storage.remote import local_path
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
-from ..work.stream import chunks, read_ahead, refuse_speed
+from ..work.stream import chunks, read_ahead
 from .auditor import Auditor, Original
 from .model import ModelOptions, open_model
 from .record import AuditRecord, AuditSettings

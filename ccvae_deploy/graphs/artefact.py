@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..errors import BundleError, CCVAEError
-from ..latent_store import FORMAT as LATENTS
 from ..schema import (
     GRAPH_LIMIT,
+    LATENTS_FORMAT,
     SCHEMA_VERSION,
     GraphFile,
     GraphName,
@@ -215,7 +215,7 @@ def _checkpoint(path: Path, file: "_Bounded", size: int) -> Found:
             raise ValueError("a tensor larger than the file")
     except (OverflowError, ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
         raise BundleError(f"{path} is no whole safetensors file: {error}; train again") from error
-    if text is None and said.get("format") == LATENTS:
+    if text is None and said.get("format") == LATENTS_FORMAT:
         raise BundleError(f"{path} holds latents that `encode` has made, no model; give it to `edit --latents`")
     metadata = _metadata(text if isinstance(text, str) else None, path)
     parameters = sum(prod(shape) for name, shape in shapes.items() if name.startswith("model."))

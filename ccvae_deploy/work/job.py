@@ -31,13 +31,13 @@ from ..records.ledger import Ledger
 from ..records.pages import refuse_foreign
 from ..records.reading import Group
 from ..records.remote_ledger import RemoteLedger
+from ..speed import refuse_speed
 from ..storage.remote import Place, Remote, location
 from ..storage.remote_store import RemoteStore
 from ..storage.store import Store
 from ..terminal.screen import counted
 from . import ray_engine
 from .batch import OUTPUTS, Task, Wanted
-from .stream import refuse_speed
 
 
 class JobOptions(RequestOptions, total=False):
