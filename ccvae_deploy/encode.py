@@ -69,7 +69,7 @@ def encode_folder(
     _refuse_out(out, failures_at, overwrite)
     found = part_of(scan([local_path(given) for given in images]), shard)
     if not found.sources:
-        raise UsageError(f"--shard {shard} holds none of these images; there are fewer than parts")
+        raise UsageError(f"--shard {shard} holds none of these images; there are more shards than images")
     composer = Composer.open(
         bundle,
         provider=provider,

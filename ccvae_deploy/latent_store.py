@@ -221,7 +221,7 @@ class LatentStore:
 
 
 def encoded_rows(composer: Composer, rows: Sequence[LatentRow]) -> Encoded:
-    """What `Editor.encode` gives of these sources, by the decoder alone; the same bits."""
+    """What `Composer.encode` gives of these sources, by the decoder alone; the same bits."""
     z = np.stack([row.z_loc for row in rows])
     return Encoded(
         z=z,

@@ -23,10 +23,6 @@ class RunSettings(Frozen):
     Attributes:
         bundle: sha256 of the bundle's manifest.
         edit: how output names call the edit.
-        asked: the value of each label, or `vary`.
-        until_reached: draws an output may take.
-        read: whether the sources were read. Both are left out of the id at their defaults, so that folders that were
-            written before they existed stay valid.
     """
 
     bundle: str
@@ -44,7 +40,14 @@ class RunSettings(Frozen):
 
 
 class Settings(RunSettings):
-    """The settings of `edit`."""
+    """The settings of `edit`.
+
+    Attributes:
+        asked: the value of each label, or `vary`.
+        until_reached: draws an output may take.
+        read: whether the sources were read. Both are left out of the id at their defaults, so that folders that were
+            written before they existed stay valid.
+    """
 
     asked: dict[str, float | str]
     seed: int
