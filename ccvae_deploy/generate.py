@@ -21,7 +21,7 @@ from .folder import check_out, output_name
 from .images import Picture
 from .pictures.film import Cell, film_grid
 from .receipts import Figure, OutputRecord, RunSettings, file_facts
-from .records.results import Outcome, Results, open_results
+from .records.results import Results, RunOutcome, open_results
 from .schema import LabelSet
 from .speed import refuse_speed
 from .storage.remote import local_path
@@ -138,7 +138,7 @@ def generate_folder(
     overwrite: bool = False,
     sheet: bool = True,
     allow_torchscript: bool = False,
-) -> Outcome:
+) -> RunOutcome:
     """Write `count` generated images as PNG files, each with a receipt.
 
     What an earlier run with the same settings has made is skipped, and a greater count adds to it.

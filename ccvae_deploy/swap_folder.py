@@ -21,7 +21,7 @@ from .pictures.film import Cell, film_grid, shrunk
 from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
 from .records.reading import Names
-from .records.results import Outcome, Results, open_results
+from .records.results import Results, RunOutcome, open_results
 from .speed import refuse_speed
 from .storage.remote import local_path
 from .swap import Swap, SwapSettings, Whole, chosen_labels
@@ -94,7 +94,7 @@ def swap_folder(
     max_pixels: int = images.MAX_PIXELS,
     sheet: bool = True,
     allow_torchscript: bool = False,
-) -> Outcome:
+) -> RunOutcome:
     """Give images and folders of images the characteristics of a reference.
 
     A source that cannot be done is recorded in failures.jsonl and passed over. What an earlier run with the same

@@ -47,8 +47,8 @@ FILE_LIMIT = 1 << 30
 METADATA_LIMIT = 8 << 20
 """Bytes of the metadata, and of a zip archive's directory."""
 
-Format = Literal["onnx", "torchscript", "pt2", "checkpoint"]
-FORMATS: dict[str, Format] = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2", ".safetensors": "checkpoint"}
+FileFormat = Literal["onnx", "torchscript", "pt2", "checkpoint"]
+FORMATS: dict[str, FileFormat] = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2", ".safetensors": "checkpoint"}
 
 
 class Metadata(BaseModel):
@@ -81,7 +81,7 @@ class Artefact:
     """
 
     path: Path
-    format: Format
+    format: FileFormat
     bytes: int
     sha256: str
     metadata: Metadata

@@ -17,7 +17,7 @@ import numpy as np
 from .. import images
 from ..arrays import Array
 from ..composer import Composer, Encoded
-from ..edits.redraw import Kept, Place, keep_drawing
+from ..edits.redraw import Kept, Slot, keep_drawing
 from ..edits.request import EditRequest
 from ..errors import ImageError
 from ..folder import Source, output_name
@@ -233,7 +233,7 @@ def _finish_edit(
     """The sources of a batch under one edit."""
     rows, wanted = [unit.row for unit in units], units[0].wanted
     part = Encoded(encoded.z[rows], encoded.before[rows], encoded.decoded[rows], encoded.control[rows])
-    first: dict[Place, Rendered] = {}
+    first: dict[Slot, Rendered] = {}
     for i, unit in enumerate(units):
         try:
             first |= {(i, k): one for k, one in enumerate([future.result() for future in unit.rendered])}
@@ -242,8 +242,8 @@ def _finish_edit(
     if not first:
         return
 
-    def again(places: Sequence[Place], decoded: Array) -> list[Rendered]:
-        futures = [units[i].submit(composer, pool, image) for (i, _), image in zip(places, decoded, strict=True)]
+    def again(slots: Sequence[Slot], decoded: Array) -> list[Rendered]:
+        futures = [units[i].submit(composer, pool, image) for (i, _), image in zip(slots, decoded, strict=True)]
         return [future.result() for future in futures]
 
     names = [unit.read.task.source.relative for unit in units]
