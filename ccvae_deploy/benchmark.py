@@ -17,15 +17,15 @@ from PIL import Image
 
 from .arrays import Array
 from .bundle import Bundle
-from .composer import BATCH, Composer
+from .composer import Composer
 from .images import ENDING, Format
 from .machine.resources import usable_cores
 from .pipeline import edit_folder
 from .schema import GraphName, Manifest
+from .speed import BATCH, refuse_speed
 from .terminal.progress import progress
 from .terminal.screen import facts
 from .work.job import JobOptions
-from .work.stream import refuse_speed
 
 if TYPE_CHECKING:
     from rich.table import Table

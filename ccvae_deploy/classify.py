@@ -19,9 +19,10 @@ from .folder import Source, part_of, scan
 from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
+from .speed import refuse_speed
 from .storage.remote import local_path
 from .terminal.progress import progress, silent
-from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
+from .work.stream import Seen, chunks, read_ahead, see, stack
 
 MAX_DRAWS = 1000
 
@@ -170,9 +171,9 @@ def _averaged(composer: Composer, seen: Sequence[Seen], samples: int, seed: int)
     The deviation is that of the K draws themselves (divided by K): how far the posterior leaves each label open.
     """
     layout = composer.bundle.manifest.layout
-    both = composer.batched(lambda part: np.stack(composer.bundle.encode(part), axis=1), stack(seen))
+    loc, scale = composer.posterior(stack(seen))
     noise = np.stack([latent_noise(seed, one.source.relative, samples, layout.z_c) for one in seen])
-    drawn = both[:, 0, None, : layout.z_c] + both[:, 1, None, : layout.z_c] * noise
+    drawn = loc[:, None, : layout.z_c] + scale[:, None, : layout.z_c] * noise
     probabilities = composer.probabilities(drawn.reshape(-1, layout.z_c)).reshape(len(seen), samples, -1)
     wide = probabilities.astype(np.float64)
     return wide.mean(axis=1).astype(np.float32), wide.std(axis=1).astype(np.float32)

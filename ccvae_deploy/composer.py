@@ -19,11 +19,9 @@ from .edits.latents import Latents
 from .edits.outcome import drift, outcomes
 from .edits.request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
 from .errors import UsageError
-from .receipts import Receipt, Settings
+from .receipts import Receipt, Settings, file_facts
 from .schema import LabelSet
-from .work.stream import refuse_speed
-
-BATCH = 16
+from .speed import BATCH, refuse_speed
 
 
 @dataclass(frozen=True)
@@ -97,16 +95,24 @@ class Composer:
         self.latents.check(request)
         return request
 
+    def posterior(self, seen: Array) -> tuple[Array, Array]:
+        """Mean and scale of q(z|x) of network inputs (N, C, S, S), both (N, Z)."""
+        both = self.batched(lambda part: np.stack(self.bundle.encode(part), axis=1), seen)
+        return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+
     def encode(self, seen: Array) -> Encoded:
         """Posterior means, label probabilities and reconstructions of network inputs (N, C, S, S)."""
-        z = self.batched(lambda part: self.bundle.encode(part)[0], seen)
+        return self.encoded(seen, self.posterior(seen)[0])
+
+    def encoded(self, seen: Array, z: Array) -> Encoded:
+        """The same where the posterior means are known, (N, Z)."""
         decoded = self.decode(z)
         control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
         return Encoded(z, self.probabilities(z), decoded, control)
 
     def classify(self, seen: Array) -> Array:
         """Label probabilities at the posterior mean of network inputs (N, C, S, S): (N, Y)."""
-        return self.probabilities(self.batched(lambda part: self.bundle.encode(part)[0], seen))
+        return self.probabilities(self.posterior(seen)[0])
 
     def decode(self, z: Array) -> Array:
         """Decoder output of latents (N, Z): (N, C, S, S) in [0, 1]."""
@@ -148,14 +154,29 @@ class Composer:
         row: int,
         sample: int,
         after: Array,
-        change: float | None,
+        *,
+        source: str,
+        digest: str,
         settings: str,
-        attempt: int = 0,
+        change: float | None,
+        attempt: int,
+        output: str = "",
+        data: bytes = b"",
     ) -> Receipt:
-        """The record of one output, its place yet to be filled in."""
+        """The record of one output.
+
+        Args:
+            row: of the source in `encoded`; `digest` is the sha256 of its bytes.
+            after: label probabilities of the output, (Y,); `change` is its pixel change.
+            output: its name, and `data` its bytes, where it is in a file.
+        """
         before = encoded.before[row]
         found = outcomes(self.labels, request.asked, before, after)
         return Receipt(
+            source=source,
+            source_sha256=digest,
+            output=output,
+            **file_facts(data),
             sample=sample,
             attempt=attempt,
             seed=request.seed,

@@ -15,7 +15,7 @@ from .images import Format
 from .records.results import in_the_way
 from .storage.remote import Place, Remote
 from .terminal.printable import printable
-from .terminal.screen import counted, facts
+from .terminal.screen import counted, facts, passed_over
 from .work.batch import Task, Wanted, stored
 from .work.job import Job, RunOptions, settle
 
@@ -144,8 +144,7 @@ def _format(job: Job, source: Source) -> Format:
 def forecast_table(forecast: Forecast) -> "Table":
     """The forecast for the screen."""
     rows: list[tuple[str, str]] = []
-    ignored = f", {counted(forecast.ignored, 'other file')} passed over" if forecast.ignored else ""
-    rows.append(("sources", f"{forecast.sources:,}{ignored}"))
+    rows.append(("sources", f"{forecast.sources:,}{passed_over(forecast.ignored)}"))
     for state in get_args(State):
         if forecast.units[state]:
             rows.append((state, f"{counted(forecast.units[state], 'edit')} {MEANING[state]}"))

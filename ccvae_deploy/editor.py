@@ -15,7 +15,7 @@ from . import images
 from .arrays import Array
 from .classify import classify_picture
 from .composer import Composer
-from .edits.redraw import Place, keep_drawing
+from .edits.redraw import Slot, keep_drawing
 from .edits.request import CONFIDENCE, Value
 from .errors import ImageError
 from .generate import generate, to_picture
@@ -122,19 +122,30 @@ class Editor(Composer):
         picture, name, digest = _open(image, self.max_pixels)
         encoded = self.encode(images.network_input(picture, self.bundle.manifest.image)[None])
 
-        def look(_: Sequence[Place], decoded: Array) -> list[Look]:
+        def look(_: Sequence[Slot], decoded: Array) -> list[Look]:
             results = [render(picture, image, encoded.decoded[0], request.compose) for image in decoded]
             return [Look(result, images.network_input(result, self.bundle.manifest.image)) for result in results]
 
-        places = [(0, k) for k in range(samples)]
-        first = look(places, self.changed(request, encoded, [name])[0])
-        kept = keep_drawing(self, request, encoded, [name], dict(zip(places, first, strict=True)), look)
+        slots = [(0, k) for k in range(samples)]
+        first = look(slots, self.changed(request, encoded, [name])[0])
+        kept = keep_drawing(self, request, encoded, [name], dict(zip(slots, first, strict=True)), look)
         settings = self.settings(request, "png").id
         receipts = []
         for (_, k), one in kept.items():
             change = compositing.pixel_change(picture, one.result.picture)
-            receipt = self.receipt(request, encoded, 0, k, one.after, change, settings, one.attempt)
-            receipts.append(receipt.placed(name, digest, ""))
+            receipt = self.receipt(
+                request,
+                encoded,
+                0,
+                k,
+                one.after,
+                source=name,
+                digest=digest,
+                settings=settings,
+                change=change,
+                attempt=one.attempt,
+            )
+            receipts.append(receipt)
         return Edit([images.to_pil(one.result.picture) for one in kept.values()], receipts)
 
     def variance(

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from .composer import Composer
 from .errors import UsageError
 from .folder import NAME_LIMIT, Source, part_of, scan
@@ -16,10 +14,11 @@ from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
 from .receipts import Failure
 from .records.reading import read_failures
+from .speed import refuse_speed
 from .storage.remote import local_path, refuse_url
-from .storage.store import refuse_unwritable, replace_file
+from .storage.store import refuse_file, replace_file
 from .terminal.progress import progress
-from .work.stream import Seen, chunks, read_ahead, refuse_speed, see, stack
+from .work.stream import Seen, chunks, read_ahead, see, stack
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def encode_folder(
     _refuse_out(out, failures_at, overwrite)
     found = part_of(scan([local_path(given) for given in images]), shard)
     if not found.sources:
-        raise UsageError(f"--shard {shard} holds none of these images; there are fewer than parts")
+        raise UsageError(f"--shard {shard} holds none of these images; there are more shards than images")
     composer = Composer.open(
         bundle,
         provider=provider,
@@ -115,19 +114,16 @@ def encode_sources(
 
 def _rows(composer: Composer, seen: Sequence[Seen]) -> list[LatentRow]:
     pixels = stack(seen)
-    both = composer.batched(lambda part: np.stack(composer.bundle.encode(part), axis=1), pixels)
-    z = np.ascontiguousarray(both[:, 0])
-    before = composer.probabilities(z)
-    # as in Composer.encode, which does not give the scale
-    control = 255 * np.abs(pixels - composer.batched(composer.bundle.decode, z)).mean(axis=(1, 2, 3))
+    z, scale = composer.posterior(pixels)
+    encoded = composer.encoded(pixels, z)
     return [
         LatentRow(
             source=one.source.relative,
             source_sha256=one.digest,
             z_loc=z[row],
-            z_scale=both[row, 1],
-            before=before[row],
-            control=float(control[row]),
+            z_scale=scale[row],
+            before=encoded.before[row],
+            control=float(encoded.control[row]),
             frame=one.frame,
         )
         for row, one in enumerate(seen)
@@ -140,15 +136,10 @@ def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
     if len(os.fsencode(failures.name)) > NAME_LIMIT:
         raise UsageError(f"--out {out}: {failures.name} would be too long a name; give a shorter one")
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; give a file with --out")
-    taken = [path for path in (out, failures) if os.path.lexists(path)]
-    if taken == [failures] and _is_ours(failures):
-        # of a run that ended before its latents were in place
-        taken = []
-    if taken and not overwrite:
-        raise UsageError(f"{taken[0]} is there; add --overwrite to replace it, or give another --out")
-    refuse_unwritable(out.parent)
+    refuse_file(out, overwrite)
+    # one of ours is of a run that ended before its latents were in place
+    if not _is_ours(failures):
+        refuse_file(failures, overwrite)
 
 
 def _is_ours(failures: Path) -> bool:

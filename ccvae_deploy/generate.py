@@ -20,12 +20,13 @@ from .errors import ImageError, UsageError, underway
 from .folder import check_out, output_name
 from .images import Picture
 from .pictures.film import Cell, film_grid
-from .receipts import Figure, OutputRecord, RunSettings
-from .records.results import Outcome, Results, open_results
+from .receipts import Figure, OutputRecord, RunSettings, file_facts
+from .records.results import Results, RunOutcome, open_results
 from .schema import LabelSet
+from .speed import refuse_speed
 from .storage.remote import local_path
 from .terminal.progress import progress
-from .work.stream import chunks, refuse_speed
+from .work.stream import chunks
 
 MAX_COUNT = 1_000_000
 SHEET_ROWS, SHEET_COLUMNS = 8, 8
@@ -137,7 +138,7 @@ def generate_folder(
     overwrite: bool = False,
     sheet: bool = True,
     allow_torchscript: bool = False,
-) -> Outcome:
+) -> RunOutcome:
     """Write `count` generated images as PNG files, each with a receipt.
 
     What an earlier run with the same settings has made is skipped, and a greater count adds to it.
@@ -212,8 +213,7 @@ def _write(
             source=source,
             source_sha256=hashlib.sha256(made.z[row].tobytes()).hexdigest(),
             output=outputs[0],
-            output_bytes=len(data),
-            output_sha256=hashlib.sha256(data).hexdigest(),
+            **file_facts(data),
             seed=settings.seed,
             asked=settings.asked,
             drawn={names[i]: value for i, value in values.items() if i not in asked},

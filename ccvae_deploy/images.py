@@ -89,6 +89,16 @@ class Picture:
         """Width and height in pixels."""
         return self.pixels.shape[1], self.pixels.shape[0]
 
+    @property
+    def area(self) -> int:
+        """How many pixels it has."""
+        return self.size[0] * self.size[1]
+
+    @property
+    def channels(self) -> int:
+        """1 of grey, 3 of RGB; alpha is not counted."""
+        return 1 if self.pixels.ndim == 2 else 3
+
 
 def read_file(path: Place) -> bytes:
     """The bytes of a regular file, or of one behind a URL, of at most 512 MiB.
@@ -119,7 +129,7 @@ def frame(size: tuple[int, int], channels: int, format: Format, lossless: bool =
 
 def frame_of(picture: Picture) -> Picture:
     """The frame of a picture."""
-    return frame(picture.size, 1 if picture.pixels.ndim == 2 else 3, picture.format, picture.lossless)
+    return frame(picture.size, picture.channels, picture.format, picture.lossless)
 
 
 def open_picture(path: Place, *, max_pixels: int = MAX_PIXELS) -> tuple[Picture, bytes]:
@@ -224,10 +234,11 @@ def from_pil(image: Image.Image, *, grey: bool = False) -> Picture:
         image.load()
         turned = orientation(image)
         pixels, alpha = upright_pixels(image, turned, grey=grey)
-    kept = metadata(image, 1 if pixels.ndim == 2 else 3, turned)
+    picture = Picture(pixels, alpha, KEPT_FORMATS.get(image.format, "png"))
+    kept = metadata(image, picture.channels, turned)
     if image.mode in ("CMYK", "LAB"):
         kept = replace(kept, icc_profile=None)
-    return Picture(pixels, alpha, KEPT_FORMATS.get(image.format, "png"), metadata=kept)
+    return replace(picture, metadata=kept)
 
 
 def from_array(array: NDArray[np.uint8]) -> Picture:
@@ -246,7 +257,7 @@ def from_array(array: NDArray[np.uint8]) -> Picture:
 def to_pil(picture: Picture) -> Image.Image:
     """The picture as a Pillow image of mode L, RGB, LA or RGBA, with its metadata beside it."""
     image = _whole(picture, flat=False)
-    image.info.update(picture.metadata.options("jpeg", 1 if picture.pixels.ndim == 2 else 3))
+    image.info.update(picture.metadata.options("jpeg", picture.channels))
     return image
 
 
@@ -284,7 +295,7 @@ def encode(picture: Picture, format: Format) -> bytes:
     Raises:
         ImageError: the format does not take a picture of this size.
     """
-    options: dict[str, Any] = picture.metadata.options(format, 1 if picture.pixels.ndim == 2 else 3)
+    options: dict[str, Any] = picture.metadata.options(format, picture.channels)
     match format:
         case "jpeg":
             options |= {"quality": 95, "subsampling": 0}

@@ -36,9 +36,10 @@ from .bundle import Bundle
 from .composer import Composer, Encoded
 from .errors import UsageError
 from .images import MAX_SIDE, MOST_PIXELS, Format, Picture, frame
+from .schema import LATENTS_FORMAT
 from .storage.new_file import new_file
 
-FORMAT, SCHEMA_VERSION = "ccvae-latents", "2"
+SCHEMA_VERSION = "2"
 FORMATS: tuple[tuple[Format, bool], ...] = (
     *(("png", False), ("jpeg", False), ("webp", False), ("avif", False)),
     ("webp", True),
@@ -115,7 +116,7 @@ class LatentWriter:
             ("before", row.before),
             ("control", row.control),
             ("size", frame.size),
-            ("kind", (1 if frame.pixels.ndim == 2 else 3, FORMATS.index((frame.format, frame.lossless)))),
+            ("kind", (frame.channels, FORMATS.index((frame.format, frame.lossless)))),
             ("path_ends", self._end),
         ):
             self._spools[name].write(np.asarray(values, TENSORS[name][1]).tobytes())
@@ -220,7 +221,7 @@ class LatentStore:
 
 
 def encoded_rows(composer: Composer, rows: Sequence[LatentRow]) -> Encoded:
-    """What `Editor.encode` gives of these sources, by the decoder alone; the same bits."""
+    """What `Composer.encode` gives of these sources, by the decoder alone; the same bits."""
     z = np.stack([row.z_loc for row in rows])
     return Encoded(
         z=z,
@@ -241,7 +242,7 @@ def _opened(path: Path, bundle: Bundle) -> tuple[Any, int]:
     except (SafetensorError, OSError, ValueError) as error:
         raise UsageError(f"{path} is no safetensors file ({error}); encode again") from error
     metadata = file.metadata() or {}
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != LATENTS_FORMAT:
         raise UsageError(f"{path} holds no latents of `ccvae-deploy encode`; give a file that it made")
     if metadata.get("schema_version") != SCHEMA_VERSION:
         raise UsageError(f"{path} has another schema version than {SCHEMA_VERSION}; encode again")
@@ -287,7 +288,7 @@ def _order() -> list[str]:
 def _header(digest: str, shapes: dict[str, tuple[int, ...]]) -> bytes:
     """The head of a safetensors file: its length in 8 bytes, then JSON, padded with blanks to a multiple of 8."""
     content: dict[str, Any] = {
-        "__metadata__": {"format": FORMAT, "schema_version": SCHEMA_VERSION, "bundle": digest},
+        "__metadata__": {"format": LATENTS_FORMAT, "schema_version": SCHEMA_VERSION, "bundle": digest},
     }
     at = 0
     for name in _order():

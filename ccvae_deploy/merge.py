@@ -327,8 +327,8 @@ def _absent(parts: Iterable[_Part]) -> tuple[str, ...]:
     """Shards that have left nothing here, as `I/N`; at most ten."""
     found: dict[int, set[int]] = {}
     for part in parts:
-        if part.names.mark:
-            index, count = map(int, part.names.mark.strip("-").split("-of-"))
+        if part.names.shard:
+            index, count = part.names.shard
             found.setdefault(count, set()).add(index)
     missing = (f"{i}/{n}" for n, there in sorted(found.items()) for i in range(min(n, 10_000)) if i not in there)
     return tuple(text for text, _ in zip(missing, range(10), strict=False))

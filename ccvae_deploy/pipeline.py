@@ -29,7 +29,7 @@ from .report import write_report
 from .sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
 from .terminal.progress import Reporter, progress
 from .work import batch, processes, ray_engine
-from .work.actor import Outcome
+from .work.actor import Settled
 from .work.batch import OUTPUTS, Finished, Read, Task
 from .work.job import Job, JobOptions, settle
 from .work.stream import each_read
@@ -146,7 +146,7 @@ def _run_here(job: Job, threads: int) -> Tally:
     return tally
 
 
-def _run_elsewhere(job: Job, results: Generator[Outcome, None, None]) -> Tally:
+def _run_elsewhere(job: Job, results: Generator[Settled, None, None]) -> Tally:
     """Others read and edit, this process writes and notes."""
     tally = Tally()
     # closed at once when this process is interrupted or cannot write, so that the others end
@@ -183,7 +183,7 @@ def _batches(job: Job, pool: ThreadPoolExecutor, threads: int, bar: Reporter) ->
 
 
 def _area(read: Read | None) -> int:
-    return read.picture.size[0] * read.picture.size[1] if read else 0
+    return read.picture.area if read else 0
 
 
 def _outputs(reads: Sequence[Read]) -> int:

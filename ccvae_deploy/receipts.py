@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypedDict
 
 from pydantic import AfterValidator
 
@@ -23,10 +23,6 @@ class RunSettings(Frozen):
     Attributes:
         bundle: sha256 of the bundle's manifest.
         edit: how output names call the edit.
-        asked: the value of each label, or `vary`.
-        until_reached: draws an output may take.
-        read: whether the sources were read. Both are left out of the id at their defaults, so that folders that were
-            written before they existed stay valid.
     """
 
     bundle: str
@@ -44,7 +40,14 @@ class RunSettings(Frozen):
 
 
 class Settings(RunSettings):
-    """The settings of `edit`."""
+    """The settings of `edit`.
+
+    Attributes:
+        asked: the value of each label, or `vary`.
+        until_reached: draws an output may take.
+        read: whether the sources were read. Both are left out of the id at their defaults, so that folders that were
+            written before they existed stay valid.
+    """
 
     asked: dict[str, float | str]
     seed: int
@@ -67,6 +70,18 @@ class Record(Frozen):
     def line(self) -> str:
         """ASCII only; a name that is not UTF-8 survives as surrogate escapes."""
         return json.dumps(self.model_dump()) + "\n"
+
+
+class FileFacts(TypedDict):
+    """What a record says of the bytes of its output."""
+
+    output_bytes: int
+    output_sha256: str
+
+
+def file_facts(data: bytes) -> FileFacts:
+    """Size and sha256 of an output; those of one that is in no file are 0 and empty."""
+    return {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest() if data else ""}
 
 
 class OutputRecord(Record):
@@ -99,11 +114,6 @@ class Receipt(OutputRecord):
         attempt: which draw of the sample was kept, counted from 0; above 0 only with `until_reached`.
     """
 
-    source: str = ""
-    source_sha256: str = ""
-    output: str = ""
-    output_bytes: int = 0
-    output_sha256: str = ""
     sample: int
     seed: int
     mode: str
@@ -114,15 +124,7 @@ class Receipt(OutputRecord):
     drift: Figure
     pixel_change: Figure | None
     control: Figure
-    settings: str
     attempt: int = 0
-
-    def placed(self, source: str, digest: str, output: str, data: bytes = b"") -> "Receipt":
-        """The same record with its source, and the name and bytes of its output, filled in."""
-        place: dict[str, str | int] = {"source": source, "source_sha256": digest, "output": output}
-        if data:
-            place |= {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest()}
-        return self.model_copy(update=place)
 
 
 class Failure(Record):

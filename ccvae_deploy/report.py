@@ -113,8 +113,16 @@ class Collected:
     def _close(self) -> None:
         for one, kept in ((self._top, self._best), (self._bottom, self._worst)):
             if one is not None:
-                (heapq.heappush if len(kept) < SHOWN else heapq.heappushpop)(kept, one)
+                keep_greatest(kept, one, SHOWN)
         self._top = self._bottom = None
+
+
+def keep_greatest(heap: list[Any], one: Any, most: int) -> None:
+    """Put one more into a heap of the greatest."""
+    if len(heap) < most:
+        heapq.heappush(heap, one)
+    else:
+        heapq.heappushpop(heap, one)
 
 
 def write_report(

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from .errors import LabelError, nearest
 
 SCHEMA_VERSION: Literal[1] = 1
+LATENTS_FORMAT = "ccvae-latents"
+"""What a file of latents calls itself."""
 
 GraphName = Literal["encoder", "decoder", "classifier", "conditional_prior"]
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "classifier", "conditional_prior")
@@ -158,6 +160,10 @@ class LabelSet(Frozen):
             if folded(label.name) == folded(name):
                 return position
         raise LabelError(f"unknown label {name!r}: {nearest(name, self.names)}")
+
+    def positions(self, names: str | Sequence[str]) -> list[int]:
+        """Positions of one label or of several, in the order of `names`, found as by `index`."""
+        return [self.index(name) for name in ([names] if isinstance(names, str) else names)]
 
 
 class LatentLayout(Frozen):

@@ -4,7 +4,6 @@ z' = z of the source with z_i of the reference for every named label i, then the
 (table 2) swaps all of z_c; here the labels are chosen.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -20,7 +19,7 @@ from .folder import output_name
 from .images import ENDING, Format, Picture, network_input
 from .interventions import intervene
 from .pictures.rendering import Rendered, output_format, render, write_out
-from .receipts import Figure, OutputRecord, RunSettings
+from .receipts import Figure, OutputRecord, RunSettings, file_facts
 from .work.references import Reference, References
 from .work.stream import Seen
 
@@ -127,8 +126,7 @@ class Swap:
             source=source.source.relative,
             source_sha256=source.digest,
             output=output,
-            output_bytes=len(rendered.data),
-            output_sha256=hashlib.sha256(rendered.data).hexdigest(),
+            **file_facts(rendered.data),
             reference=taken.source.relative,
             reference_sha256=taken.digest,
             sample=number,
@@ -167,7 +165,7 @@ def chosen_labels(composer: Composer, labels: Sequence[str]) -> tuple[int, ...]:
         LabelError: an unknown label.
         UsageError: none, or one twice.
     """
-    found = [composer.labels.index(name) for name in ([labels] if isinstance(labels, str) else labels)]
+    found = composer.labels.positions(labels)
     if not found or len(set(found)) != len(found):
         raise UsageError(f"--labels {','.join(labels)}: expected one or more different labels, such as smiling,young")
     return tuple(sorted(found))

@@ -2,16 +2,15 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from . import images
-from .arrays import Array
 from .composer import Composer, Encoded
 from .edits.request import checked_compose
 from .errors import ImageError, UsageError, underway
@@ -22,22 +21,59 @@ from .pictures.film import Cell, film_grid, shrunk
 from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
 from .records.reading import Names
-from .records.results import Outcome, Results, open_results
+from .records.results import Results, RunOutcome, open_results
+from .speed import refuse_speed
 from .storage.remote import local_path
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
 from .work.references import Reference, read_references
-from .work.stream import chunks, read_ahead, refuse_speed, stack
+from .work.stream import chunks, read_ahead, stack
 
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One output to make: the source's place in its batch, the output's among the source's, and the reference."""
+@dataclass
+class Making:
+    """One source of a batch on its way through.
+
+    Attributes:
+        at: its place in the batch.
+        names: of its outputs; `receipts` are those of the outputs that are written.
+        failure: why it cannot be done.
+    """
 
     at: int
-    k: int
+    source: Whole
+    names: list[str]
+    receipts: list[OutputRecord] = field(default_factory=list)
+    failure: Failure | None = None
+
+    def begin(self, results: Results) -> None:
+        """Make room for the outputs."""
+        try:
+            results.begin(self.source.source.relative, self.source.digest, self.names)
+        except ImageError as error:
+            self.fail(error)
+
+    def fail(self, error: ImageError) -> None:
+        """Note why it cannot be done."""
+        self.failure = Failure.of(self.source.source.relative, error)
+
+    def record(self, results: Results) -> int:
+        """Note what has become of it; gives the number of outputs."""
+        if self.failure:
+            results.fail(self.failure, self.receipts)
+            return 0
+        results.record(self.source.source.relative, self.receipts)
+        return len(self.receipts)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One output to make: of which source, under which name, and the reference with its number."""
+
+    of: Making
+    name: str
     reference: tuple[int, Reference]
 
 
@@ -58,7 +94,7 @@ def swap_folder(
     max_pixels: int = images.MAX_PIXELS,
     sheet: bool = True,
     allow_torchscript: bool = False,
-) -> Outcome:
+) -> RunOutcome:
     """Give images and folders of images the characteristics of a reference.
 
     A source that cannot be done is recorded in failures.jsonl and passed over. What an earlier run with the same
@@ -166,7 +202,7 @@ def _run(
 
 
 def _pixels(one: Whole | int | Failure) -> int:
-    return one.picture.size[0] * one.picture.size[1] if isinstance(one, Whole) else 0
+    return one.picture.area if isinstance(one, Whole) else 0
 
 
 def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> Whole | int:
@@ -184,65 +220,55 @@ def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> 
 def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolExecutor, bar: Reporter) -> int:
     """Swap, render, classify and write a batch of sources; gives the number of outputs."""
     encoded = swap.composer.encode(stack(batch))
-    units = [
-        Unit(at, k, reference)
+    made = [
+        Making(at, source, swap.outputs(source.row, source.stem, source.picture.format))
         for at, source in enumerate(batch)
-        for k, reference in enumerate(swap.references.of(source.row))
     ]
-    receipts: list[list[OutputRecord]] = [[] for _ in batch]
-    failed: dict[int, Failure] = {}
-    for at, source in enumerate(batch):
-        names = swap.outputs(source.row, source.stem, source.picture.format)
+    for one in made:
+        one.begin(results)
+        if one.failure:
+            bar.advance(len(one.names))
+    todo = [
+        Unit(one, name, reference)
+        for one in made
+        if not one.failure
+        for name, reference in zip(one.names, swap.references.of(one.source.row), strict=True)
+    ]
+    for units in chunks(todo, swap.composer.batch_size):
+        _make(swap, results, encoded, units, pool)
+        bar.advance(len(units))
+    return sum(one.record(results) for one in made)
+
+
+def _make(swap: Swap, results: Results, encoded: Encoded, units: Sequence[Unit], pool: ThreadPoolExecutor) -> None:
+    """Make some outputs and their receipts; a source of which one cannot be made fails."""
+    done: list[tuple[Unit, Rendered]] = []
+    for unit, future in zip(units, _rendered(swap, encoded, units, pool), strict=True):
         try:
-            results.begin(source.source.relative, source.digest, names)
+            done.append((unit, future.result()))
         except ImageError as error:
-            failed[at] = Failure.of(source.source.relative, error)
-    todo = [unit for unit in units if unit.at not in failed]
-    bar.advance(len(units) - len(todo))
-    for part in chunks(todo, swap.composer.batch_size):
-        done: list[tuple[Unit, Rendered]] = []
-        for unit, rendered in _rendered(swap, batch, encoded, part, pool):
-            if isinstance(rendered, Failure):
-                failed[unit.at] = rendered
-            else:
-                done.append((unit, rendered))
-        after: Iterable[Array] = swap.composer.classify(np.stack([one.seen for _, one in done])) if done else ()
-        for (unit, rendered), probabilities in zip(done, after, strict=True):
-            source = batch[unit.at]
-            name = swap.outputs(source.row, source.stem, source.picture.format)[unit.k]
-            try:
-                results.write(name, rendered.data)
-            except ImageError as error:
-                failed[unit.at] = Failure.of(source.source.relative, error)
-                continue
-            receipt = swap.receipt(source, encoded, unit.at, unit.reference, rendered, probabilities, name)
-            receipts[unit.at].append(receipt)
-        bar.advance(len(part))
-    for at, source in enumerate(batch):
-        if at in failed:
-            results.fail(failed[at], receipts[at])
-        else:
-            results.record(source.source.relative, receipts[at])
-    return sum(len(some) for at, some in enumerate(receipts) if at not in failed)
+            unit.of.fail(error)
+    if not done:
+        return
+    after = swap.composer.classify(np.stack([rendered.seen for _, rendered in done]))
+    for (unit, rendered), probabilities in zip(done, after, strict=True):
+        try:
+            results.write(unit.name, rendered.data)
+        except ImageError as error:
+            unit.of.fail(error)
+            continue
+        source, at = unit.of.source, unit.of.at
+        unit.of.receipts.append(swap.receipt(source, encoded, at, unit.reference, rendered, probabilities, unit.name))
 
 
-def _rendered(
-    swap: Swap, batch: Sequence[Whole], encoded: Encoded, units: Sequence[Unit], pool: ThreadPoolExecutor
-) -> list[tuple[Unit, Rendered | Failure]]:
+def _rendered(swap: Swap, encoded: Encoded, units: Sequence[Unit], pool: ThreadPoolExecutor) -> list[Future[Rendered]]:
     """Files in memory, made by the pool."""
-    z_c = np.stack([unit.reference[1].z_c for unit in units])
-    decoded = swap.decoded(encoded.z[[unit.at for unit in units]], z_c)
-    futures = [
-        pool.submit(swap.render, batch[unit.at], image, encoded.decoded[unit.at])
-        for unit, image in zip(units, decoded, strict=True)
+    rows = [unit.of.at for unit in units]
+    decoded = swap.decoded(encoded.z[rows], np.stack([unit.reference[1].z_c for unit in units]))
+    return [
+        pool.submit(swap.render, unit.of.source, image, encoded.decoded[row])
+        for unit, row, image in zip(units, rows, decoded, strict=True)
     ]
-    found: list[tuple[Unit, Rendered | Failure]] = []
-    for unit, future in zip(units, futures, strict=True):
-        try:
-            found.append((unit, future.result()))
-        except ImageError as error:
-            found.append((unit, Failure.of(batch[unit.at].source.relative, error)))
-    return found
 
 
 def _picture(swap: Swap, source: Source) -> Picture:

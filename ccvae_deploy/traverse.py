@@ -81,7 +81,7 @@ def walk(
         LabelError: an unknown label or class.
         UsageError: a combination that cannot be walked, or an argument outside its range.
     """
-    chosen = [composer.labels.index(name) for name in ([labels] if isinstance(labels, str) else labels)]
+    chosen = composer.labels.positions(labels)
     kinds = [composer.labels.labels[i] for i in chosen]
     _refuse(kinds, steps, classes, reach)
     how = checked_compose(compose)

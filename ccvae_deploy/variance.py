@@ -19,7 +19,7 @@ from . import images
 from .arrays import Array
 from .composer import Composer
 from .edits.outcome import decided
-from .edits.request import MAX_SAMPLES
+from .edits.request import MAX_SAMPLES, labels_or_all
 from .errors import UsageError
 from .images import Picture
 from .pictures.film import Cell, film_grid, shrunk
@@ -61,10 +61,7 @@ def variance_maps(
     """The maps of a picture; `name` keys the noise. See `Editor.variance` for the other arguments and errors."""
     if not 2 <= samples <= MAX_SAMPLES:
         raise UsageError(f"--samples {samples}: expected 2 to {MAX_SAMPLES}")
-    labels = [labels] if isinstance(labels, str) else labels
-    asked = [composer.labels.index(label) for label in labels] or list(range(len(composer.labels)))
-    if len(set(asked)) != len(asked):
-        raise UsageError(f"--labels {','.join(labels)}: expected different labels, such as smiling,young")
+    asked = labels_or_all(composer.labels, labels)
     encoded = composer.encode(images.network_input(picture, composer.bundle.manifest.image)[None])
     state = decided(composer.labels, encoded.before)[0]
     raw = []
@@ -81,8 +78,7 @@ def variance_maps(
 
 def overlay(picture: Picture, shown: Array) -> Picture:
     """A picture with a map (S, S) in green over it, at the picture's own size: pixel + map (green - pixel)."""
-    grey = picture.pixels.ndim == 2
-    pixels = np.repeat(picture.pixels[..., None], 3, axis=2) if grey else picture.pixels
+    pixels = np.repeat(picture.pixels[..., None], 3, axis=2) if picture.channels == 1 else picture.pixels
     weight = np.asarray(Image.fromarray(shown).resize(picture.size, Image.Resampling.BILINEAR))[..., None]
     mixed = pixels + np.clip(weight, 0, 1) * (GREEN - pixels)
     return replace(picture, pixels=np.rint(mixed).astype(np.uint8))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Unpack
 
 from ..composer import Composer
+from ..edits.request import labels_or_all
 from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
 from ..images import read_file
@@ -18,11 +19,12 @@ from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..records.ledger import Ledger
 from ..records.reading import AUDIT
+from ..speed import refuse_speed
 from ..storage.remote import local_path
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
-from ..work.stream import chunks, read_ahead, refuse_speed
+from ..work.stream import chunks, read_ahead
 from .auditor import Auditor, Original
 from .model import ModelOptions, open_model
 from .record import AuditRecord, AuditSettings
@@ -90,7 +92,7 @@ def audit(
     check_out(target, places)
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, batch_size=batch_size)
     audited = open_model(model, provider=provider, batch_size=batch_size, **reading)
-    chosen = sorted({composer.labels.index(name) for name in labels} or range(len(composer.labels)))
+    chosen = sorted(labels_or_all(composer.labels, labels))
     settings = AuditSettings(
         bundle=composer.bundle.digest,
         model=audited.sha256,
@@ -184,4 +186,4 @@ def _records(auditor: Auditor, batch: Sequence[Original]) -> list[AuditRecord | 
 
 
 def _pixels(one: Original | str | Failure) -> int:
-    return one.picture.size[0] * one.picture.size[1] if isinstance(one, Original) else 0
+    return one.picture.area if isinstance(one, Original) else 0

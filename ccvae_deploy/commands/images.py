@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ..latest import latest_bundle
-from ..terminal.screen import console, counted
+from ..terminal.screen import console, counted, passed_over
 from .options import (
     BatchOption,
     BundleOption,
@@ -63,11 +63,10 @@ def classify(
         allow_torchscript=allow_torchscript,
     )
     failures = f", {result.failed:,} failed (see the column `error`)" if result.failed else ""
+    said = f"{failures}{passed_over(result.ignored)}"
     rate = result.sources / max(result.seconds, 1e-9)
     place = f" in {result.out}" if result.out else ""
-    print(
-        f"{counted(result.sources, 'image')}{place}{failures}, {rate:,.0f} images/s, {result.provider}", file=sys.stderr
-    )
+    print(f"{counted(result.sources, 'image')}{place}{said}, {rate:,.0f} images/s, {result.provider}", file=sys.stderr)
     if result.failed:
         raise typer.Exit(1)
 
@@ -100,8 +99,9 @@ def encode(
         allow_torchscript=allow_torchscript,
     )
     failures = f", {result.failed:,} failed ({result.failures})" if result.failed else ""
+    said = f"{failures}{passed_over(result.ignored)}"
     rate = result.sources / max(result.seconds, 1e-9)
-    print(f"latents of {counted(result.sources - result.failed, 'image')} are in {result.out}{failures}")
+    print(f"latents of {counted(result.sources - result.failed, 'image')} are in {result.out}{said}")
     print(f"{rate:,.0f} images/s, {result.provider}")
     if result.failed:
         raise typer.Exit(1)

@@ -1,1 +1,4 @@
-"""What is asked of an image, and what becomes of its latents. Pure but for the plan, which is read from a file."""
+"""What is asked of an image, and what becomes of its latents.
+
+`latents` and `redraw` run graphs, `plan` reads a file, the rest is pure.
+"""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def latent_noise(seed: int, relative: str, samples: int, latents: int, attempt: int = 0) -> NDArray[np.float32]:
-    """Standard normal draws for all characteristic latents of every sample of one source, (samples, latents).
+    """Standard normal draws for `latents` latents of every sample of one source, (samples, latents).
 
     Row k is keyed by (seed, relative path, k, attempt) through Philox, so it depends on no batch, order, worker or
     shard; and a label's draw does not depend on which other labels are asked for.

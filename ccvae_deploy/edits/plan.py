@@ -20,7 +20,7 @@ MAX_BYTES, MAX_ROWS = 1 << 28, 2_000_000
 
 
 class Maker(Protocol):
-    """Checks what is asked of an image, as `Editor.request` does with the other options filled in."""
+    """Checks what is asked of an image, as `Composer.request` does with the other options filled in."""
 
     def __call__(self, asked: Mapping[str, Value], *, vary: Sequence[str]) -> EditRequest:
         """The request, or a CCVAEError."""

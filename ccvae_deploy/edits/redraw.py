@@ -12,7 +12,7 @@ from ..composer import Composer, Encoded
 from .outcome import outcomes
 from .request import EditRequest
 
-Place = tuple[int, int]
+Slot = tuple[int, int]
 """Row in the batch and sample."""
 
 
@@ -50,9 +50,9 @@ def keep_drawing(
     request: EditRequest,
     encoded: Encoded,
     names: Sequence[str],
-    first: Mapping[Place, R],
-    render: Callable[[Sequence[Place], Array], Sequence[R]],
-) -> dict[Place, Kept[R]]:
+    first: Mapping[Slot, R],
+    render: Callable[[Sequence[Slot], Array], Sequence[R]],
+) -> dict[Slot, Kept[R]]:
     """Classify outputs, and redraw those that are not as asked, up to `request.until_reached` draws each.
 
     Where none of an output's draws is as asked, the one that comes nearest to it stays: the highest probability, the
@@ -61,26 +61,26 @@ def keep_drawing(
     Args:
         names: the relative paths of the batch's rows.
         first: the outputs of attempt 0.
-        render: makes outputs of decoded images, (P, C, S, S) for P places.
+        render: makes outputs of decoded images, (P, C, S, S) for P slots.
     """
 
-    def looked_at(places: Sequence[Place], results: Sequence[R], attempt: int) -> list[Kept[R]]:
+    def looked_at(slots: Sequence[Slot], results: Sequence[R], attempt: int) -> list[Kept[R]]:
         after = composer.classify(np.stack([result.seen for result in results]))
         return [
             _judged(composer, request, encoded.before[row], result, after[i], attempt)
-            for i, ((row, _), result) in enumerate(zip(places, results, strict=True))
+            for i, ((row, _), result) in enumerate(zip(slots, results, strict=True))
         ]
 
     kept = dict(zip(first, looked_at(list(first), list(first.values()), 0), strict=True))
     for attempt in range(1, request.until_reached):
-        missed = [place for place, one in kept.items() if not one.reached]
+        missed = [slot for slot, one in kept.items() if not one.reached]
         if not missed:
             break
         latents = composer.edited_latents(request, encoded.z, encoded.before, names, attempt)
-        results = render(missed, composer.decode(np.stack([latents[place] for place in missed])))
-        for place, one in zip(missed, looked_at(missed, results, attempt), strict=True):
-            if one.reached or one.probability > kept[place].probability:
-                kept[place] = one
+        results = render(missed, composer.decode(np.stack([latents[slot] for slot in missed])))
+        for slot, one in zip(missed, looked_at(missed, results, attempt), strict=True):
+            if one.reached or one.probability > kept[slot].probability:
+                kept[slot] = one
     return kept
 
 

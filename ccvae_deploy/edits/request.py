@@ -153,6 +153,19 @@ def _refuse_combinations(request: EditRequest, labels: LabelSet) -> None:
             raise UsageError(f"--strength {strength:g} with {one.spelled}: a categorical label has no opposite")
 
 
+def labels_or_all(labels: LabelSet, names: str | Sequence[str]) -> list[int]:
+    """Positions of the named labels, in the order of the names; of all labels where none is named.
+
+    Raises:
+        LabelError: an unknown label.
+        UsageError: one twice.
+    """
+    found = labels.positions(names) or list(range(len(labels)))
+    if len(set(found)) != len(found):
+        raise UsageError(f"--labels {','.join(names)}: expected different labels, such as smiling,young")
+    return found
+
+
 def refuse_seed(seed: int) -> None:
     """Refuse a seed that the noise cannot be keyed by.
 

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ..errors import BundleError, CCVAEError
-from ..latent_store import FORMAT as LATENTS
 from ..schema import (
     GRAPH_LIMIT,
+    LATENTS_FORMAT,
     SCHEMA_VERSION,
     GraphFile,
     GraphName,
@@ -47,8 +47,8 @@ FILE_LIMIT = 1 << 30
 METADATA_LIMIT = 8 << 20
 """Bytes of the metadata, and of a zip archive's directory."""
 
-Format = Literal["onnx", "torchscript", "pt2", "checkpoint"]
-FORMATS: dict[str, Format] = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2", ".safetensors": "checkpoint"}
+FileFormat = Literal["onnx", "torchscript", "pt2", "checkpoint"]
+FORMATS: dict[str, FileFormat] = {".onnx": "onnx", ".pt": "torchscript", ".pt2": "pt2", ".safetensors": "checkpoint"}
 
 
 class Metadata(BaseModel):
@@ -81,7 +81,7 @@ class Artefact:
     """
 
     path: Path
-    format: Format
+    format: FileFormat
     bytes: int
     sha256: str
     metadata: Metadata
@@ -215,7 +215,7 @@ def _checkpoint(path: Path, file: "_Bounded", size: int) -> Found:
             raise ValueError("a tensor larger than the file")
     except (OverflowError, ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
         raise BundleError(f"{path} is no whole safetensors file: {error}; train again") from error
-    if text is None and said.get("format") == LATENTS:
+    if text is None and said.get("format") == LATENTS_FORMAT:
         raise BundleError(f"{path} holds latents that `encode` has made, no model; give it to `edit --latents`")
     metadata = _metadata(text if isinstance(text, str) else None, path)
     parameters = sum(prod(shape) for name, shape in shapes.items() if name.startswith("model."))

@@ -220,14 +220,12 @@ def _refuse_names(model: "ModelProto", name: str) -> None:
     """Every value is made once: as an input, as an initialiser or by one node."""
     made = [value.name for value in (*model.graph.input, *model.graph.initializer)]
     made += [output for node in model.graph.node for output in node.output]
-    if "" in made or len(set(made)) != len(made):
-        twin = one_line(_first_twice(made), 40)
-        raise BundleError(f"{name} makes the value {twin!r} twice or without a name; export the bundle again")
-
-
-def _first_twice(names: Iterable[str]) -> str:
     seen = {""}
-    return next(name for name in names if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+    for value in made:
+        if value in seen:
+            twin = one_line(value, 40)
+            raise BundleError(f"{name} makes the value {twin!r} twice or without a name; export the bundle again")
+        seen.add(value)
 
 
 def _spec(value: "ValueInfoProto") -> TensorSpec | None:

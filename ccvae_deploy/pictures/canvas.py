@@ -77,7 +77,7 @@ def leave(*arrays: NDArray[np.uint8] | None) -> None:
 
 
 def take_turns(handle: int) -> None:
-    """Let what is bounded here be so in all processes that are given this open file, which has no other use."""
+    """Share these limits among processes that hold this open file, which is used for locks only."""
     _shared[:] = [handle]
 
 

@@ -7,7 +7,6 @@ a file with `errors="surrogateescape"`. JSON lines are ASCII: such bytes are sur
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import BinaryIO, Literal, Self
 from ..errors import UsageError
 from ..storage.new_file import new_file
 from ..storage.remote import refuse_url
-from ..storage.store import refuse_unwritable
+from ..storage.store import refuse_file
 
 TableFormat = Literal["csv", "jsonl"]
 KEYS = ("source", "source_sha256", "error")
@@ -96,11 +95,7 @@ def refuse_table(path: Path, overwrite: bool) -> None:
     """
     refuse_url(path)
     table_format(path)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; give a file with --out")
-    if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{path} is there; add --overwrite to replace it, or give another --out")
-    refuse_unwritable(path.parent)
+    refuse_file(path, overwrite)
 
 
 def _as_json(row: Row) -> dict[str, object]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """What a run of `generate` or `swap` came to; shares count every receipt of these settings.
 
     Attributes:
@@ -102,7 +102,7 @@ class Results:
         written: int,
         skipped: int,
         seconds: float,
-    ) -> Outcome:
+    ) -> RunOutcome:
         """Go through the receipts once; `labels` are those of which `reached` is told one by one."""
         hits, count, every = dict.fromkeys((composer.labels.names[i] for i in labels), 0), 0, 0
         for row in self.ledger.receipts():
@@ -111,7 +111,7 @@ class Results:
             for i in labels:
                 name = composer.labels.names[i]
                 hits[name] += judged(composer.labels, i, row["asked"][name], after).reached
-        return Outcome(
+        return RunOutcome(
             out=self.out,
             sheet=sheet,
             provider=composer.bundle.runs_on,
@@ -232,7 +232,7 @@ def _unexplained(out: Path, group: Group | None, outputs: Iterable[str], begun: 
     return next((name for name in names if name not in begun and os.path.lexists(out / name)), None)
 
 
-def outcome_table(outcome: Outcome) -> "Table":
+def outcome_table(outcome: RunOutcome) -> "Table":
     """The outcome for the screen, in 80 columns."""
     rows: list[tuple[str, str]] = []
     failures = f", {outcome.failed:,} failed (failures.jsonl)" if outcome.failed else ""

@@ -16,7 +16,7 @@ from ..receipts import Failure
 from ..schema import LabelSet
 from ..storage.remote import Place
 from ..terminal.printable import printable
-from ..terminal.screen import counted, facts
+from ..terminal.screen import counted, facts, passed_over
 from .ledger import Ledger
 from .reading import reading
 
@@ -155,8 +155,7 @@ def summary_table(summary: Summary) -> "Table":
     rows: list[tuple[str, str]] = []
     failures = f", {summary.failed:,} failed" if summary.failed else ""
     done = f", {summary.skipped:,} done before" if summary.skipped else ""
-    ignored = f", {counted(summary.ignored, 'other file')} passed over" if summary.ignored else ""
-    rows.append(("sources", f"{summary.sources:,}{done}{failures}{ignored}"))
+    rows.append(("sources", f"{summary.sources:,}{done}{failures}{passed_over(summary.ignored)}"))
     if summary.first_failure:
         first, more = summary.first_failure, f" (the first of {summary.failed:,})" if summary.failed > 1 else ""
         rows.append(("failed", printable(f"{first.source}: {first.reason}") + more))

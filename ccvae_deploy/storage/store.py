@@ -200,6 +200,19 @@ def refuse_output(out: Path, source: Path, endings: Sequence[str], overwrite: bo
     refuse_unwritable(out.parent)
 
 
+def refuse_file(path: Path, overwrite: bool) -> None:
+    """Refuse a place where a file cannot go, before any work.
+
+    Raises:
+        UsageError: a folder, a file that is there without `overwrite`, or its folder cannot be written.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; give a file with --out")
+    if os.path.lexists(path) and not overwrite:
+        raise UsageError(f"{path} is there; add --overwrite to replace it, or give another --out")
+    refuse_unwritable(path.parent)
+
+
 def refuse_unwritable(folder: Path) -> None:
     """Refuse a folder that nothing can be written into; one that is not there is looked for above.
 

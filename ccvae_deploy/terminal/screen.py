@@ -34,6 +34,11 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def passed_over(ignored: int) -> str:
+    """What is said of files that are no images behind a number of those that are; nothing where there are none."""
+    return f", {counted(ignored, 'other file')} passed over" if ignored else ""
+
+
 def facts(rows: Iterable[tuple[str, str]]) -> "Table":
     """Names beside what is to be said of them; long text goes on in the next line, in its own column."""
     from rich.table import Table

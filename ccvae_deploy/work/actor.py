@@ -27,7 +27,7 @@ PIXELS = 8_000_000
 Chunk = Sequence[tuple[Task, tuple[str, ...]]]
 """Tasks, each with what is done of it; see `batch.due`."""
 
-Outcome = tuple[Finished | Failure | None, int]
+Settled = tuple[Finished | Failure | None, int]
 """What has become of a task under an edit (None: nothing was to do), and how many outputs that settles."""
 
 
@@ -44,7 +44,7 @@ class Actor:
         if self.composer.bundle.digest != digest:
             raise UsageError("a worker has another bundle under this path, exported since or not shared; start again")
 
-    def edit(self, chunk: Chunk) -> Iterator[Outcome]:
+    def edit(self, chunk: Chunk) -> Iterator[Settled]:
         """Read and edit; the pictures held at once are few."""
         reads: list[Read] = []
         pixels = 0
@@ -60,7 +60,7 @@ class Actor:
             if read is None:
                 continue
             reads.append(read)
-            pixels += read.picture.size[0] * read.picture.size[1]
+            pixels += read.picture.area
             if pixels > PIXELS:
                 # the picture goes before the next one is read
                 del read
@@ -69,7 +69,7 @@ class Actor:
         if reads:
             yield from self._through(reads)
 
-    def _through(self, reads: Sequence[Read]) -> Iterator[Outcome]:
+    def _through(self, reads: Sequence[Read]) -> Iterator[Settled]:
         left = sum(read.task.outputs for read in reads)
         with few_at_a_time(read.picture.size for read in reads):
             begun = batch.start(self.composer, reads, self.pool)

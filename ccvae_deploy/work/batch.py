@@ -17,7 +17,7 @@ import numpy as np
 from .. import images
 from ..arrays import Array
 from ..composer import Composer, Encoded
-from ..edits.redraw import Place, keep_drawing
+from ..edits.redraw import Kept, Slot, keep_drawing
 from ..edits.request import EditRequest
 from ..errors import ImageError
 from ..folder import Source, output_name
@@ -129,13 +129,12 @@ class Batch:
     pending: list[_Pending]
 
 
-def read(task: Task, composer: Composer, data: bytes | None = None, latents: LatentStore | None = None) -> Read:
-    """A source decoded; `data` are its bytes where they have been read already.
+def read(task: Task, composer: Composer, data: bytes, latents: LatentStore | None = None) -> Read:
+    """A source decoded; `data` are its bytes.
 
     Raises:
         ImageError: it cannot be done, or the latents are not those of these bytes.
     """
-    data = images.read_file(task.source.path) if data is None else data
     digest = hashlib.sha256(data).hexdigest()
     picture = images.decode(data, max_pixels=composer.max_pixels)
     if latents is not None:
@@ -161,7 +160,7 @@ def stored(latents: LatentStore, source: Source) -> LatentRow:
 def _unread(task: Task, composer: Composer, latents: LatentStore) -> Read:
     """A source as it is stored, whether it still exists or not."""
     row = stored(latents, task.source)
-    if (pixels := row.frame.size[0] * row.frame.size[1]) > composer.max_pixels:
+    if (pixels := row.frame.area) > composer.max_pixels:
         raise ImageError(f"{pixels:,} pixels, the limit is {composer.max_pixels:,}")
     return Read(task, row.source_sha256, row.frame, row)
 
@@ -234,7 +233,7 @@ def _finish_edit(
     """The sources of a batch under one edit."""
     rows, wanted = [unit.row for unit in units], units[0].wanted
     part = Encoded(encoded.z[rows], encoded.before[rows], encoded.decoded[rows], encoded.control[rows])
-    first: dict[Place, Rendered] = {}
+    first: dict[Slot, Rendered] = {}
     for i, unit in enumerate(units):
         try:
             first |= {(i, k): one for k, one in enumerate([future.result() for future in unit.rendered])}
@@ -243,8 +242,8 @@ def _finish_edit(
     if not first:
         return
 
-    def again(places: Sequence[Place], decoded: Array) -> list[Rendered]:
-        futures = [units[i].submit(composer, pool, image) for (i, _), image in zip(places, decoded, strict=True)]
+    def again(slots: Sequence[Slot], decoded: Array) -> list[Rendered]:
+        futures = [units[i].submit(composer, pool, image) for (i, _), image in zip(slots, decoded, strict=True)]
         return [future.result() for future in futures]
 
     names = [unit.read.task.source.relative for unit in units]
@@ -260,19 +259,34 @@ def _finish_edit(
             yield from _finish_edit(composer, encoded, [unit], pool)
         return
     for i, unit in enumerate(units):
-        if (i, 0) not in kept:
-            continue
-        outputs = []
-        for k, name in enumerate(wanted.outputs(unit.read.task.stem, unit.read.picture.format)):
-            one = kept[i, k]
-            change = one.result.pixel_change if unit.read.picture.read else None
-            receipt = composer.receipt(
-                *(wanted.request, part, i, k, one.after, change, wanted.settings.id),
-                attempt=one.attempt,
-            )
-            data = one.result.data
-            outputs.append(Output(name, data, receipt.placed(names[i], unit.read.digest, name, data)))
-        yield Finished(names[i], unit.read.digest, wanted, tuple(outputs))
+        if (i, 0) in kept:
+            made = [kept[i, k] for k in range(wanted.request.samples)]
+            yield Finished(names[i], unit.read.digest, wanted, _outputs(composer, part, i, unit, made))
+
+
+def _outputs(
+    composer: Composer, encoded: Encoded, row: int, unit: _Pending, made: Sequence[Kept[Rendered]]
+) -> tuple[Output, ...]:
+    """The files of a source under an edit; `row` is the source's in `encoded`."""
+    source, wanted = unit.read, unit.wanted
+    outputs = []
+    for k, (name, one) in enumerate(zip(wanted.outputs(source.task.stem, source.picture.format), made, strict=True)):
+        receipt = composer.receipt(
+            wanted.request,
+            encoded,
+            row,
+            k,
+            one.after,
+            source=source.task.source.relative,
+            digest=source.digest,
+            settings=wanted.settings.id,
+            change=one.result.pixel_change if source.picture.read else None,
+            attempt=one.attempt,
+            output=name,
+            data=one.result.data,
+        )
+        outputs.append(Output(name, one.result.data, receipt))
+    return tuple(outputs)
 
 
 def only(task: Task, wanted: Sequence[Wanted]) -> Task:

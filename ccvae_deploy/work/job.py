@@ -31,13 +31,13 @@ from ..records.ledger import Ledger
 from ..records.pages import refuse_foreign
 from ..records.reading import Group
 from ..records.remote_ledger import RemoteLedger
+from ..speed import refuse_speed
 from ..storage.remote import Place, Remote, location
 from ..storage.remote_store import RemoteStore
 from ..storage.store import Store
 from ..terminal.screen import counted
 from . import ray_engine
 from .batch import OUTPUTS, Task, Wanted
-from .stream import refuse_speed
 
 
 class JobOptions(RequestOptions, total=False):
@@ -164,16 +164,11 @@ def settle(
     _refuse_options(format, set, options.get("vary", ()), plan)
     refuse_speed(batch_size, workers)
     ray_engine.refuse_engine(engine, latents)
-    part = parse_shard(shard) if shard is not None else None
+    part = None if shard is None else parse_shard(shard)
     places = [location(given) for given in inputs]
-    target = default_out(places) if out is None else location(out)
-    if report and isinstance(target, Remote):
-        raise UsageError("--report writes into folders of this machine only; leave it out, or give another --out")
-    unread = latents is not None and options.get("compose") == "decode"
-    if not places and not unread:
-        raise UsageError("no images are given; only --latents with --compose decode does without them")
-    found = scan(places) if places else Scan((), 0)
-    check_out(target, places, found.sources)
+    target = _target(places, out, report)
+    read = latents is None or options.get("compose") != "decode"
+    found = _sources(places, target, read)
     open_composer = partial(
         Composer.open,
         provider=provider,
@@ -189,22 +184,35 @@ def settle(
         found = Scan(tuple(Source(Path(relative), relative) for relative in stored.paths), 0)
     asked, title = _asked(composer, found, set, plan, options)
     each = {one.name: one for requests in asked.values() for one in requests}
-    wanted = {name: Wanted(one, composer.settings(one, format, read=not unread)) for name, one in each.items()}
+    wanted = {name: Wanted(one, composer.settings(one, format, read=read)) for name, one in each.items()}
     tasks = _tasks(found, asked, wanted, part)
     ledger, store = _records(target, [one.settings for one in wanted.values()], part)
     again = partial(open_composer, Path(bundle).resolve())
     job = Job(composer, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
-    ledger.refuse_audit()
-    for task in tasks if target.exists() else ():
-        store.refuse_blocked(task.source.relative.rpartition("/")[0])
     pages = [name for name, made in ((ledger.names.sheet, sheet), (ledger.names.report, report)) if made]
-    inside = any(within(place, target) for place in places)
-    read = (source.path for source in found.sources if source.relative in asked)
-    # of folders that lie elsewhere, links alone may lead there
-    _refuse_own_sources(job, [path for path in read if inside or (isinstance(path, Path) and path.is_symlink())], pages)
-    if not overwrite:
-        _refuse_conflicts(job, pages)
+    _refuse_taken(job, places, [source.path for source in found.sources if source.relative in asked], pages)
     return job
+
+
+def _target(places: Sequence[Place], out: Path | str | None, report: bool) -> Place:
+    """Where results go, and the report with them."""
+    target = default_out(places) if out is None else location(out)
+    if report and isinstance(target, Remote):
+        raise UsageError("--report writes into folders of this machine only; leave it out, or give another --out")
+    return target
+
+
+def _sources(places: Sequence[Place], target: Place, read: bool) -> Scan:
+    """What lies in the places that are given, none of which is where results go.
+
+    Args:
+        read: whether there must be some.
+    """
+    if not places and read:
+        raise UsageError("no images are given; only --latents with --compose decode does without them")
+    found = scan(places) if places else Scan((), 0)
+    check_out(target, places, found.sources)
+    return found
 
 
 def _asked(
@@ -219,8 +227,10 @@ def _asked(
         request = composer.request(set, **options)
         samples = counted(request.samples, "sample")
         return {source.relative: [request] for source in found.sources}, f"{request.name}, {samples} each"
-    options.pop("vary", None)
-    asked = read_plan(Path(plan), composer.labels, found.sources, partial(composer.request, **options))
+    # which labels vary is said by the plan
+    rest = options.copy()
+    rest.pop("vary", None)
+    asked = read_plan(Path(plan), composer.labels, found.sources, partial(composer.request, **rest))
     return asked, f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
 
 
@@ -258,6 +268,23 @@ def _refuse_options(
     refuse_format(format)
     if plan is not None and (set or vary):
         raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
+
+
+def _refuse_taken(job: Job, places: Sequence[Place], read: Sequence[Place], pages: Sequence[str]) -> None:
+    """Refuse to write where something lies that is read, or that is not ours to replace.
+
+    Args:
+        places: what was given as inputs; `read` are the sources in them of which something is asked.
+        pages: what the run writes beside its outputs.
+    """
+    job.ledger.refuse_audit()
+    for task in job.tasks if job.out.exists() else ():
+        job.store.refuse_blocked(task.source.relative.rpartition("/")[0])
+    inside = any(within(place, job.out) for place in places)
+    # of folders that lie elsewhere, links alone may lead there
+    _refuse_own_sources(job, [path for path in read if inside or (isinstance(path, Path) and path.is_symlink())], pages)
+    if not job.overwrite:
+        _refuse_conflicts(job, pages)
 
 
 def _refuse_own_sources(job: Job, sources: Iterable[Place], pages: Sequence[str]) -> None:

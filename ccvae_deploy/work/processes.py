@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CCVAEError, EngineError, one_line
 from ..storage.remote import Remote
-from .actor import Outcome, chunks
+from .actor import Settled, chunks
 
 if TYPE_CHECKING:
     from .job import Job
@@ -58,7 +58,7 @@ def worthwhile(job: "Job", workers: int) -> bool:
     )
 
 
-def results(job: "Job", workers: int) -> Generator[Outcome, None, None]:
+def results(job: "Job", workers: int) -> Generator[Settled, None, None]:
     """Everything that becomes of a job's tasks, in the order in which it is done.
 
     Raises:
@@ -120,10 +120,10 @@ class _Worker:
             # what it had to say comes first
             self.receive()
 
-    def receive(self) -> Outcome | None:
+    def receive(self) -> Settled | None:
         """An outcome; None behind those of each chunk."""
         try:
-            message: Outcome | CCVAEError | None = self._socket.recv()
+            message: Settled | CCVAEError | None = self._socket.recv()
         except (EOFError, OSError) as error:
             raise self._ended() from error
         if isinstance(message, CCVAEError):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from ..composer import Composer
 from ..errors import EngineError, UsageError, nearest, one_line
 from ..storage.plain import read_plain
-from .actor import Actor, Chunk, Outcome, chunks
+from .actor import Actor, Chunk, Settled, chunks
 
 if TYPE_CHECKING:
     from .job import Job
@@ -71,7 +71,7 @@ class EditActor:
     def __init__(self, open_composer: Callable[[], Composer], digest: str, threads: int) -> None:
         self.actor = Actor(open_composer, digest, ThreadPoolExecutor(threads))
 
-    def __call__(self, rows: Mapping[str, Sequence[Chunk]]) -> Iterator[dict[str, list[Outcome]]]:
+    def __call__(self, rows: Mapping[str, Sequence[Chunk]]) -> Iterator[dict[str, list[Settled]]]:
         """Every outcome as a row of its own, so that none waits for the others."""
         for chunk in rows["chunk"]:
             for outcome in self.actor.edit(chunk):
@@ -111,7 +111,7 @@ def hired(job: "Job", actors: int | None = None) -> Iterator[Crew | None]:
         yield Crew.of(ray.cluster_resources(), _provider(job), actors)
 
 
-def results(job: "Job", crew: Crew) -> Generator[Outcome, None, None]:
+def results(job: "Job", crew: Crew) -> Generator[Settled, None, None]:
     """Everything that becomes of a job's tasks, in the order in which it is done.
 
     Raises:

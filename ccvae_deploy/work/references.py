@@ -103,5 +103,5 @@ def read_references(
 def _encoded(composer: Composer, seen: Sequence[Seen]) -> list[tuple[Array, Array]]:
     if not seen:
         return []
-    z = composer.batched(lambda part: composer.bundle.encode(part)[0], stack(seen))
+    z, _ = composer.posterior(stack(seen))
     return list(zip(z[:, : composer.bundle.manifest.layout.z_c], composer.probabilities(z), strict=True))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import images
-from ..errors import ImageError, UsageError
+from ..errors import ImageError
 from ..folder import Source
 from ..images import Picture
 from ..machine.resources import usable_cores
@@ -156,18 +156,6 @@ def chunks(items: Iterable[T], size: int, weigh: Callable[[T], int] = lambda _: 
             chunk, weight = [], 0
     if chunk:
         yield chunk
-
-
-def refuse_speed(batch_size: int = 16, workers: int | None = None) -> None:
-    """Refuse a batch size or a number of workers that cannot work.
-
-    Raises:
-        UsageError: it is outside its range.
-    """
-    if not 1 <= batch_size <= 4096:
-        raise UsageError(f"--batch-size {batch_size}: expected 1 to 4096")
-    if workers is not None and not 1 <= workers <= 256:
-        raise UsageError(f"--workers {workers}: expected 1 to 256")
 
 
 def stack(seen: Sequence[Seen]) -> NDArray[np.float32]:

@@ -23,6 +23,10 @@ def tasks(pictures, tiny_bundle, tmp_path) -> tuple[Task, ...]:
     return pickle.loads(pickle.dumps(job.tasks))
 
 
+def read(task: Task, editor) -> Read:
+    return batch.read(task, editor, task.source.path.read_bytes())
+
+
 def done(editor, reads: list[Read]) -> list[Finished | Failure]:
     with ThreadPoolExecutor(2) as pool:
         return list(batch.finish(editor, batch.start(editor, reads, pool), pool))
@@ -30,8 +34,8 @@ def done(editor, reads: list[Read]) -> list[Finished | Failure]:
 
 def test_what_comes_out_is_what_the_command_writes(tasks, editor, tmp_path, run, tree) -> None:
     with pytest.raises(ImageError, match="not an image"):
-        batch.read(next(task for task in tasks if task.source.relative == "broken.png"), editor)
-    reads = [batch.read(task, editor) for task in tasks if task.source.relative != "broken.png"]
+        read(next(task for task in tasks if task.source.relative == "broken.png"), editor)
+    reads = [read(task, editor) for task in tasks if task.source.relative != "broken.png"]
     finished = pickle.loads(pickle.dumps(done(editor, reads)))
     assert sum(len(one.outputs) for one in finished) == 22
     run(tmp_path / "out", plan=tmp_path / "plan.csv", samples=2, sheet=False)
@@ -47,7 +51,7 @@ def test_edits_of_one_source_share_its_encode(tasks, editor) -> None:
     (first,) = [task for task in tasks if task.source.relative == "a.png"]
     assert [one.name for one in first.wanted] == ["smiling=0", "smiling=1", "smiling=1,young=1"]
     with ThreadPoolExecutor(1) as pool:
-        begun = batch.start(editor, [batch.read(first, editor)], pool)
+        begun = batch.start(editor, [read(first, editor)], pool)
         finished = list(batch.finish(editor, begun, pool))
     assert len(begun.encoded.z) == 1
     assert [one.wanted.name for one in finished] == [one.name for one in first.wanted]
@@ -62,7 +66,7 @@ def test_a_picture_that_cannot_be_written_is_a_failure_beside_the_others(tasks, 
         return write_out(picture, *arguments)
 
     monkeypatch.setattr(batch, "write_out", refusing)
-    reads = [batch.read(task, editor) for task in tasks if task.source.relative in ("a.png", "b.jpg")]
+    reads = [read(task, editor) for task in tasks if task.source.relative in ("a.png", "b.jpg")]
     results = done(editor, reads)
     assert [one.reason for one in results if isinstance(one, Failure)] == ["cannot be written"] * 3
     assert [one.source for one in results if isinstance(one, Finished)] == ["b.jpg"]

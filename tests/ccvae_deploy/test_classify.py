@@ -56,6 +56,7 @@ def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bun
 
 def test_a_bad_file_is_a_row_with_its_error_and_ends_with_1(pictures, tiny_bundle, tmp_path) -> None:
     (pictures / "bad.png").write_text("no image")
+    (pictures / "notes.txt").write_text("no image either")
     out = tmp_path / "labels.jsonl"
     result = CliRunner().invoke(
         app, ["classify", str(pictures), "--bundle", str(tiny_bundle), "--out", str(out), "--samples", "2"]
@@ -66,7 +67,7 @@ def test_a_bad_file_is_a_row_with_its_error_and_ends_with_1(pictures, tiny_bundl
     (bad,) = [row for row in rows if "error" in row]
     assert bad == {"source": "bad.png", "error": "not an image, or of an unknown kind"}
     assert set(rows[0]) == {"source", "source_sha256", "probabilities", "spread"}
-    assert "1 failed" in result.stderr
+    assert "1 failed (see the column `error`), 1 other file passed over" in result.stderr
 
 
 def test_without_out_the_table_goes_to_stdout(pictures, tiny_bundle) -> None:

@@ -104,10 +104,12 @@ def test_any_name_survives(pictures, tiny_bundle, editor: Editor, tmp_path) -> N
 
 def test_a_bad_file_is_recorded_and_ends_with_1(pictures, tiny_bundle, editor: Editor, tmp_path) -> None:
     (pictures / "bad.png").write_text("no image")
+    (pictures / "notes.txt").write_text("no image either")
     out = tmp_path / "l.safetensors"
     result = CliRunner().invoke(app, ["encode", str(pictures), "--bundle", str(tiny_bundle), "--out", str(out)])
     assert result.exit_code == 1, result.output
     assert "latents of 9 images" in result.stdout
+    assert "1 other file passed over" in result.stdout
     (failure,) = map(json.loads, (tmp_path / "l.failures.jsonl").read_text("ascii").splitlines())
     assert failure["source"] == "bad.png"
     assert LatentStore.open(out, editor.bundle).row("bad.png") is None

@@ -19,6 +19,11 @@ def settings(edit: str = "smiling=1", **changes) -> Settings:
 def receipts(source: str, count: int, made_with: Settings) -> list[Receipt]:
     return [
         Receipt(
+            source=source,
+            source_sha256="a" * 64,
+            output=f"{source}__{made_with.edit}__{k:02d}.png",
+            output_bytes=0,
+            output_sha256="",
             sample=k,
             seed=0,
             mode="sample",
@@ -30,7 +35,7 @@ def receipts(source: str, count: int, made_with: Settings) -> list[Receipt]:
             pixel_change=1.5,
             control=3.0,
             settings=made_with.id,
-        ).placed(source, "a" * 64, f"{source}__{made_with.edit}__{k:02d}.png")
+        )
         for k in range(count)
     ]
 

@@ -58,6 +58,11 @@ def test_names_match_without_case_dashes_and_blanks(name: str) -> None:
     assert LABELS.index(name) == 0
 
 
+def test_one_name_or_several_give_positions_in_their_order() -> None:
+    assert LABELS.positions("smiling") == [0]
+    assert LABELS.positions([LABELS.names[1], "smiling"]) == [1, 0]
+
+
 def test_unknown_names_give_the_nearest() -> None:
     with pytest.raises(LabelError, match="unknown label 'smile': did you mean Smiling"):
         LABELS.index("smile")

@@ -132,6 +132,7 @@ def test_options_are_refused_before_anything_is_written(run, tmp_path: Path) -> 
         ({"samples": 0}, "--samples 0"),
         ({"strength": (11,)}, "--strength 11"),
         ({"labels": ["hut"]}, "unknown label"),
+        ({"labels": ["wearing hat", "Wearing_Hat"]}, "expected different labels"),
         ({"compose": "blend"}, "--compose"),
         ({"scale": None}, "give --scale"),
         ({"batch_size": 0}, "--batch-size"),
