@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from ccvae_deploy import __version__, pipeline
+from ccvae_deploy import __version__, cli, pipeline
 from ccvae_deploy.cli import app
 
 
@@ -335,3 +335,12 @@ def test_a_current_folder_that_is_gone_is_one_line(pictures: Path, tiny_bundle: 
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "unexpected" not in done.stderr
+
+
+def test_only_the_command_that_is_asked_for_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    monkeypatch.setattr(cli, "get_command", lambda one: built.append(one) or get_command(one))
+    assert CliRunner().invoke(app, ["merge", "--help"]).exit_code == 0
+    assert len(built) == 1
+    assert "Did you mean 'merge'?" in CliRunner().invoke(app, ["merg"]).output
+    assert len(built) == 1
