@@ -28,10 +28,10 @@ from .terms import Posterior
 if TYPE_CHECKING:
     from ccvae_train.networks import CCVAE
 
-APART = 256
-"""Edits come once in so many images or a few more: some tens at a time cost less than a few in every step."""
-SHARE = 8
-"""Of so many images one is edited."""
+EVERY = 2
+"""Of so many images of a batch one is edited."""
+STEPS = 4
+"""Of so many steps one has edits: few larger batches cost less than many small ones."""
 KEPT = 0.25
 """The share of redrawn labels that keep their value, as `vary` and an edit to what is there already ask."""
 MOVE = 0.002
@@ -41,15 +41,13 @@ RISE = 0.5
 
 
 def agreement(model: "CCVAE", posterior: Posterior, batch: Batch) -> Tensor:
-    """A(x) of some images of some steps, see `rhythm`, 0 elsewhere, scaled so that its mean over images and steps is
-    that of all; (N,).
+    """A(x) of every `EVERY`-th image of the whole batch in every `STEPS`-th step, 0 elsewhere, scaled so that its mean
+    over images and steps is that of all; (N,).
     """
     loc = posterior.loc.detach()
-    whole = batch.noise.batch or len(loc)
-    steps, every = rhythm(whole)
-    if batch.step % steps:
+    if batch.step % STEPS:
         return loc.new_zeros(len(loc))
-    rows = torch.arange(len(loc), device=loc.device)[-batch.noise.first % every :: every]
+    rows = torch.arange(len(loc), device=loc.device)[-batch.noise.first % EVERY :: EVERY]
     code, target = _edits(model, loc, rows, batch)
     with torch.no_grad():
         unedited = batch.run(model.decoder, loc[rows])
@@ -59,15 +57,10 @@ def agreement(model: "CCVAE", posterior: Posterior, batch: Batch) -> Tensor:
     log_q = model.states.log_probabilities(_held(model.classifier, read[:, : model.layout.z_c]))
     gap = torch.xlogy(target, target).sum(1) - (target * log_q).sum(1)
     moved = (edited - unedited).abs().flatten(1).sum(1)
-    scale = steps * whole / math.ceil(whole / every)
+    whole = batch.noise.batch or len(loc)
+    scale = STEPS * whole / math.ceil(whole / EVERY)
     weight = scale * batch.config.weight_of_agreement * min(batch.done / RISE, 1.0)
     return loc.new_zeros(len(loc)).index_copy(0, rows, -weight * (gap + MOVE * moved))
-
-
-def rhythm(batch: int) -> tuple[int, int]:
-    """In every how manyth step there are edits, and every how manyth image of the whole batch is edited then."""
-    steps = next((steps for steps in (1, 2, 4) if steps * batch >= APART), SHARE)
-    return steps, SHARE // steps
 
 
 @torch.no_grad()
