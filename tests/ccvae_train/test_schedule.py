@@ -51,8 +51,7 @@ def test_labelled_images_come_often_at_first_and_by_chance_at_last() -> None:
     first = labelled_share(0.06, 15, 0, 10)
     assert first > 2 * 0.06
     assert labelled_share(0.06, 15, 5, 10) == pytest.approx(0.06 + (first - 0.06) / 4)
-    assert labelled_share(0.06, 15, 0, 1) == pytest.approx(15 * 0.06)
-    assert labelled_share(0.2, 15, 0, 1) == 1
+    assert labelled_share(0.06, 15, 0, 2) == 0.5
     assert labelled_share(0.7, 15, 0, 2) == labelled_share(0.7, 15, 1, 2) == 0.7
     assert labelled_share(0.06, 15, 0, 20) == labelled_share(0.06, 0, 0, 3) == 0.06
     passes = sum(labelled_share(0.06, 15, epoch, 100) / 0.06 for epoch in range(100))

@@ -38,8 +38,8 @@ class TrainConfig(Frozen):
             image; 0 for `paper`.
         class_balance: tau in [0, 1]; the label term counts a value by p(value)^-tau, so that rare ones are learned too;
             None takes 0.5 for `exact`, 0 for `paper`, which has no other.
-        labelled_passes: how often the run shows each labelled image at least, if it is long enough, more often early than
-            late; None takes 15 for `exact`, 0 for `paper`. Epochs beyond that leave it to chance.
+        labelled_passes: how often the run shows each labelled image at least, more often early than late, though in no
+            more than half of a batch; None takes 15 for `exact`, 0 for `paper`. Epochs beyond that leave it to chance.
         agreement_weight: of `ccvae`, what multiplies the agreement of edited images with what was asked, beside the
             bound (docs/training.md); None takes 200 for `exact` on 3x64x64, in proportion to the number of values of an
             image, 0 for `paper`.

@@ -37,6 +37,7 @@ from .validation import Validation, validate
 
 GRID_EPOCHS = 5
 WARM_UP_STEPS = 200
+MOST_LABELLED = 0.5
 
 
 @dataclass
@@ -202,11 +203,11 @@ def labelled_share(chance: float, passes: float, epoch: int, epochs: int) -> flo
     """The share of labelled images in the batches of an epoch, falling in a parabola from `first` to chance.
 
     Labels are learned from many labelled images, and by heart from the same ones again and again. So `first` is what
-    makes `passes` of each over the run, of which chance alone makes `epochs`, but never more than a whole batch.
+    makes `passes` of each over the run, of which chance alone makes `epochs`, but never more than half of a batch.
     """
     parabola = (epochs + 1) * (2 * epochs + 1) / (6 * epochs**2)  # the mean over epochs of (1 - epoch / epochs)^2
     first = chance * (1 + max(passes / epochs - 1, 0.0) / parabola)
-    return chance + max(min(first, 1.0) - chance, 0.0) * (1 - epoch / epochs) ** 2
+    return chance + max(min(first, MOST_LABELLED) - chance, 0.0) * (1 - epoch / epochs) ** 2
 
 
 def learning_rate(step: int, steps: int, peak: float) -> float:
