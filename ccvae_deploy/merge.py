@@ -164,7 +164,7 @@ def _joined_failures(parts: Sequence[_Part]) -> list[Failure]:
     whose shard has not run since.
     """
     failed = [(part, failure) for part in parts for failure in _failures(part)]
-    done = _edits_done(parts, {failure.source for _, failure in failed}) if len(parts) > 1 else {}
+    done = _edits_done(parts, {failure.source for _, failure in failed}) if failed and len(parts) > 1 else {}
     left = [(part, failure) for part, failure in failed if not _done_elsewhere(part, done.get(failure.source, {}))]
     earlier, found = (
         {failure.source: failure for part, failure in left if bool(part.names.mark) == sharded}
@@ -194,9 +194,10 @@ def _edits_done(parts: Iterable[_Part], sources: Container[str]) -> dict[str, di
 
 
 def _done_elsewhere(part: _Part, done: Mapping[str, Sequence[_Part]]) -> bool:
-    """Whether an edit that a ledger knows, but has not done of a source, stands in another one."""
+    """Whether all edits that a ledger knows, but has not done of a source, stand in others: one of them failed."""
     asked = {entry["edit"] for entry in part.settings.values()}
-    return any(edit in asked and not any(one is part for one in by) for edit, by in done.items())
+    lacking = asked - {edit for edit, by in done.items() if any(one is part for one in by)}
+    return bool(lacking) and lacking <= done.keys()
 
 
 def _joined(parts: Sequence[_Part]) -> Iterator[tuple[Key, list[bytes], Path]]:
@@ -233,7 +234,8 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
     def lines(store: Store) -> Iterator[bytes]:
         nonlocal missing
         for _, some, file in _joined(parts):
-            if file.parent.resolve() != target.resolve():
+            # the records of an audit have no outputs
+            if file.parent.resolve() != target.resolve() and json.loads(some[0])["output"]:
                 missing += sum(not _copied(store, row, file.parent) for row in map(json.loads, some))
             yield from some
 

@@ -86,7 +86,8 @@ def is_held(path: Path) -> bool:
     except ImportError:
         return True
     try:
-        with path.open("rb") as file:
+        # NFS locks only what may be written
+        with path.open("r+b") as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return True

@@ -1,5 +1,6 @@
 """Room on a disk, taken before it is written through memory: a full disk would be a fatal signal there."""
 
+import errno
 import os
 
 
@@ -9,7 +10,10 @@ def take_room(handle: int, length: int) -> None:
     Raises:
         OSError: it has not.
     """
-    if hasattr(os, "posix_fallocate"):
+    try:
         os.posix_fallocate(handle, 0, length)
-    else:
+    except (AttributeError, OSError) as error:
+        # where a system or its disk cannot take room, the file is made as long, which may be all that is needed
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+            raise
         os.ftruncate(handle, length)

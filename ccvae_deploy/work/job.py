@@ -1,5 +1,6 @@
 """One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -190,7 +191,8 @@ def settle(
     again = partial(open_composer, Path(bundle).resolve())
     job = Job(composer, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
     pages = [name for name, made in ((ledger.names.sheet, sheet), (ledger.names.report, report)) if made]
-    _refuse_taken(job, places, [source.path for source in found.sources if source.relative in asked], pages)
+    sources = [source.path for source in found.sources if source.relative in asked] if read else []
+    _refuse_taken(job, places, sources, pages)
     return job
 
 
@@ -282,9 +284,14 @@ def _refuse_taken(job: Job, places: Sequence[Place], read: Sequence[Place], page
         job.store.refuse_blocked(task.source.relative.rpartition("/")[0])
     inside = any(within(place, job.out) for place in places)
     # of folders that lie elsewhere, links alone may lead there
-    _refuse_own_sources(job, [path for path in read if inside or (isinstance(path, Path) and path.is_symlink())], pages)
+    _refuse_own_sources(job, [path for path in read if inside or _is_link(path)], pages)
     if not job.overwrite:
         _refuse_conflicts(job, pages)
+
+
+def _is_link(path: Place) -> bool:
+    # unlike Path.is_symlink, islink says no of what cannot be looked at; a later step tells of that
+    return isinstance(path, Path) and os.path.islink(path)  # noqa: PTH114
 
 
 def _refuse_own_sources(job: Job, sources: Iterable[Place], pages: Sequence[str]) -> None:

@@ -101,10 +101,7 @@ def each_read(
         item, future = waiting.popleft()
         found = _result(future)
         room.saw(found)
-        # the picture goes before the next one is waited for
-        del future
         yield item, found
-        del found
 
 
 def _result(future: Future[T]) -> T | ImageError:

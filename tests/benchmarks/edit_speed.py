@@ -96,20 +96,35 @@ def limit(bundle: Path, label: dict[str, float], files: Sequence[Path], format: 
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(CORES)
     pipes = [context.Pipe(duplex=False) for _ in range(CORES)]
+    if len(files) < CORES:
+        sys.exit(f"{len(files)} images for {CORES} cores; give at least one for each")
     shares = [files[core::CORES] for core in range(CORES)]
     processes = [
-        context.Process(target=share_of_limit, args=(bundle, label, share, format, together, send))
+        context.Process(target=aborting, args=(bundle, label, share, format, together, send))
         for share, (_, send) in zip(shares, pipes, strict=True)
     ]
-    for process in processes:
+    for process, (_, send) in zip(processes, pipes, strict=True):
         process.start()
-    found: list[dict[str, Cost]] = [receive.recv() for receive, _ in pipes]
+        send.close()
+    try:
+        found: list[dict[str, Cost]] = [receive.recv() for receive, _ in pipes]
+    except EOFError:
+        sys.exit("a process of the limit has failed; its error stands above")
     for process in processes:
         process.join()
     return {
         kind: Cost(max(one[kind].clock for one in found), sum(one[kind].processor for one in found))
         for kind in found[0]
     }
+
+
+def aborting(*arguments: Any) -> None:
+    """The share of one process; where it fails, the others wait for it no longer."""
+    try:
+        share_of_limit(*arguments)
+    except BaseException:
+        arguments[-2].abort()
+        raise
 
 
 def share_of_limit(

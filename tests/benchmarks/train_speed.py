@@ -12,7 +12,7 @@ textbook  the same networks with the paper's estimator (100 draws for q(y|x)) in
 
 All are timed in turn, round after round; figures are medians of rounds. With --accuracy, ours and textbook train in
 turns of ten seconds and are validated after each; only training is on the clock. The learning rate of ours falls to
-the end of its minutes.
+the end of its --minutes; the textbook has --book-minutes.
 """
 
 import argparse

@@ -77,14 +77,21 @@ def _jobs(options: argparse.Namespace) -> Iterator[Job]:
         epochs = _epochs(options, recipe)
         for rate in options.rates:
             for seed in range(options.seeds):
-                folder = options.out / f"{recipe.stem}-f{rate:g}-{options.minutes:g}min-seed{seed}"
+                folder = options.out / f"{_called(recipe)}-f{rate:g}-{options.minutes:g}min-seed{seed}"
                 yield Job(recipe, rate, seed, epochs, folder)
+
+
+def _called(recipe: Path) -> str:
+    """Its name and what is in it, so that another recipe of that name has runs of its own."""
+    from ccvae_train.config import read_recipe
+
+    text = json.dumps(read_recipe(recipe), sort_keys=True)
+    return f"{recipe.stem}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _epochs(options: argparse.Namespace, recipe: Path) -> int:
     """How many passes over the training images fit into the minutes, at half of the labels shown."""
-    version = hashlib.sha256(recipe.read_bytes()).hexdigest()[:8]
-    known = options.out / f"{recipe.stem}-{version}-{options.minutes:g}min.epochs"
+    known = options.out / f"{_called(recipe)}-{options.minutes:g}min.epochs"
     if known.exists():
         return int(known.read_text())
     from ccvae_train.config import make_config, read_recipe

@@ -219,6 +219,10 @@ def test_a_failure_that_another_folder_has_done_is_forgotten(whole, pictures, tm
     run(tmp_path / "second", pictures / "broken.png")
     merge_folders([tmp_path / "first", tmp_path / "second"], tmp_path / "merged")
     assert (tmp_path / "merged/failures.jsonl").read_text() == ""
+    # of two edits that a folder knows, any may be the one that failed
+    run(tmp_path / "first", pictures / "a.png", set=["young=1"])
+    merge_folders([tmp_path / "first", tmp_path / "second"], tmp_path / "unsure")
+    assert "broken.png" in (tmp_path / "unsure/failures.jsonl").read_text()
     # what failed there was another edit
     merge_folders([tmp_path / "other edit", tmp_path / "second"], tmp_path / "both")
     assert "broken.png" in (tmp_path / "both/failures.jsonl").read_text()

@@ -66,7 +66,8 @@ def test_the_full_release_lies_in_batches(tmp_path: Path) -> None:
         batch.mkdir()
         (lists / "train" / patient).rename(batch / patient)
     (lists / "train").rmdir()
-    for folder in (tmp_path, lists):
+    (tmp_path / "link").symlink_to(lists)
+    for folder in (tmp_path, lists, tmp_path / "link"):
         data = open_dataset(f"chexpert:{folder}")
         assert np.abs(data.train.images[:, 0, 0, 0] - np.array([0, 40, 60])).max() <= 2
         assert len(data.valid.images) == 1

@@ -89,7 +89,8 @@ def test_a_label_without_a_positive_among_the_shown_is_said_and_trained_around(m
     made(labels)
     assert train(SMALL | {"supervision": 0.1}).finished
     said = [line for line in capsys.readouterr().err.splitlines() if "no shown label is" in line]
-    assert said == ["no shown label is Seldom=yes, so nothing is learned of it; raise --supervision to show some"]
+    more = "raise --supervision to show some, or add images that have it"
+    assert said == [f"no shown label is Seldom=yes, so nothing is learned of it; {more}"]
     prior = read_checkpoint(Path("runs/latest"))[0].label_prior
     assert 0 < prior[1] < 0.05
     train(SMALL | {"supervision": 1.0}, out=Path("all"))

@@ -14,7 +14,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of one step of the iteration: sigma to a sigma + b sigma^3 + c sigma^5 (Jordan et al. 2024)."""
 ITERATIONS = 5
 SIZE = 0.8
-"""The root mean square of an update of Muon in learning rates, where AdamW's is about 0.2 (docs/training.md)."""
+"""The root mean square of an update of Muon in learning rates, where AdamW's is about 0.2."""
 
 
 class AdamWMuon(torch.optim.AdamW):

@@ -82,8 +82,8 @@ def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
         refuse_taken(out)
     fit = prepare(config, device, ranks)
     if unseen := unseen_values(fit.data.train.labels, fit.shown, fit.labels):
-        more = "raise --supervision to show some" if config.supervision < 1 else "add training images that have it"
-        _say(f"no shown label is {', '.join(unseen)}, so nothing is learned of it; {more}")
+        more = "" if config.supervision == 1 else "raise --supervision to show some, or "
+        _say(f"no shown label is {', '.join(unseen)}, so nothing is learned of it; {more}add images that have it")
     fit.run = Path(ranks.from_first("run", lambda: str(new_run_folder(out, config.data))))
     if ranks.first:
         point_latest(fit.run)

@@ -3,8 +3,9 @@
 DIR, or a folder CheXpert-v1.0-small (or of another version) in it, holds
     train.csv, valid.csv             Path, Sex, Age, Frontal/Lateral, AP/PA, then 14 findings
     train/patient00001/study1/view1_frontal.jpg
-Only frontal views are taken. valid.csv validates; where there is none, a tenth of the patients of train.csv, drawn by
-seed. A finding is 1, 0, -1 (uncertain), or blank: not mentioned, by convention 0.
+or, as the full release comes, DIR holds the folders of its batches: the first has the lists and valid/, the others have
+train/'s patients. Only frontal views are taken. valid.csv validates; where there is none, a tenth of the patients of
+train.csv, drawn by seed. A finding is 1, 0, -1 (uncertain), or blank: not mentioned, by convention 0.
 """
 
 import re
@@ -57,7 +58,7 @@ class Views:
     """The frontal views of a CSV file, row by row.
 
     Attributes:
-        files: paths relative to the folder of the CSV file.
+        files: paths relative to the folder of the CSV file, or to that of the batches.
         patients: such as `patient00001`.
         values: (N, L): 0, 1, or -1 where the label is missing.
     """
@@ -143,7 +144,8 @@ def _places_of_files(lists: Path) -> tuple[Path, Callable[[str], str]]:
 
     The full release comes in batches: the first holds the lists and valid/, each other one some patients of train/.
     """
-    batches = [path for path in sorted(lists.parent.glob(BATCHES)) if path != lists and path.is_dir()]
+    first = lists.resolve()
+    batches = [path for path in sorted(first.parent.glob(BATCHES)) if path != first and path.is_dir()]
     if (lists / "train").exists() or not batches:
         return lists, lambda file: file
     batch_of = {patient.name: batch.name for batch in batches for patient in batch.iterdir()}
@@ -151,9 +153,9 @@ def _places_of_files(lists: Path) -> tuple[Path, Callable[[str], str]]:
     def place(file: str) -> str:
         part, patient, rest = file.split("/", 2)
         batch = batch_of.get(patient) if part == "train" else None
-        return f"{batch}/{patient}/{rest}" if batch else f"{lists.name}/{file}"
+        return f"{batch}/{patient}/{rest}" if batch else f"{first.name}/{file}"
 
-    return lists.parent, place
+    return first.parent, place
 
 
 def read_views(path: Path, names: Sequence[str], uncertain: Uncertain) -> Views:
