@@ -215,13 +215,14 @@ def test_a_failure_that_has_been_done_since_is_forgotten(several, pictures, tmp_
 def test_a_failure_that_another_folder_has_done_is_forgotten(whole, pictures, tmp_path, run, tree) -> None:
     run(tmp_path / "first", pictures / "broken.png")
     run(tmp_path / "other edit", pictures / "broken.png", set=["young=1"])
+    for asked in ("smiling=1", "young=1"):
+        run(tmp_path / "two edits", pictures / "broken.png", set=[asked])
     shutil.copy(pictures / "b.jpg", pictures / "broken.png")
     run(tmp_path / "second", pictures / "broken.png")
     merge_folders([tmp_path / "first", tmp_path / "second"], tmp_path / "merged")
     assert (tmp_path / "merged/failures.jsonl").read_text() == ""
     # of two edits that a folder knows, any may be the one that failed
-    run(tmp_path / "first", pictures / "a.png", set=["young=1"])
-    merge_folders([tmp_path / "first", tmp_path / "second"], tmp_path / "unsure")
+    merge_folders([tmp_path / "two edits", tmp_path / "second"], tmp_path / "unsure")
     assert "broken.png" in (tmp_path / "unsure/failures.jsonl").read_text()
     # what failed there was another edit
     merge_folders([tmp_path / "other edit", tmp_path / "second"], tmp_path / "both")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ccvae_deploy.errors import RunError
+from ccvae_deploy.terminal.progress import shown
 from ccvae_train import loop, training
 from ccvae_train.checkpoint import read_checkpoint
 from ccvae_train.run_folder import append_metrics, refuse_other_metrics
@@ -53,7 +54,8 @@ def test_a_table_saved_again_while_training_costs_no_checkpoint(monkeypatch: pyt
             saved.append(saved_again(fit.run / "metrics.csv"))
 
     monkeypatch.setattr(loop, "_save", then_spoil)
-    run = train(SMALL, out=Path("run")).run
+    with shown():
+        run = train(SMALL, out=Path("run")).run
     assert read_checkpoint(run)[0].provenance["epochs_done"] == 3
     assert epochs(run / "metrics.csv") == [2, 3]
     assert (run / "metrics-before-0002.csv").read_bytes() == saved[0]
