@@ -8,10 +8,12 @@ def main() -> None:
     """Run the command without what a short one need not wait for: a third of a cold edit.
 
     The garbage collector would look through all that is imported some hundred times at the start, and once more at the
-    end; pydantic would search every installed package for plugins of its own.
+    end; pydantic would search every installed package for plugins of its own; and numpy's products of matrices, which
+    are small, would have threads that spin on the cores that run graphs.
     """
-    gc.set_threshold(10_000)
+    gc.set_threshold(100_000)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from .cli import app
 
     try:
