@@ -1,6 +1,7 @@
 """What a run of `edit` came to, over all receipts of this edit, and as a table of 80 columns."""
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,7 @@ class _Figures:
         self.count, self.every, self.compared, self.change, self.control = 0, 0, 0, 0.0, 0.0
         self.asked: dict[str, int] = {}
         self.hits: dict[str, int] = {}
-        self.moves: dict[str, NDArray[np.int64]] = {}
+        self.moves: defaultdict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(BINS + 1, np.int64))
         self._by_settings: dict[str, dict[str, Asked]] = {}
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -131,8 +132,7 @@ class _Figures:
             self.hits[name] = self.hits.get(name, 0) + outcome.reached
         for name, after in row["after"].items():
             if name.partition("=")[0] not in asked:
-                histogram = self.moves.setdefault(name, np.zeros(BINS + 1, np.int64))
-                histogram[round(abs(after - row["before"][name]) * BINS)] += 1
+                self.moves[name][round(abs(after - row["before"][name]) * BINS)] += 1
 
     def _asked_of(self, row: Mapping[str, Any]) -> Mapping[str, Asked]:
         """What was asked, by the name of the label; the same for all receipts of one edit."""
