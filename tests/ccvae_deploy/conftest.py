@@ -239,6 +239,27 @@ def run(request: pytest.FixtureRequest, tiny_bundle: Path) -> Callable[..., Summ
     return edit
 
 
+@pytest.fixture
+def imgs(tmp_path: Path) -> Path:
+    """Two small pictures, a.png and b.png."""
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name, colour in (("a.png", "red"), ("b.png", "blue")):
+        Image.new("RGB", (40, 40), colour).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def edit(tiny_bundle: Path, tmp_path: Path):
+    """`smiling=1` of some inputs into `out`, without a sheet."""
+
+    def call(*inputs: Path, out: Path = tmp_path / "out", **options):
+        asked = {"bundle": tiny_bundle, "set": ["smiling=1"], "out": out, "provider": "cpu", "sheet": False} | options
+        return edit_folder(inputs, **asked)
+
+    return call
+
+
 @pytest.fixture(scope="session")
 def tree() -> Callable[[Path], dict[str, bytes]]:
     """Every file below a folder, hidden ones too."""
