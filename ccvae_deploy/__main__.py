@@ -5,7 +5,7 @@ import os
 
 
 def main() -> None:
-    """Run the command without what a short one need not wait for: a third of a cold edit.
+    """Run the command without what a short one need not wait for: a quarter of a cold edit.
 
     The garbage collector would look through all that is imported some hundred times at the start, and once more at the
     end; pydantic would search every installed package for plugins of its own; and numpy's products of matrices, which

@@ -18,6 +18,7 @@ TEMPORARIES = ".ccvae-tmp"
 TEMPORARY = re.compile(r"[0-9a-f]{32}")
 
 IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.EEXIST}
+REFUSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 UNNAMEABLE = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
@@ -234,9 +235,12 @@ def _existing(folder: Path) -> Path:
 
 
 def _full(path: Path, error: OSError) -> WriteError:
-    remedy = "move what lies there" if error.errno in IN_THE_WAY else "make room"
-    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+    if error.errno in IN_THE_WAY:
+        remedy = "move what lies there"
+    elif error.errno in REFUSED:
         remedy = "see that it may be written"
+    else:
+        remedy = "make room"
     return WriteError(f"cannot write {path}: {error.strerror}; {remedy} and start the command again")
 
 
