@@ -60,8 +60,10 @@ def drift(labels: LabelSet, asked: Iterable[int], before: NDArray[np.floating], 
     """How far the labels that were not asked have moved, 0 to 1: the mean of their total variation, which is
     |after - before| of a binary label and half the sum of it over the classes of a categorical one; 0 where all were.
     """
-    moved = np.abs(after - before)
-    halved = (1.0 if label.kind == "binary" else 0.5 for label in labels.labels)
-    each = [half * moved[columns].sum() for half, columns in zip(halved, labels.columns, strict=True)]
-    left = set(range(len(each))) - set(asked)
-    return float(np.mean([each[label] for label in sorted(left)])) if left else 0.0
+    given = set(asked)
+    left = [i for i in range(len(labels.labels)) if i not in given]
+    if not left:
+        return 0.0
+    moved = np.add.reduceat(np.abs(after - before), [columns.start for columns in labels.columns])
+    half = np.array([1.0 if label.kind == "binary" else 0.5 for label in labels.labels], moved.dtype)
+    return float((half * moved)[left].mean())
