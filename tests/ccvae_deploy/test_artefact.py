@@ -176,7 +176,7 @@ def test_a_pipe_does_not_block(tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_flipped_and_cut_files_are_read_or_refused(files, tmp_path: Path, data) -> None:
     ending = data.draw(st.sampled_from(["pt", "pt2", "safetensors"]))
     content = bytearray(files[ending].read_bytes())

@@ -27,7 +27,7 @@ def by_pillow(pixels: np.ndarray, difference: np.ndarray) -> np.ndarray:
     return pixels + change.astype(np.float64)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 150),
     st.integers(1, 150),

@@ -210,7 +210,7 @@ def test_a_strangers_tensors_are_refused(alter, message, latents, editor: Editor
         LatentStore.open(tmp_path / "s.safetensors", editor.bundle)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 3000), byte=st.integers(0, 255), cut=st.booleans())
 def test_any_byte_opens_or_is_refused(at, byte, cut, latents, editor: Editor) -> None:
     data = bytearray(latents.read_bytes())

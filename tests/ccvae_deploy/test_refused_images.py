@@ -110,7 +110,7 @@ WHOLE = {
 }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_any_bytes_end_in_a_picture_or_an_image_error(data: st.DataObject) -> None:
     format = data.draw(st.sampled_from(sorted(WHOLE)))

@@ -149,7 +149,7 @@ def read(text: str) -> Manifest:
         return read_manifest(Path(folder))[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(manifests())
 def test_a_manifest_comes_back_as_it_was_written(manifest: Manifest) -> None:
     assert read(manifest.model_dump_json(indent=2)) == manifest
@@ -157,7 +157,7 @@ def test_a_manifest_comes_back_as_it_was_written(manifest: Manifest) -> None:
     assert read(json.dumps(manifest.model_dump(mode="json"))) == manifest
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(manifests(), st.data())
 def test_an_unknown_key_is_refused_wherever_it_stands(manifest: Manifest, data: st.DataObject) -> None:
     content = manifest.model_dump(mode="json")
@@ -170,7 +170,7 @@ def test_an_unknown_key_is_refused_wherever_it_stands(manifest: Manifest, data: 
         read(json.dumps(content))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(manifests(), st.integers(2, 10**30))
 def test_a_newer_version_is_refused_with_what_to_do(manifest: Manifest, version: int) -> None:
     # whatever else a newer version may hold
