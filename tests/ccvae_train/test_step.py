@@ -70,7 +70,7 @@ def test_two_draws_are_the_mean_of_one_and_the_next(estimator: str) -> None:
         mean = (getattr(first, name) + getattr(second, name)) / 2
         assert value.tolist() == pytest.approx(mean.tolist(), rel=1e-5, abs=1e-3), name
     assert ((first.reconstruction - second.reconstruction).abs() > 0.1).all()
-    weight = once.config.weight_of_labels
+    weight = once.config.label_weight
     one, two = first.loss(weight).item(), second.loss(weight).item()
     assert loss_of(once) == pytest.approx(one, rel=1e-6)
     assert loss_of(twice) == pytest.approx((one + two) / 2, rel=1e-6)
