@@ -20,6 +20,7 @@ from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import loop, training
 from ccvae_train.config import make_config
 from ccvae_train.datasets.dataset import Dataset, Partition
+from ccvae_train.datasets.source import settled
 from ccvae_train.device import choose_device
 from ccvae_train.ranks import Ranks
 
@@ -43,7 +44,7 @@ def child(folder: Path, count: int, steps: int) -> None:
     data = Dataset("made", names, ImageSpec(size=64), Partition(images, labels), valid, "0" * 64)
     training.open_dataset = lambda *_, **__: data
     start = resident()
-    fit = training.prepare(make_config({"device": "cpu", "supervision": 0.2}), choose_device("cpu"), Ranks())
+    fit = training.prepare(settled(make_config({"device": "cpu", "supervision": 0.2})), choose_device("cpu"), Ranks())
     order, most = fit.order(0), (0, 0)
     spread = np.linspace(0, len(order) - 1, steps).astype(int)
     for batch in spread:

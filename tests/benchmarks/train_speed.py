@@ -38,6 +38,7 @@ from ccvae_train.batches import images_of, labels_of
 from ccvae_train.config import make_config, read_recipe
 from ccvae_train.convolutions import Collapse, Double, Expand
 from ccvae_train.datasets import celeba
+from ccvae_train.datasets.source import settled
 from ccvae_train.device import choose_device
 from ccvae_train.loop import Fit
 from ccvae_train.noise import Noise
@@ -93,9 +94,8 @@ def jpeg_paths(fit: Fit, folder: Path, count: int) -> list[Path]:
 
 def prepared(options: argparse.Namespace, **settings: object) -> Fit:
     """A run in memory, without a folder."""
-    config = make_config(
-        settings | {"data": options.data, "supervision": options.supervision, "device": options.device}
-    )
+    asked = {"data": options.data, "supervision": options.supervision, "device": options.device}
+    config = settled(make_config(settings | asked))
     precision = "fp32" if config.estimator == "paper" else None
     return training.prepare(config, choose_device(config.device, precision), Ranks())
 

@@ -13,6 +13,7 @@ from ccvae_export.export import export_run
 from ccvae_train.checkpoint import RunState, save_checkpoint, spec_of
 from ccvae_train.config import Family, TrainConfig
 from ccvae_train.datasets.portraits import portraits
+from ccvae_train.datasets.source import settled
 from ccvae_train.families import new_model
 
 LABELS = LabelSet(labels=(Label(name="Smiling"), Label(name="Wearing_Hat", dims=2), Label(name="Young")))
@@ -39,7 +40,7 @@ def write_run(
         for name, parameter in model.named_parameters():
             if name.startswith("classifier."):
                 parameter.add_(0.3 * torch.randn_like(parameter))
-    config = TrainConfig(model=family, image_size=32, latents=layout.size, likelihood_scale=0.15)
+    config = settled(TrainConfig(model=family, image_size=32, latents=layout.size, likelihood_scale=0.15))
     state = RunState(
         config=config,
         model=spec_of(config),

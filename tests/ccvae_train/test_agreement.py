@@ -5,13 +5,14 @@ import torch
 from torch import nn
 
 from ccvae_train.config import TrainConfig
+from ccvae_train.datasets.source import settled
 from ccvae_train.networks import CCVAE
 from ccvae_train.objective import Posterior, agreement
 from ccvae_train.objective.agreement import EVERY, KEPT, MOVE, STEPS, _edits
 
 from .baselines.toy import MIXED, SINGLE, batch, make
 
-CONFIG = TrainConfig(agreement_weight=3.0, image_size=32, channels=1)
+CONFIG = settled(TrainConfig(agreement_weight=3.0, image_size=32, channels=1))
 COUNT = 4000
 WIDTH = 5
 

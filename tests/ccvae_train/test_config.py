@@ -43,27 +43,27 @@ def test_every_data_set_of_the_paper_has_its_setting(kind: str) -> None:
     assert make_config(paper).learning_rate == 1e-4
     assert make_config(paper).supervision == 1
     assert make_config(read_recipe(RECIPES / f"{kind}.toml")).estimator == "exact"
-    baselines = make_config(read_recipe(RECIPES / f"{kind}-paper-baselines.toml"))
-    shared = ["epochs", "batch_size", "learning_rate", "decay_of_weights", "optimiser_of_decoder"]
-    for one in shared if "mnist" in kind else [*shared, "scale_of_likelihood"]:
-        assert getattr(baselines, one) == getattr(make_config(paper), one), one
-    assert (baselines.balance_of_classes, baselines.passes_of_labelled) == (0, 0)
+    baselines = read_recipe(RECIPES / f"{kind}-paper-baselines.toml")
+    theirs, its_own = (settled(make_config(recipe | {"data": f"{kind}:x"})) for recipe in (baselines, paper))
+    for one in ("epochs", "batch_size", "learning_rate", "weight_decay", "decoder_optimiser", "likelihood_scale"):
+        assert getattr(theirs, one) == getattr(its_own, one), one
+    assert (theirs.class_balance, theirs.labelled_passes) == (0, 0)
 
 
 def test_estimators_have_weights_of_their_own() -> None:
     """What docs/training.md states."""
 
     def weights(**settings: object) -> tuple[float, ...]:
-        config = make_config(settings)
-        own = (config.passes_of_labelled, config.balance_of_classes, config.decay_of_weights)
-        return config.weight_of_labels, config.weight_of_agreement, *own, config.scale_of_likelihood
+        config = settled(make_config(settings))
+        own = (config.labelled_passes, config.class_balance, config.weight_decay, config.likelihood_scale)
+        return config.label_weight, config.agreement_weight, *own
 
     assert weights() == (2000, 200, 15, 0.5, 0.5, 0.15)
     assert weights(supervision=0.2) == weights(supervision=0.5) == (4000, 200, 15, 0.5, 0.5, 0.15)
     assert weights(image_size=32, channels=1)[:2] == pytest.approx((2000 / 12, 200 / 12))
     assert weights(estimator="paper") == (0, 0, 0, 0, 0, 1)
     assert weights(model="diva")[:2] == (2000, 0)
-    assert make_config({"label_weight": 5.0, "likelihood_scale": 0.5}).weight_of_labels == 5
+    assert weights(label_weight=5.0, likelihood_scale=0.5) == (5, 200, 15, 0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(

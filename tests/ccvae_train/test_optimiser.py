@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
 from ccvae_train.config import make_config
+from ccvae_train.datasets.source import settled
 from ccvae_train.families import new_model
 from ccvae_train.optimiser import AdamWMuon, make_optimiser, orthogonal
 
@@ -67,7 +68,7 @@ def test_without_muon_it_is_adamw_to_the_bit() -> None:
     model = new_model("ccvae", LABELS, LAYOUT, ImageSpec(size=32))
     twin = new_model("ccvae", LABELS, LAYOUT, ImageSpec(size=32))
     twin.load_state_dict(model.state_dict())
-    ours = make_optimiser(model, make_config({"weight_decay": 0.0, "decoder_optimiser": "adamw"}))
+    ours = make_optimiser(model, settled(make_config({"weight_decay": 0.0, "decoder_optimiser": "adamw"})))
     theirs = torch.optim.AdamW(twin.parameters(), lr=2e-3, weight_decay=0.0, fused=True)
     for step in range(3):
         for network in (model, twin):
@@ -85,7 +86,7 @@ def test_matrices_of_decoder_and_encoder_take_muon_as_asked(family) -> None:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def muon(**settings: str) -> set[str]:
-        groups = make_optimiser(model, make_config({"model": family} | settings)).param_groups
+        groups = make_optimiser(model, settled(make_config({"model": family} | settings))).param_groups
         assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
         return {names[id(p)] for group in groups if group["muon"] for p in group["params"]}
 

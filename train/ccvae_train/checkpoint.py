@@ -27,7 +27,7 @@ from ccvae_deploy.schema import (
     shallow,
 )
 
-from .config import TrainConfig
+from .config import SettledConfig, TrainConfig
 from .families import new_model
 from .model import Model
 from .optimiser import moments_of
@@ -48,6 +48,7 @@ class RunState(Frozen):
     """The JSON half of a checkpoint.
 
     Attributes:
+        config: settled, but for what an older run could not ask for.
         step: optimiser steps done.
         precision: what the networks were trained in; kept so that a resumed run computes the same.
     """
@@ -136,12 +137,9 @@ def resolve_run(run: Path) -> Path:
     return folder
 
 
-def spec_of(config: TrainConfig) -> ModelSpec:
+def spec_of(config: SettledConfig) -> ModelSpec:
     """What the model of these settings says of itself."""
-    numbers: dict[str, Any] = {
-        "likelihood": config.likelihood or "laplace",
-        "likelihood_scale": config.scale_of_likelihood,
-    }
+    numbers: dict[str, Any] = {"likelihood": config.likelihood, "likelihood_scale": config.likelihood_scale}
     if config.model == "m2" or config.model == "mvae":
         return BaselineSpec(family=config.model, **numbers)
     return ModelSpec(family=config.model, **numbers)

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -14,7 +14,9 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 Uncertain = Literal["zeros", "ones", "ignore"]
 """What an uncertain label counts as: 0, 1, or missing."""
 Optimiser = Literal["adamw", "muon"]
-T = TypeVar("T")
+Likelihood = Literal["laplace", "bernoulli"]
+Size = Literal[32, 64, 128]
+Channels = Literal[1, 3]
 RECIPES = (Path(__file__).parent / "recipes", Path(__file__).parents[1] / "recipes")
 """Where those of ours lie: in a wheel, and in a checkout."""
 RECIPE_LIMIT = 1 << 20
@@ -23,7 +25,7 @@ Family = Literal["ccvae", "vae-classifier", "diva", "m2", "mvae"]
 
 
 class TrainConfig(Frozen):
-    """Settings of a run; every field is an option of `train` or a key of a recipe.
+    """Settings as they are asked for; every field is an option of `train` or a key of a recipe.
 
     Attributes:
         data: SOURCE, such as `portraits` or `celeba:DIR`.
@@ -80,80 +82,60 @@ class TrainConfig(Frozen):
     encoder_optimiser: Optimiser = "adamw"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    likelihood: Literal["laplace", "bernoulli"] | None = None
+    likelihood: Likelihood | None = None
     likelihood_scale: Annotated[float, Field(gt=0)] | None = None
     flip: bool = False
     shift: Annotated[int, Field(ge=0, le=16)] = 0
     latents: Annotated[int, Field(ge=1, le=4096)] = 45
     label_dims: dict[str, Annotated[int, Field(ge=1, le=64)]] = Field(default_factory=dict)
-    image_size: Literal[32, 64, 128] | None = None
-    channels: Literal[1, 3] | None = None
+    image_size: Size | None = None
+    channels: Channels | None = None
     uncertain: Uncertain | None = None
 
-    @property
-    def weight_of_labels(self) -> float:
-        """`label_weight`, or the estimator's own where none is set."""
-        return self._own(self.label_weight, 2000 / max(self.supervision, 0.5) * self._values, 0.0)
 
-    @property
-    def weight_of_agreement(self) -> float:
-        """`agreement_weight`, or the estimator's own where none is set."""
-        return self._own(self.agreement_weight, 200 * self._values if self.model == "ccvae" else 0.0, 0.0)
+class SettledConfig(TrainConfig):
+    """Settings with every choice made, as a run computes with them and stores them: `datasets.source.settled`."""
 
-    @property
-    def balance_of_classes(self) -> float:
-        """`class_balance`, or the estimator's own where none is set."""
-        return self._own(self.class_balance, 0.5, 0.0)
+    label_weight: float
+    class_balance: float
+    labelled_passes: float
+    agreement_weight: float
+    weight_decay: float
+    decoder_optimiser: Optimiser
+    likelihood: Likelihood
+    likelihood_scale: float
+    image_size: Size
+    channels: Channels
 
-    @property
-    def passes_of_labelled(self) -> float:
-        """`labelled_passes`, or the estimator's own where none is set."""
-        return self._own(self.labelled_passes, 15.0, 0.0)
 
-    @property
-    def decay_of_weights(self) -> float:
-        """`weight_decay`, or the estimator's own where none is set."""
-        return self._own(self.weight_decay, 0.5, 0.0)
+def own_values(config: TrainConfig, values: int) -> dict[str, Any]:
+    """What the estimator takes where nothing is asked for.
 
-    @property
-    def optimiser_of_decoder(self) -> Optimiser:
-        """`decoder_optimiser`, or the estimator's own where none is set."""
-        return self._own(self.decoder_optimiser, "muon", "adamw")
-
-    @property
-    def scale_of_likelihood(self) -> float:
-        """`likelihood_scale`, or the estimator's own where none is set.
-
-        The paper's estimator needs 1: its hidden label weight follows the size of log p(x|z) (docs/mathematics.md, 5).
-        """
-        return 1.0 if self.likelihood == "bernoulli" else self._own(self.likelihood_scale, 0.15, 1.0)
-
-    @property
-    def _values(self) -> float:
-        """The number of values of an image beside that of 3x64x64."""
-        size, channels = self.image_size or 64, self.channels or 3
-        return size * size * channels / (64 * 64 * 3)
-
-    def _own(self, given: T | None, exact: T, paper: T) -> T:
-        if given is not None:
-            return given
-        return exact if self.estimator == "exact" else paper
-
-    def explicit(self) -> "TrainConfig":
-        """The same with the estimator's own values written out, so that a run goes on alike whatever a later version
-        prefers.
-        """
-        return self.model_copy(
-            update={
-                "label_weight": self.weight_of_labels,
-                "agreement_weight": self.weight_of_agreement,
-                "class_balance": self.balance_of_classes,
-                "labelled_passes": self.passes_of_labelled,
-                "weight_decay": self.decay_of_weights,
-                "decoder_optimiser": self.optimiser_of_decoder,
-                "likelihood_scale": self.scale_of_likelihood,
-            }
-        )
+    Args:
+        config: with a likelihood.
+        values: the number of values of an image.
+    """
+    if config.estimator == "paper":
+        return {
+            "label_weight": 0.0,
+            "class_balance": 0.0,
+            "labelled_passes": 0.0,
+            "agreement_weight": 0.0,
+            "weight_decay": 0.0,
+            "decoder_optimiser": "adamw",
+            # its hidden label weight follows the size of log p(x|z) (docs/mathematics.md, 5)
+            "likelihood_scale": 1.0,
+        }
+    size = values / (64 * 64 * 3)
+    return {
+        "label_weight": 2000 / max(config.supervision, 0.5) * size,
+        "class_balance": 0.5,
+        "labelled_passes": 15.0,
+        "agreement_weight": 200 * size if config.model == "ccvae" else 0.0,
+        "weight_decay": 0.5,
+        "decoder_optimiser": "muon",
+        "likelihood_scale": 1.0 if config.likelihood == "bernoulli" else 0.15,
+    }
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from ccvae_deploy.terminal.progress import Reporter, progress
 
 from .batches import as_image, epoch_order, half_mirrored, labels_of, pixels_of, shifted
 from .checkpoint import CHECKPOINT, RunState, going_on, save_checkpoint, spec_of
-from .config import TrainConfig
+from .config import SettledConfig
 from .datasets.dataset import MISSING, Dataset
 from .device import Device, is_out_of_memory
 from .grids import intervention_grid, save_grid
@@ -45,7 +45,7 @@ class Fit:
     """Everything a training run holds in memory."""
 
     run: Path
-    config: TrainConfig
+    config: SettledConfig
     data: Dataset
     labels: LabelSet
     layout: LatentLayout
@@ -65,7 +65,7 @@ class Fit:
         prior = states.of_columns(torch.as_tensor(self.prior, dtype=torch.float32, device=self.device.torch_device))
         self.log_prior = prior.log()
         self.whole_prior = label_prior(self.data.train.labels, self.labels)
-        self.value_weight = value_weights(states, prior, self.config.balance_of_classes)
+        self.value_weight = value_weights(states, prior, self.config.class_balance)
 
     @property
     def batch(self) -> int:
@@ -86,7 +86,7 @@ class Fit:
         """The rows of every batch of an epoch, (steps, batch)."""
         labelled = np.flatnonzero((self.shown != MISSING).any(axis=1))
         chance = len(labelled) / len(self.shown)
-        share = labelled_share(chance, self.config.passes_of_labelled, epoch, self.config.epochs)
+        share = labelled_share(chance, self.config.labelled_passes, epoch, self.config.epochs)
         return epoch_order(len(self.shown), self.batch, self.config.seed, epoch, labelled, share)
 
 
@@ -171,7 +171,7 @@ def one_step(fit: Fit, rows: NDArray[np.intp]) -> None:
         group["lr"] = learning_rate(fit.step, fit.steps, fit.config.learning_rate)
     terms: NamedTerms = fit.objective(rows)
     weight = fit.ranks.weight(len(rows))
-    loss = terms.loss(fit.config.weight_of_labels) * weight
+    loss = terms.loss(fit.config.label_weight) * weight
     values = {"loss": loss, **vars(terms)}
     means = fit.ranks.mean({n: v.detach().mean() * (1 if v is loss else weight) for n, v in values.items()})
     _refuse_not_finite(fit, means)

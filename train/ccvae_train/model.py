@@ -10,7 +10,7 @@ from ccvae_deploy.schema import LabelSet, LatentLayout
 from .states import States
 
 if TYPE_CHECKING:
-    from .config import TrainConfig
+    from .config import SettledConfig
     from .objective import Batch, NamedTerms
 
 
@@ -42,6 +42,6 @@ class Model(nn.Module, ABC):
         """The codes of images with labels made `values` (N, L), -1 where one is not asked for; no draw."""
 
     @classmethod
-    def choices(cls, config: "TrainConfig") -> dict[str, Any]:
+    def choices(cls, config: "SettledConfig") -> dict[str, Any]:
         """What the model's source leaves open and how it was settled; a run's provenance carries it."""
         return {}

@@ -204,7 +204,7 @@ class CCVAE(SplitVAE):
             estimator = partial(exact_terms, jensen=batch.config.unlabelled == "jensen")
         q, log_likelihood = self.posterior(batch), partial(batch.log_likelihood, self.decoder)
         found = batch.averaged(lambda: estimator(self, q, batch.labels, log_likelihood, batch.noise))
-        if not batch.config.weight_of_agreement:
+        if not batch.config.agreement_weight:
             return found
         return AgreeingTerms(**vars(found), agreement=agreement(self, q, batch))
 

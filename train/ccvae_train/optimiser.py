@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .config import TrainConfig
+from .config import SettledConfig
 from .model import Model
 
 MOMENTUM = 0.95
@@ -88,16 +88,16 @@ def moments_of(group: dict[str, Any]) -> tuple[str, ...]:
     return ("momentum",) if group["muon"] else ("exp_avg", "exp_avg_sq")
 
 
-def make_optimiser(model: Model, config: TrainConfig) -> AdamWMuon:
+def make_optimiser(model: Model, config: SettledConfig) -> AdamWMuon:
     """Of every parameter; the matrices and kernels of encoder and decoder decay, biases and the two small networks do
     not.
     """
     encoder, decoder = ([p for p in part.parameters() if p.dim() > 1] for part in (model.encoder, model.decoder))
-    decay = config.decay_of_weights
+    decay = config.weight_decay
     large = {id(p) for p in (*encoder, *decoder)}
     groups = [
         {"params": encoder, "weight_decay": decay, "muon": config.encoder_optimiser == "muon"},
-        {"params": decoder, "weight_decay": decay, "muon": config.optimiser_of_decoder == "muon"},
+        {"params": decoder, "weight_decay": decay, "muon": config.decoder_optimiser == "muon"},
         {"params": [p for p in model.parameters() if id(p) not in large], "weight_decay": 0.0, "muon": False},
     ]
     return AdamWMuon(groups, lr=config.learning_rate, fused=True)

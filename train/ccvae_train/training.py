@@ -14,7 +14,7 @@ from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, UsageError
 from ccvae_deploy.latest import LATEST
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
-from .config import TrainConfig, make_config, with_label_dims
+from .config import SettledConfig, make_config, with_label_dims
 from .datasets.dataset import Dataset
 from .datasets.source import open_dataset, settled
 from .device import Device, choose_device, is_out_of_memory, keep_freed_memory
@@ -97,7 +97,7 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     device = choose_device(settings.get("device", state.config.device), state.precision)
     refuse_stray_latest(folder)
     refuse_other_metrics(folder)
-    fit = prepare(state.config, device, ranks)
+    fit = prepare(settled(state.config), device, ranks)
     if fit.data.fingerprint != state.provenance.get("fingerprint"):
         raise RunError(f"the data of {folder} have changed since it began ({state.config.data}); train a new run")
     fit.run, fit.step = folder, state.step
@@ -126,11 +126,8 @@ def _refuse_other_settings(settings: dict[str, Any], state: RunState) -> None:
             )
 
 
-def prepare(config: TrainConfig, device: Device, ranks: Ranks) -> Fit:
+def prepare(config: SettledConfig, device: Device, ranks: Ranks) -> Fit:
     """Data, model and optimiser of a run before its first step, without a folder.
-
-    Args:
-        config: settled for its data set.
 
     Raises:
         CCVAEError: data that do not agree, labels that do not fit.
@@ -179,7 +176,7 @@ def _on_device(model: Model, device: Device) -> Model:
 
 
 def _provenance(
-    config: TrainConfig,
+    config: SettledConfig,
     data: Dataset,
     model: Model,
     shown: NDArray[np.int8],

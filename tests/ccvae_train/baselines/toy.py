@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet, LatentLayout
-from ccvae_train.config import TrainConfig
+from ccvae_train.config import SettledConfig, TrainConfig
+from ccvae_train.datasets.source import settled
 from ccvae_train.device import choose_device
 from ccvae_train.networks import HIDDEN
 from ccvae_train.noise import Noise
@@ -14,7 +15,7 @@ BINARY = LabelSet(labels=(Label(name="a"), Label(name="b", dims=2)))
 MIXED = LabelSet(labels=(Label(name="a"), Label(name="k", kind="categorical", classes=("x", "y", "z"), dims=2)))
 SINGLE = LabelSet(labels=(Label(name="k", kind="categorical", classes=("x", "y", "z"), dims=3),))
 IMAGE = ImageSpec(size=32, channels=1)
-CONFIG = TrainConfig(likelihood_scale=0.5)
+CONFIG = settled(TrainConfig(likelihood_scale=0.5))
 
 
 class Painted(nn.Module):
@@ -58,7 +59,7 @@ def prior_of(labels: LabelSet) -> Tensor:
 
 
 def batch(
-    model, values, *, seed: int = 1, config: TrainConfig = CONFIG, step=0, done=0.5, image=None, share=None
+    model, values, *, seed: int = 1, config: SettledConfig = CONFIG, step=0, done=0.5, image=None, share=None
 ) -> Batch:
     """A step's images, random ones unless given, with these values, -1 where missing; or a share (slice) of them."""
     values = torch.as_tensor(values)

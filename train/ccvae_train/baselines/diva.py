@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ccvae_train.config import TrainConfig
+from ccvae_train.config import SettledConfig
 from ccvae_train.networks import CCVAE
 from ccvae_train.objective import Batch, Labels, NamedTerms, Posterior, Terms
 from ccvae_train.objective.terms import HALF_LOG_TWO_PI, kl_to_standard_normal, log_conditional
@@ -58,6 +58,6 @@ class DIVA(CCVAE):
         return negative_entropy - (log_q.exp() * (log_joint - log_q)) @ self.states.membership
 
     @classmethod
-    def choices(cls, config: TrainConfig) -> dict[str, Any]:
+    def choices(cls, config: SettledConfig) -> dict[str, Any]:
         """alpha, and where it stands; beta."""
-        return {"alpha": config.weight_of_labels, "alpha multiplies": "log q(y|z_c) of shown labels", "beta": 1.0}
+        return {"alpha": config.label_weight, "alpha multiplies": "log q(y|z_c) of shown labels", "beta": 1.0}

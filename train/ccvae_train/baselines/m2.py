@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout
-from ccvae_train.config import TrainConfig
+from ccvae_train.config import SettledConfig
 from ccvae_train.model import Model
 from ccvae_train.networks import HIDDEN, SCALE_FLOOR, Decoder, image_features, initialise
 from ccvae_train.noise import Noise
@@ -136,10 +136,10 @@ class M2(Model):
         return torch.cat([self.encoder.latents(features, y)[0].float(), y], dim=1)
 
     @classmethod
-    def choices(cls, config: TrainConfig) -> dict[str, Any]:
+    def choices(cls, config: SettledConfig) -> dict[str, Any]:
         """alpha, and what is done about missing labels."""
         return {
-            "alpha": config.weight_of_labels,
+            "alpha": config.label_weight,
             "missing labels": "summed over where there is one label, else straight-through Gumbel draws",
             "temperature": TEMPERATURE,
             "latents beside y": config.latents,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ccvae_deploy.schema import ImageSpec, LabelSet, LatentLayout
-from ccvae_train.config import TrainConfig
+from ccvae_train.config import SettledConfig
 from ccvae_train.model import Model
 from ccvae_train.networks import HIDDEN, SCALE_FLOOR, Decoder, Encoder, initialise
 from ccvae_train.objective import Batch, NamedTerms, Posterior
@@ -129,10 +129,10 @@ class MVAE(Model):
         return self.states.of_values(values) * (values >= 0)[:, self.states.label]
 
     @classmethod
-    def choices(cls, config: TrainConfig) -> dict[str, Any]:
+    def choices(cls, config: SettledConfig) -> dict[str, Any]:
         """The weight of labels, the warm-up of beta, and the form of the experts."""
         return {
-            "lambda of labels": config.weight_of_labels,
+            "lambda of labels": config.label_weight,
             "beta": f"0 to 1 over the first {WARM_UP:g} of the run",
             "experts": "one per label",
         }

@@ -16,7 +16,7 @@ from torch import Tensor
 from ccvae_deploy.edits.rejection import accepted, accepted_mean
 from ccvae_deploy.edits.request import CONFIDENCE
 from ccvae_deploy.graphs.head import Head
-from ccvae_train.config import TrainConfig
+from ccvae_train.config import SettledConfig
 from ccvae_train.networks import SplitVAE
 from ccvae_train.objective import Batch, NamedTerms, Posterior, Terms
 from ccvae_train.objective.terms import kl_to_standard_normal
@@ -79,9 +79,9 @@ class VAEClassifier(SplitVAE):
         return tuple(Head(matrix[block, columns], bias[columns]) for block, columns in blocks)
 
     @classmethod
-    def choices(cls, config: TrainConfig) -> dict[str, Any]:
+    def choices(cls, config: SettledConfig) -> dict[str, Any]:
         """alpha, and how sure the classifier must be of a draw."""
-        return {"alpha": config.weight_of_labels, "confidence of rejection": CONFIDENCE}
+        return {"alpha": config.label_weight, "confidence of rejection": CONFIDENCE}
 
 
 def _likeliest(head: Head, value: int, count: int, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from ccvae_deploy.errors import DataError, UsageError, nearest
 from ccvae_deploy.schema import ImageSpec
 
-from ..config import TrainConfig, Uncertain
+from ..config import SettledConfig, TrainConfig, Uncertain, own_values
 from . import chexpert, mnist
 from .celeba import celeba_test, open_celeba
 from .chexpert import open_chexpert
@@ -19,7 +19,7 @@ KINDS = ("portraits", "celeba", "chexpert", "mnist", "fashion-mnist", "table")
 SPELLED = tuple(kind if kind == "portraits" else f"{kind}:DIR" for kind in KINDS)
 
 
-def settled(config: TrainConfig) -> TrainConfig:
+def settled(config: TrainConfig) -> SettledConfig:
     """The settings with the data set's and the estimator's own values in place of None.
 
     A run stores these, so that it goes on alike whatever a later version prefers.
@@ -28,18 +28,19 @@ def settled(config: TrainConfig) -> TrainConfig:
         UsageError: the data set cannot have what was asked for.
     """
     kind = _kind(config.data)
-    image = _image(kind)
+    own = _image(kind)
+    size, channels = config.image_size or own.size, config.channels or own.channels
     chosen = config.model_copy(
         update={
-            "image_size": config.image_size or image.size,
-            "channels": config.channels or image.channels,
+            "image_size": size,
+            "channels": channels,
             "likelihood": config.likelihood or ("bernoulli" if kind in ("mnist", "fashion-mnist") else "laplace"),
             "uncertain": _policy(kind, config.uncertain),
         }
     )
     if chosen.likelihood == "bernoulli" and chosen.likelihood_scale not in (None, 1):
         raise UsageError("--likelihood-scale is that of the laplace likelihood; bernoulli has none, leave it out")
-    return chosen.explicit()
+    return SettledConfig(**own_values(chosen, size * size * channels) | chosen.model_dump(exclude_none=True))
 
 
 def open_dataset(

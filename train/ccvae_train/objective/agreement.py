@@ -59,7 +59,7 @@ def agreement(model: "CCVAE", posterior: Posterior, batch: Batch) -> Tensor:
     moved = (edited - unedited).abs().flatten(1).sum(1)
     whole = batch.noise.batch or len(loc)
     scale = STEPS * whole / math.ceil(whole / EVERY)
-    weight = scale * batch.config.weight_of_agreement * min(batch.done / RISE, 1.0)
+    weight = scale * batch.config.agreement_weight * min(batch.done / RISE, 1.0)
     return loc.new_zeros(len(loc)).index_copy(0, rows, -weight * (gap + MOVE * moved))
 
 

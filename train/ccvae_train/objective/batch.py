@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ccvae_train.config import TrainConfig
+from ccvae_train.config import SettledConfig
 from ccvae_train.device import Device
 from ccvae_train.noise import Noise
 
@@ -26,7 +26,7 @@ class Batch:
     image: Tensor
     labels: Labels
     noise: Noise
-    config: TrainConfig
+    config: SettledConfig
     device: Device
     step: int = 0
     done: float = 0.0
@@ -42,7 +42,7 @@ class Batch:
         image = self.image if rows is None else self.image[rows]
         if self.config.likelihood == "bernoulli":
             return bernoulli_log_likelihood(image, mean)
-        return laplace_log_likelihood(image, mean, self.config.scale_of_likelihood)
+        return laplace_log_likelihood(image, mean, self.config.likelihood_scale)
 
     def averaged(self, draw: Callable[[], NamedTermsT]) -> NamedTermsT:
         """The mean of terms over as many draws as the settings say."""
