@@ -66,11 +66,11 @@ def train(
     weight_decay: Annotated[
         float | None, typer.Option(metavar="X", help="Decay of the networks' weights. [exact: 0.5; paper: 0]")
     ] = None,
+    encoder_optimiser: Annotated[
+        str | None, typer.Option(metavar="WORD", help="Of the encoder: muon or adamw. [exact: muon; paper: adamw]")
+    ] = None,
     decoder_optimiser: Annotated[
         str | None, typer.Option(metavar="WORD", help="Of the decoder: muon or adamw. [exact: muon; paper: adamw]")
-    ] = None,
-    encoder_optimiser: Annotated[
-        str | None, typer.Option(metavar="WORD", help="Of the encoder: muon or adamw. [adamw]")
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(metavar="N", help="32, 64 or 128. [64; 32 for mnist, fashion-mnist]")

@@ -175,13 +175,16 @@ def test_moments_that_are_not_those_of_the_networks_are_refused(run: Path, chang
         train({}, out=run, resume=True)
 
 
-def test_a_checkpoint_that_names_no_optimiser_of_the_decoder_goes_on_with_adamw() -> None:
-    run = train(SMALL | {"epochs": 1, "decoder_optimiser": "adamw"}).run
+def test_a_checkpoint_that_names_no_optimiser_goes_on_with_adamw() -> None:
+    adamw = {"encoder_optimiser": "adamw", "decoder_optimiser": "adamw"}
+    run = train(SMALL | adamw | {"epochs": 1}).run
     state, tensors = read_checkpoint(run)
     old = json.loads(state.model_dump_json())
-    del old["config"]["decoder_optimiser"]
+    for name in adamw:
+        del old["config"][name]
     rewritten(run, {**old, "config": {**old["config"], "epochs": 2}}, tensors)
     assert train({}, out=run, resume=True).finished
     state, tensors = read_checkpoint(run)
-    assert (state.config.decoder_optimiser, state.provenance["epochs_done"]) == ("adamw", 2)
+    assert (state.config.encoder_optimiser, state.config.decoder_optimiser) == ("adamw", "adamw")
+    assert state.provenance["epochs_done"] == 2
     assert not any(name.endswith(".momentum") for name in tensors)

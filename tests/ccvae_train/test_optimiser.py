@@ -12,6 +12,7 @@ from ccvae_train.families import new_model
 from ccvae_train.optimiser import AdamWMuon, make_optimiser, orthogonal
 
 LABELS = LabelSet(labels=(Label(name="a"), Label(name="b")))
+ADAMW = {"encoder_optimiser": "adamw", "decoder_optimiser": "adamw"}
 LAYOUT = LatentLayout(blocks=(1, 1), residual=4)
 
 
@@ -51,16 +52,17 @@ def test_a_kernel_is_a_matrix_with_a_row_an_input_channel(memory: torch.memory_f
     assert torch.allclose(found.flatten(1), common_form(kernel.flatten(1)), atol=1e-9)
 
 
-def test_a_step_has_a_size_of_its_own_and_decays() -> None:
+@pytest.mark.parametrize("size", [0.15, 0.8])
+def test_a_step_has_a_size_of_its_own_and_decays(size: float) -> None:
     torch.manual_seed(0)
     weight = nn.Parameter(torch.ones(30, 50))
-    optimiser = AdamWMuon([{"params": [weight], "muon": True, "weight_decay": 0.5}], lr=0.01)
+    optimiser = AdamWMuon([{"params": [weight], "muon": size, "weight_decay": 0.5}], lr=0.01)
     weight.grad = torch.randn(30, 50)
     gradient = weight.grad.clone()
     optimiser.step()
     moved = weight.detach() - (1 - 0.01 * 0.5)
-    assert moved.square().mean().sqrt() == pytest.approx(0.8 * 0.01, rel=0.2)
-    assert torch.allclose(moved, -0.01 * 0.8 * 50**0.5 * orthogonal(gradient), atol=1e-6)
+    assert moved.square().mean().sqrt() == pytest.approx(size * 0.01, rel=0.2)
+    assert torch.allclose(moved, -0.01 * size * 50**0.5 * orthogonal(gradient), atol=1e-6)
     assert weight.grad is None
 
 
@@ -68,7 +70,7 @@ def test_without_muon_it_is_adamw_to_the_bit() -> None:
     model = new_model("ccvae", LABELS, LAYOUT, ImageSpec(size=32))
     twin = new_model("ccvae", LABELS, LAYOUT, ImageSpec(size=32))
     twin.load_state_dict(model.state_dict())
-    ours = make_optimiser(model, settled(make_config({"weight_decay": 0.0, "decoder_optimiser": "adamw"})))
+    ours = make_optimiser(model, settled(make_config({"weight_decay": 0.0} | ADAMW)))
     theirs = torch.optim.AdamW(twin.parameters(), lr=2e-3, weight_decay=0.0, fused=True)
     for step in range(3):
         for network in (model, twin):
@@ -85,14 +87,14 @@ def test_matrices_of_decoder_and_encoder_take_muon_as_asked(family) -> None:
     model = new_model(family, LABELS, LAYOUT, ImageSpec(size=32))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
-    def muon(**settings: str) -> set[str]:
+    def muon(**settings: str) -> dict[str, float]:
         groups = make_optimiser(model, settled(make_config({"model": family} | settings))).param_groups
         assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
-        return {names[id(p)] for group in groups if group["muon"] for p in group["params"]}
+        return {names[id(p)]: group["muon"] for group in groups if group["muon"] for p in group["params"]}
 
-    def large(*parts: str) -> set[str]:
-        return {name for name, p in model.named_parameters() if name.startswith(parts) and p.dim() > 1}
+    def large(part: str, size: float) -> dict[str, float]:
+        return {name: size for name, p in model.named_parameters() if name.startswith(part) and p.dim() > 1}
 
-    assert muon() == large("decoder.")
-    assert muon(encoder_optimiser="muon") == large("decoder.", "encoder.")
-    assert muon(decoder_optimiser="adamw") == set()
+    assert muon() == large("decoder.", 0.8) | large("encoder.", 0.15)
+    assert muon(encoder_optimiser="adamw") == large("decoder.", 0.8)
+    assert muon(**ADAMW) == {}

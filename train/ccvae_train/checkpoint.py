@@ -68,9 +68,10 @@ class RunState(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _of_before_muon(cls, state: Any) -> Any:
-        """A checkpoint that does not name the decoder's optimiser was written when AdamW was the only one."""
+        """A checkpoint that does not name an optimiser was written when AdamW was the only one."""
         if isinstance(state, dict) and isinstance(state.get("config"), dict):
-            return {**state, "config": {"decoder_optimiser": "adamw", **state["config"]}}
+            older = {"encoder_optimiser": "adamw", "decoder_optimiser": "adamw"}
+            return {**state, "config": older | state["config"]}
         return state
 
     @model_validator(mode="after")

@@ -50,10 +50,8 @@ class TrainConfig(Frozen):
         likelihood_scale: b of the Laplace likelihood; None takes 0.15 for `exact`, 1 for `paper`.
         weight_decay: of the matrices and kernels of encoder and decoder, decoupled from the gradient; None takes 0.5
             for `exact`, 0 for `paper`.
-        decoder_optimiser: of the decoder's matrices and kernels; all else takes AdamW. None takes `muon` for `exact`,
-            `adamw` for `paper`.
-        encoder_optimiser: the same of the encoder's. With `muon` labels are learned several times sooner, and few
-            of them by heart sooner.
+        encoder_optimiser, decoder_optimiser: of their matrices and kernels; all else takes AdamW. None takes `muon` for
+            `exact`, `adamw` for `paper`.
         flip: mirror half of the training images, drawn anew at every step; for images whose labels have no side.
         shift: move every training image by up to so many pixels along both axes, drawn anew at every step.
         latents: Z, characteristic and residual latents together.
@@ -78,8 +76,8 @@ class TrainConfig(Frozen):
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     weight_decay: Annotated[float, Field(ge=0, le=10)] | None = None
+    encoder_optimiser: Optimiser | None = None
     decoder_optimiser: Optimiser | None = None
-    encoder_optimiser: Optimiser = "adamw"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     likelihood: Likelihood | None = None
@@ -101,6 +99,7 @@ class SettledConfig(TrainConfig):
     labelled_passes: float
     agreement_weight: float
     weight_decay: float
+    encoder_optimiser: Optimiser
     decoder_optimiser: Optimiser
     likelihood: Likelihood
     likelihood_scale: float
@@ -122,6 +121,7 @@ def own_values(config: TrainConfig, values: int) -> dict[str, Any]:
             "labelled_passes": 0.0,
             "agreement_weight": 0.0,
             "weight_decay": 0.0,
+            "encoder_optimiser": "adamw",
             "decoder_optimiser": "adamw",
             # its hidden label weight follows the size of log p(x|z) (docs/mathematics.md, 5)
             "likelihood_scale": 1.0,
@@ -133,6 +133,7 @@ def own_values(config: TrainConfig, values: int) -> dict[str, Any]:
         "labelled_passes": 15.0,
         "agreement_weight": 200 * size if config.model == "ccvae" else 0.0,
         "weight_decay": 0.5,
+        "encoder_optimiser": "muon",
         "decoder_optimiser": "muon",
         "likelihood_scale": 1.0 if config.likelihood == "bernoulli" else 0.15,
     }

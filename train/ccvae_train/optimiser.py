@@ -13,18 +13,18 @@ MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of one step of the iteration: sigma to a sigma + b sigma^3 + c sigma^5 (Jordan et al. 2024)."""
 ITERATIONS = 5
-SIZE = 0.8
+ENCODER, DECODER = 0.15, 0.8
 """The root mean square of an update of Muon in learning rates, where AdamW's is about 0.2."""
 
 
 class AdamWMuon(torch.optim.AdamW):
-    """AdamW, but for the groups that say "muon", which take Muon's step (Jordan et al. 2024).
+    """AdamW, but for the groups whose "muon" is above 0: Muon's step (Jordan et al. 2024), of that size, see `DECODER`.
 
     Muon's update is the momentum with all its singular values brought near 1, so that rare directions of a gradient
     are learned as fast as frequent ones. torch's own takes matrices only, and computes in bfloat16, which few
     processors can do.
 
-    State: "momentum" of a parameter in a group with "muon", and "step", without which AdamW opens no state; AdamW's own
+    State: "momentum" of a parameter in a group of Muon, and "step", without which AdamW opens no state; AdamW's own
     of others.
     """
 
@@ -37,11 +37,11 @@ class AdamWMuon(torch.optim.AdamW):
                 continue
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._step_of_muon(parameter, group["lr"], group["weight_decay"])
+                    self._step_of_muon(parameter, group)
                     parameter.grad = None  # AdamW passes over what has none
         super().step()
 
-    def _step_of_muon(self, parameter: Tensor, learning_rate: float, decay: float) -> None:
+    def _step_of_muon(self, parameter: Tensor, group: dict[str, Any]) -> None:
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
@@ -49,8 +49,8 @@ class AdamWMuon(torch.optim.AdamW):
         state["step"] += 1
         momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
         update = orthogonal(parameter.grad.lerp(momentum, MOMENTUM))
-        size = SIZE * max(len(update), update[0].numel()) ** 0.5
-        parameter.mul_(1 - learning_rate * decay).sub_(update, alpha=learning_rate * size)
+        size = group["muon"] * max(len(update), update[0].numel()) ** 0.5
+        parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"] * size)
 
 
 def orthogonal(gradient: Tensor) -> Tensor:
@@ -93,11 +93,11 @@ def make_optimiser(model: Model, config: SettledConfig) -> AdamWMuon:
     not.
     """
     encoder, decoder = ([p for p in part.parameters() if p.dim() > 1] for part in (model.encoder, model.decoder))
-    decay = config.weight_decay
+    sizes = (ENCODER * (config.encoder_optimiser == "muon"), DECODER * (config.decoder_optimiser == "muon"))
     large = {id(p) for p in (*encoder, *decoder)}
     groups = [
-        {"params": encoder, "weight_decay": decay, "muon": config.encoder_optimiser == "muon"},
-        {"params": decoder, "weight_decay": decay, "muon": config.decoder_optimiser == "muon"},
-        {"params": [p for p in model.parameters() if id(p) not in large], "weight_decay": 0.0, "muon": False},
+        {"params": encoder, "weight_decay": config.weight_decay, "muon": sizes[0]},
+        {"params": decoder, "weight_decay": config.weight_decay, "muon": sizes[1]},
+        {"params": [p for p in model.parameters() if id(p) not in large], "weight_decay": 0.0, "muon": 0.0},
     ]
     return AdamWMuon(groups, lr=config.learning_rate, fused=True)
