@@ -20,7 +20,7 @@ from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
 from .speed import refuse_speed
-from .storage.remote import local_path
+from .storage.remote import Paths, local_path, paths
 from .terminal.progress import progress, silent
 from .work.stream import Seen, chunks, read_ahead, see, stack
 
@@ -44,7 +44,7 @@ class Classified:
 
 
 def classify_folder(
-    images: Sequence[Path | str],
+    images: Paths,
     *,
     bundle: Path | str,
     out: Path | str | BinaryIO,
@@ -63,6 +63,7 @@ def classify_folder(
     An image that cannot be read is a row with an `error`.
 
     Args:
+        images: one image or folder of images, or several.
         out: a file that ends in .csv or .jsonl, or a binary stream, which is given CSV.
         samples: None classifies the posterior mean; K averages over K posterior draws and adds their spread.
         max_pixels: larger images are rows with an error; at most 178,956,970.
@@ -77,7 +78,7 @@ def classify_folder(
     out = local_path(out) if isinstance(out, str) else out
     if isinstance(out, Path):
         refuse_table(out, overwrite)
-    found = part_of(scan([local_path(given) for given in images]), shard)
+    found = part_of(scan([local_path(given) for given in paths(images)]), shard)
     composer = Composer.open(
         bundle,
         provider=provider,

@@ -36,7 +36,7 @@ from .records.reading import (
     settings_text,
 )
 from .storage.lock import FolderLock
-from .storage.remote import local_path
+from .storage.remote import Paths, local_path, paths
 from .storage.store import Store, inside, replace_file
 from .terminal.printable import printable
 
@@ -79,21 +79,24 @@ class _Part(NamedTuple):
                 yield key, lines, self.folder / self.names.receipts
 
 
-def merge_folders(folders: Sequence[Path | str], out: Path | str | None = None) -> Merged:
+def merge_folders(folders: Paths, out: Path | str | None = None) -> Merged:
     """Join the ledgers of shards that wrote into one folder, or into folders that belong together.
 
     One folder without `out` is merged in place. Otherwise `out` gets a copy of every output and one ledger, and the
     folders stay as they are. A run over the same images without a shard then finds everything done. Started again after
     a kill, or a second time, it ends the same.
 
+    Args:
+        folders: one, or several.
+
     Raises:
         UsageError: an `out` that cannot be written, a folder without records, a shard that was cut off, records that
             contradict each other, or another run in one of the folders; nothing was changed.
         WriteError: the disk is full or refuses.
     """
-    if out is None and len(folders) != 1:
-        raise UsageError(f"{len(folders)} folders to merge: give a folder for all of them with --out")
-    given = [local_path(folder) for folder in folders]
+    given = [local_path(folder) for folder in paths(folders)]
+    if out is None and len(given) != 1:
+        raise UsageError(f"{len(given)} folders to merge: give a folder for all of them with --out")
     target = given[0] if out is None else local_path(out)
     check_out(target, [])
     for folder in given:

@@ -20,7 +20,7 @@ from ..receipts import Failure
 from ..records.ledger import Ledger
 from ..records.reading import AUDIT
 from ..speed import refuse_speed
-from ..storage.remote import local_path
+from ..storage.remote import Paths, local_path, paths
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
@@ -37,7 +37,7 @@ def audit(
     bundle: Path | str,
     *,
     model: Path | str,
-    images: Sequence[Path | str],
+    images: Paths,
     labels: Sequence[str] = (),
     limit: int | None = None,
     samples: int = 4,
@@ -59,7 +59,7 @@ def audit(
     what is compared, `effects` and `statistics` for the figures.
 
     Args:
-        images: images and folders of images.
+        images: one image or folder of images, or several.
         labels: which labels; none means all.
         limit: audit so many of the images, chosen by their paths alone; a larger one takes these and others. None takes
             all.
@@ -77,7 +77,7 @@ def audit(
     """
     refuse_speed(batch_size, workers)
     began = time.monotonic()
-    model, places = local_path(model), [local_path(given) for given in images]
+    model, places = local_path(model), [local_path(given) for given in paths(images)]
     target = Path(f"audit-{model.stem}") if out is None else local_path(out)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: expected 1 or more images")

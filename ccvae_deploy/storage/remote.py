@@ -5,7 +5,7 @@ Credentials, endpoints and the like are fsspec's own business: environment, `~/.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,6 +120,13 @@ class Remote:
 
 
 Place = Path | Remote
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""One path, or several."""
+
+
+def paths(given: Paths) -> list[str | os.PathLike[str]]:
+    """The paths, of which one may stand alone: a text is a sequence too, of its letters."""
+    return [given] if isinstance(given, str | os.PathLike) else list(given)
 
 
 def location(given: "str | os.PathLike[str]") -> Place:

@@ -91,6 +91,11 @@ def test_interrupted_and_started_again_it_ends_with_the_same_bytes(run, tree, tm
     assert json.loads(whole["audit.json"])["effects"] == json.loads(resumed["audit.json"])["effects"]
 
 
+def test_one_folder_may_stand_alone(run, imgs: Path, monkeypatch) -> None:
+    monkeypatch.chdir(imgs.parent)
+    assert run(images=imgs.name, limit=2).sources == 2
+
+
 def test_a_source_that_has_changed_is_done_again(run, imgs: Path) -> None:
     run()
     Image.new("RGB", (32, 32)).save(imgs / "00.png")
