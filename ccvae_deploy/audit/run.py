@@ -18,7 +18,7 @@ from ..images import read_file
 from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..records.ledger import Ledger
-from ..records.reading import AUDIT
+from ..records.reading import AUDIT, of_audit
 from ..speed import refuse_speed
 from ..storage.remote import Paths, local_path, paths
 from ..storage.store import Store
@@ -141,7 +141,7 @@ def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSetting
             f"{printable(others[0])}; add --overwrite to replace it, or give another --out"
         )
     there = [name for name in (HTML, JSON, CSV, PICTURES) if (out / name).exists()]
-    if there and not (ledger.groups or ledger.resuming):
+    if there and not of_audit(ledger.all_settings):
         raise UsageError(
             f"{out / there[0]} is there and is not ours; add --overwrite to replace it, or give another --out"
         )

@@ -51,6 +51,15 @@ def test_a_bad_file_is_recorded_and_the_rest_is_done(run, imgs: Path, failures, 
     assert by_place(found)["Wearing_Hat", "scores:0"].images == 40
 
 
+def test_after_a_run_in_which_no_image_could_be_read_the_folder_is_still_ours(run, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    assert run(images=bad).failed == 1
+    assert (tmp_path / "out" / "audit.html").exists()
+    Image.new("RGB", (32, 32)).save(bad)
+    assert run(images=bad).failed == 0
+
+
 def test_an_image_that_the_model_cannot_take_is_recorded(run, imgs, failures, tmp_path, monkeypatch) -> None:
     whole = AuditedModel.run
 
