@@ -51,7 +51,8 @@ class Merged:
         sources: sources with records; `receipts` are those of their outputs.
         missing: outputs that could not be copied, since they are not there or not as their receipts say; a run makes
             them again. In place nothing is copied, and nothing is missing.
-        absent: shards `I/N` of which there are no records, while there are records of other parts of N.
+        absent: shards `I/N` of which there are no records, while there are records of other parts of N. None beside
+            what was merged before, which says no more from which shards it is.
     """
 
     out: Path
@@ -331,11 +332,12 @@ class _Twins:
 
 
 def _absent(parts: Iterable[_Part]) -> tuple[str, ...]:
-    """Shards that have left nothing here, as `I/N`; at most ten."""
+    """Shards that have left nothing here, as `I/N`; at most ten. Unsharded records may be theirs."""
     found: dict[int, set[int]] = {}
     for part in parts:
-        if part.names.shard:
-            index, count = part.names.shard
-            found.setdefault(count, set()).add(index)
+        if part.names.shard is None:
+            return ()
+        index, count = part.names.shard
+        found.setdefault(count, set()).add(index)
     missing = (f"{i}/{n}" for n, there in sorted(found.items()) for i in range(min(n, 10_000)) if i not in there)
     return tuple(text for text, _ in zip(missing, range(10), strict=False))
