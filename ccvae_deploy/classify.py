@@ -14,7 +14,7 @@ from .arrays import Array
 from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.request import refuse_seed
-from .errors import UsageError, underway
+from .errors import underway
 from .folder import Source, part_of, scan
 from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
@@ -22,6 +22,7 @@ from .records.label_table import LabelTable, Row, refuse_table
 from .speed import refuse_speed
 from .storage.remote import Paths, local_path, paths
 from .terminal.progress import progress, silent
+from .whole import refuse_outside
 from .work.stream import Seen, chunks, read_ahead, see, stack
 
 MAX_DRAWS = 1000
@@ -181,6 +182,6 @@ def _averaged(composer: Composer, seen: Sequence[Seen], samples: int, seed: int)
 
 
 def _refuse_draws(samples: int | None, seed: int) -> None:
-    if samples is not None and not 1 <= samples <= MAX_DRAWS:
-        raise UsageError(f"--samples {samples}: expected 1 to {MAX_DRAWS}")
+    if samples is not None:
+        refuse_outside("--samples", samples, 1, MAX_DRAWS)
     refuse_seed(seed)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Unpack
 
 from ..composer import Composer
-from ..edits.request import labels_or_all
+from ..edits.request import MAX_SAMPLES, labels_or_all, refuse_seed
 from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
 from ..images import read_file
@@ -24,6 +24,7 @@ from ..storage.remote import Paths, local_path, paths
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
+from ..whole import refuse_outside
 from ..work.stream import chunks, read_ahead
 from .auditor import Auditor, Original
 from .model import ModelOptions, open_model
@@ -76,11 +77,13 @@ def audit(
         KeyboardInterrupt: interrupted; the same call goes on.
     """
     refuse_speed(batch_size, workers)
+    refuse_outside("--samples", samples, 1, MAX_SAMPLES)
+    refuse_seed(seed)
     began = time.monotonic()
     model, places = local_path(model), [local_path(given) for given in paths(images)]
     target = Path(f"audit-{model.stem}") if out is None else local_path(out)
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: expected 1 or more images")
+    if limit is not None:
+        refuse_outside("--limit", limit, 1, of=" images")
     found = scan(places)
     own = lying_below(target / PICTURES, (source.path for source in found.sources))
     if own:

@@ -133,11 +133,13 @@ def location(given: "str | os.PathLike[str]") -> Place:
     """A path, or the place of a URL; a `file://` URL is the path it names.
 
     Raises:
-        UsageError: a chain of URLs, or no text at all.
+        UsageError: a chain of URLs, a zero byte in it, or no text at all.
     """
     text = os.fspath(given)
     if not text:
         raise UsageError("a path is empty, as an unset variable makes it; give one")
+    if "\0" in text:
+        raise UsageError(f"{one_line(text)}: a path with a zero byte; give one without")
     match = URL.fullmatch(text) if isinstance(given, str) else None
     if match is None:
         return Path(text)

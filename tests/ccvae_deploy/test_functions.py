@@ -66,6 +66,13 @@ def test_a_path_without_text_is_no_folder(call, pictures: Path, options: dict[st
         call(str(pictures), out="", **options)
 
 
+@pytest.mark.parametrize(("imgs", "out"), [("a\0b", "o"), ("imgs", "a\0b")])
+def test_a_path_with_a_zero_byte_is_refused(imgs, out, pictures: Path, options, monkeypatch) -> None:
+    monkeypatch.chdir(pictures.parent)
+    with pytest.raises(UsageError, match=r"^a b: a path with a zero byte; give one without$"):
+        edit_folder(imgs, set=["smiling=1"], out=out, **options)
+
+
 def test_a_url_is_for_edit_alone(pictures: Path, options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=r"s3://b/o: only `edit` takes URLs; give a path of this machine"):
         swap_folder([str(pictures)], from_=str(pictures), labels=["smiling"], out="s3://b/o", **options)

@@ -144,6 +144,8 @@ def test_an_audit_has_its_folder_for_itself(run, tree, imgs: Path, tmp_path: Pat
 def test_options_are_refused_before_anything_is_written(run, tmp_path: Path) -> None:
     for options, message in (
         ({"samples": 0}, "--samples 0"),
+        ({"seed": 1.5}, r"--seed 1\.5: expected a whole number"),
+        ({"limit": 0}, "--limit 0: expected 1 or more images"),
         ({"strength": (11,)}, "--strength 11"),
         ({"labels": ["hut"]}, "unknown label"),
         ({"labels": ["wearing hat", "Wearing_Hat"]}, "expected different labels"),
