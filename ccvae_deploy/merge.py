@@ -27,6 +27,7 @@ from .records.reading import (
     AllSettings,
     Key,
     Names,
+    of_audit,
     order,
     read_failures,
     read_groups,
@@ -91,8 +92,8 @@ def merge_folders(folders: Paths, out: Path | str | None = None) -> Merged:
         folders: one, or several.
 
     Raises:
-        UsageError: an `out` that cannot be written, a folder without records, a shard that was cut off, records that
-            contradict each other, or another run in one of the folders; nothing was changed.
+        UsageError: an `out` that cannot be written, a folder without records or with an audit, a shard that was cut
+            off, records that contradict each other, or another run in one of the folders; nothing was changed.
         WriteError: the disk is full or refuses.
     """
     given = [local_path(folder) for folder in paths(folders)]
@@ -151,7 +152,10 @@ def _parts(folder: Path) -> list[_Part]:
                     "remove it, or start that run again; then start any run of that shard"
                 )
         names = [Names.of(shard) for shard in found]
-        return [_Part(folder, one, read_settings(folder, one.settings)) for one in names]
+        parts = [_Part(folder, one, read_settings(folder, one.settings)) for one in names]
+    if any(of_audit(part.settings) for part in parts):
+        raise UsageError(f"{folder} holds an audit; give output folders of `edit --shard`, and another --out")
+    return parts
 
 
 def _joined_settings(parts: Iterable[_Part]) -> AllSettings:
@@ -256,9 +260,6 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
 
 def _copied(store: Store, row: Mapping[str, Any], folder: Path) -> bool:
     """Whether an output is in the merged folder, copied there if it still is what its receipt says."""
-    if not row["output"]:
-        # the record of an audit, which has none
-        return True
     if not inside(folder / row["output"], folder):
         return False
     if store.holds([row["output"]], [row["output_bytes"]]):

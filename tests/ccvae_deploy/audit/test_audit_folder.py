@@ -14,6 +14,7 @@ from ccvae_deploy.audit.auditor import Auditor
 from ccvae_deploy.audit.model import AuditedModel
 from ccvae_deploy.errors import CCVAEError, ImageError, UsageError
 from ccvae_deploy.generate import generate_folder
+from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
 
 from .conftest import by_place
@@ -138,7 +139,11 @@ def test_an_audit_has_its_folder_for_itself(run, tree, imgs: Path, tmp_path: Pat
         edit_folder([imgs], bundle=tiny_bundle, set=["smiling=1"], out=out, overwrite=True)
     with pytest.raises(UsageError, match="holds an audit; give another --out"):
         generate_folder(bundle=tiny_bundle, count=1, out=out)
+    for folders, target in ((out, None), (out, tmp_path / "merged")):
+        with pytest.raises(UsageError, match="out holds an audit; give output folders of `edit --shard`"):
+            merge_folders(folders, target)
     assert tree(out) == before
+    assert not (tmp_path / "merged").exists()
 
 
 def test_options_are_refused_before_anything_is_written(run, tmp_path: Path) -> None:
