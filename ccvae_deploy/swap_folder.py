@@ -119,7 +119,8 @@ def swap_folder(
     how = checked_compose(compose)
     places, reference = [local_path(given) for given in paths(inputs)], local_path(from_)
     target = default_out(places, "swapped") if out is None else local_path(out)
-    sources = scan(places).sources
+    found = scan(places)
+    sources = found.sources
     check_out(target, [*places, reference], sources)
     composer = Composer.open(
         bundle,
@@ -151,7 +152,9 @@ def swap_folder(
         written, skipped = _run(swap, results, sources, stems, workers or usable_cores())
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began
-    return results.outcome(composer, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
+    return results.outcome(
+        composer, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds, ignored=found.ignored
+    )
 
 
 def _refuse_own_sources(
