@@ -14,14 +14,15 @@ from .arrays import Array
 from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.request import refuse_seed
-from .errors import UsageError, underway
+from .errors import underway
 from .folder import Source, part_of, scan
 from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
 from .speed import refuse_speed
-from .storage.remote import local_path
+from .storage.remote import Paths, local_path, paths
 from .terminal.progress import progress, silent
+from .whole import refuse_outside
 from .work.stream import Seen, chunks, read_ahead, see, stack
 
 MAX_DRAWS = 1000
@@ -44,7 +45,7 @@ class Classified:
 
 
 def classify_folder(
-    images: Sequence[Path | str],
+    images: Paths,
     *,
     bundle: Path | str,
     out: Path | str | BinaryIO,
@@ -63,6 +64,7 @@ def classify_folder(
     An image that cannot be read is a row with an `error`.
 
     Args:
+        images: one image or folder of images, or several.
         out: a file that ends in .csv or .jsonl, or a binary stream, which is given CSV.
         samples: None classifies the posterior mean; K averages over K posterior draws and adds their spread.
         max_pixels: larger images are rows with an error; at most 178,956,970.
@@ -77,7 +79,7 @@ def classify_folder(
     out = local_path(out) if isinstance(out, str) else out
     if isinstance(out, Path):
         refuse_table(out, overwrite)
-    found = part_of(scan([local_path(given) for given in images]), shard)
+    found = part_of(scan([local_path(given) for given in paths(images)]), shard)
     composer = Composer.open(
         bundle,
         provider=provider,
@@ -180,6 +182,6 @@ def _averaged(composer: Composer, seen: Sequence[Seen], samples: int, seed: int)
 
 
 def _refuse_draws(samples: int | None, seed: int) -> None:
-    if samples is not None and not 1 <= samples <= MAX_DRAWS:
-        raise UsageError(f"--samples {samples}: expected 1 to {MAX_DRAWS}")
+    if samples is not None:
+        refuse_outside("--samples", samples, 1, MAX_DRAWS)
     refuse_seed(seed)

@@ -18,10 +18,10 @@ from .bundle import Bundle, open_bundle
 from .edits.latents import Latents
 from .edits.outcome import drift, outcomes
 from .edits.request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
-from .errors import UsageError
 from .receipts import Receipt, Settings, file_facts
 from .schema import LabelSet
 from .speed import BATCH, refuse_speed
+from .whole import refuse_outside
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ class Composer:
     """
 
     def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = images.MAX_PIXELS) -> None:
-        if not 1 <= max_pixels <= images.MOST_PIXELS:
-            raise UsageError(f"--max-pixels {max_pixels}: expected 1 to {images.MOST_PIXELS}")
+        refuse_outside("--max-pixels", max_pixels, 1, images.MOST_PIXELS)
         refuse_speed(batch_size)
         self.bundle = bundle
         self.batch_size = batch_size

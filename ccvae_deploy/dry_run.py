@@ -2,10 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
 from . import images
@@ -13,7 +12,7 @@ from .errors import ImageError
 from .folder import Source
 from .images import Format
 from .records.results import in_the_way
-from .storage.remote import Place, Remote
+from .storage.remote import Paths, Place, Remote
 from .terminal.printable import printable
 from .terminal.screen import counted, facts, passed_over
 from .work.batch import Task, Wanted, stored
@@ -57,7 +56,7 @@ class Forecast:
     bytes: int
 
 
-def dry_run(inputs: Sequence[Path | str], **options: Unpack[RunOptions]) -> Forecast:
+def dry_run(inputs: Paths, **options: Unpack[RunOptions]) -> Forecast:
     """Say what `edit_folder` with the same arguments would do.
 
     Sources with records are read to see whether they have changed, and decoded if so; of all others only the first are.

@@ -18,7 +18,7 @@ from .composer import Composer
 from .edits.redraw import Slot, keep_drawing
 from .edits.request import CONFIDENCE, Value
 from .errors import ImageError
-from .generate import generate, to_picture
+from .generate import MAX_COUNT, generate, to_picture
 from .images import Picture
 from .pictures import compositing
 from .pictures.rendering import render
@@ -27,6 +27,7 @@ from .records.label_table import Row
 from .swap import swap_picture
 from .traverse import Walk, WalkOptions, walk
 from .variance import Variance, variance_maps
+from .whole import refuse_outside
 
 ImageLike = str | PathLike[str] | Image.Image | NDArray[np.uint8]
 """An image: a path, a Pillow image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4)."""
@@ -64,6 +65,7 @@ class Editor(Composer):
         self, count: int = 1, *, seed: int = 0, set: Mapping[str, Value] | None = None, **labels: Value
     ) -> list[Image.Image]:
         """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
+        refuse_outside("--count", count, 1, MAX_COUNT)
         made = generate(self, range(count), set={**(set or {}), **labels}, seed=seed)
         return [images.to_pil(to_picture(image)) for image in made.images]
 

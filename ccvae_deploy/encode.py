@@ -15,7 +15,7 @@ from .latent_store import LatentRow, LatentWriter
 from .receipts import Failure
 from .records.reading import read_failures
 from .speed import refuse_speed
-from .storage.remote import local_path, refuse_url
+from .storage.remote import Paths, local_path, paths, refuse_url
 from .storage.store import refuse_file, replace_file
 from .terminal.progress import progress
 from .work.stream import Seen, chunks, read_ahead, see, stack
@@ -39,7 +39,7 @@ class EncodedFolder:
 
 
 def encode_folder(
-    images: Sequence[Path | str],
+    images: Paths,
     *,
     bundle: Path | str,
     out: Path | str = "latents.safetensors",
@@ -56,6 +56,7 @@ def encode_folder(
     An image that cannot be read is recorded in `<out without ending>.failures.jsonl` and passed over.
 
     Args:
+        images: one image or folder of images, or several.
         max_pixels: larger images are recorded as failures; at most 178,956,970.
         shard: `I/N`, part I of N counted from 0, as in `edit`.
         overwrite: replace what is there.
@@ -67,7 +68,7 @@ def encode_folder(
     out = local_path(out)
     failures_at = out.parent / f"{out.stem}.failures.jsonl"
     _refuse_out(out, failures_at, overwrite)
-    found = part_of(scan([local_path(given) for given in images]), shard)
+    found = part_of(scan([local_path(given) for given in paths(images)]), shard)
     if not found.sources:
         raise UsageError(f"--shard {shard} holds none of these images; there are more shards than images")
     composer = Composer.open(

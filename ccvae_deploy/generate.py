@@ -26,6 +26,7 @@ from .schema import LabelSet
 from .speed import refuse_speed
 from .storage.remote import local_path
 from .terminal.progress import progress
+from .whole import refuse_outside
 from .work.stream import chunks
 
 MAX_COUNT = 1_000_000
@@ -152,8 +153,7 @@ def generate_folder(
         KeyboardInterrupt: interrupted; the same call goes on.
     """
     refuse_speed(batch_size)
-    if not 1 <= count <= MAX_COUNT:
-        raise UsageError(f"--count {count}: expected 1 to {MAX_COUNT:,}")
+    refuse_outside("--count", count, 1, MAX_COUNT)
     refuse_seed(seed)
     out = local_path(out)
     check_out(out, [])

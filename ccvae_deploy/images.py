@@ -116,6 +116,9 @@ def read_file(path: Place) -> bytes:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise ImageError(f"unreadable: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        # a name with a zero byte
+        raise ImageError(f"unreadable: {error}") from error
     if not data:
         raise ImageError("empty file")
     return data

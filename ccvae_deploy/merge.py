@@ -27,6 +27,7 @@ from .records.reading import (
     AllSettings,
     Key,
     Names,
+    of_audit,
     order,
     read_failures,
     read_groups,
@@ -36,7 +37,7 @@ from .records.reading import (
     settings_text,
 )
 from .storage.lock import FolderLock
-from .storage.remote import local_path
+from .storage.remote import Paths, local_path, paths
 from .storage.store import Store, inside, replace_file
 from .terminal.printable import printable
 
@@ -51,7 +52,8 @@ class Merged:
         sources: sources with records; `receipts` are those of their outputs.
         missing: outputs that could not be copied, since they are not there or not as their receipts say; a run makes
             them again. In place nothing is copied, and nothing is missing.
-        absent: shards `I/N` of which there are no records, while there are records of other parts of N.
+        absent: shards `I/N` of which there are no records, while there are records of other parts of N. None beside
+            what was merged before, which says no more from which shards it is.
     """
 
     out: Path
@@ -79,21 +81,24 @@ class _Part(NamedTuple):
                 yield key, lines, self.folder / self.names.receipts
 
 
-def merge_folders(folders: Sequence[Path | str], out: Path | str | None = None) -> Merged:
+def merge_folders(folders: Paths, out: Path | str | None = None) -> Merged:
     """Join the ledgers of shards that wrote into one folder, or into folders that belong together.
 
     One folder without `out` is merged in place. Otherwise `out` gets a copy of every output and one ledger, and the
     folders stay as they are. A run over the same images without a shard then finds everything done. Started again after
     a kill, or a second time, it ends the same.
 
+    Args:
+        folders: one, or several.
+
     Raises:
-        UsageError: an `out` that cannot be written, a folder without records, a shard that was cut off, records that
-            contradict each other, or another run in one of the folders; nothing was changed.
+        UsageError: an `out` that cannot be written, a folder without records or with an audit, a shard that was cut
+            off, records that contradict each other, or another run in one of the folders; nothing was changed.
         WriteError: the disk is full or refuses.
     """
-    if out is None and len(folders) != 1:
-        raise UsageError(f"{len(folders)} folders to merge: give a folder for all of them with --out")
-    given = [local_path(folder) for folder in folders]
+    given = [local_path(folder) for folder in paths(folders)]
+    if out is None and len(given) != 1:
+        raise UsageError(f"{len(given)} folders to merge: give a folder for all of them with --out")
     target = given[0] if out is None else local_path(out)
     check_out(target, [])
     for folder in given:
@@ -147,7 +152,10 @@ def _parts(folder: Path) -> list[_Part]:
                     "remove it, or start that run again; then start any run of that shard"
                 )
         names = [Names.of(shard) for shard in found]
-        return [_Part(folder, one, read_settings(folder, one.settings)) for one in names]
+        parts = [_Part(folder, one, read_settings(folder, one.settings)) for one in names]
+    if any(of_audit(part.settings) for part in parts):
+        raise UsageError(f"{folder} holds an audit; give output folders of `edit --shard`, and another --out")
+    return parts
 
 
 def _joined_settings(parts: Iterable[_Part]) -> AllSettings:
@@ -252,9 +260,6 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
 
 def _copied(store: Store, row: Mapping[str, Any], folder: Path) -> bool:
     """Whether an output is in the merged folder, copied there if it still is what its receipt says."""
-    if not row["output"]:
-        # the record of an audit, which has none
-        return True
     if not inside(folder / row["output"], folder):
         return False
     if store.holds([row["output"]], [row["output_bytes"]]):
@@ -328,11 +333,12 @@ class _Twins:
 
 
 def _absent(parts: Iterable[_Part]) -> tuple[str, ...]:
-    """Shards that have left nothing here, as `I/N`; at most ten."""
+    """Shards that have left nothing here, as `I/N`; at most ten. Unsharded records may be theirs."""
     found: dict[int, set[int]] = {}
     for part in parts:
-        if part.names.shard:
-            index, count = part.names.shard
-            found.setdefault(count, set()).add(index)
+        if part.names.shard is None:
+            return ()
+        index, count = part.names.shard
+        found.setdefault(count, set()).add(index)
     missing = (f"{i}/{n}" for n, there in sorted(found.items()) for i in range(min(n, 10_000)) if i not in there)
     return tuple(text for text, _ in zip(missing, range(10), strict=False))

@@ -27,6 +27,7 @@ from .records.results import take_back
 from .records.summary import Summary, summarise
 from .report import write_report
 from .sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
+from .storage.remote import Paths
 from .terminal.progress import Reporter, progress
 from .work import batch, processes, ray_engine
 from .work.actor import Settled
@@ -50,7 +51,7 @@ class Tally:
 
 
 def edit_folder(
-    inputs: Sequence[Path | str],
+    inputs: Paths,
     *,
     workers: int | None = None,
     engine: str = "local",
@@ -65,6 +66,7 @@ def edit_folder(
     no batch size, worker count, order or shard.
 
     Args:
+        inputs: one image or folder of images, or several.
         workers: threads or processes that read and render, None takes one per core; with Ray, actors, see
             `ray_engine`.
         engine: `local`, or `ray` for the machines of a Ray cluster.

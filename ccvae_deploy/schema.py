@@ -156,6 +156,8 @@ class LabelSet(Frozen):
         Raises:
             LabelError: no label has that name; the message gives the nearest ones.
         """
+        if not isinstance(name, str):
+            raise LabelError(f"label {name!r}: expected a name, such as {self.names[0]}")
         for position, label in enumerate(self.labels):
             if folded(label.name) == folded(name):
                 return position

@@ -23,7 +23,7 @@ from .receipts import Failure, OutputRecord
 from .records.reading import Names
 from .records.results import Results, RunOutcome, open_results
 from .speed import refuse_speed
-from .storage.remote import local_path
+from .storage.remote import Paths, local_path, paths
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
 from .work.references import Reference, read_references
@@ -78,7 +78,7 @@ class Unit:
 
 
 def swap_folder(
-    inputs: Sequence[Path | str],
+    inputs: Paths,
     *,
     bundle: Path | str,
     from_: Path | str,
@@ -101,6 +101,7 @@ def swap_folder(
     settings and references has done is skipped.
 
     Args:
+        inputs: one image or folder of images, or several.
         from_: the reference, or a folder of them.
         labels: names of the labels whose blocks are taken.
         pairs: `one` reference per source, paired in the order of paths; or `all` with all.
@@ -116,9 +117,10 @@ def swap_folder(
     refuse_speed(batch_size, workers)
     refuse_format(format)
     how = checked_compose(compose)
-    places, reference = [local_path(given) for given in inputs], local_path(from_)
+    places, reference = [local_path(given) for given in paths(inputs)], local_path(from_)
     target = default_out(places, "swapped") if out is None else local_path(out)
-    sources = scan(places).sources
+    found = scan(places)
+    sources = found.sources
     check_out(target, [*places, reference], sources)
     composer = Composer.open(
         bundle,
@@ -150,7 +152,9 @@ def swap_folder(
         written, skipped = _run(swap, results, sources, stems, workers or usable_cores())
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began
-    return results.outcome(composer, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds)
+    return results.outcome(
+        composer, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds, ignored=found.ignored
+    )
 
 
 def _refuse_own_sources(

@@ -23,6 +23,7 @@ from .pictures.rendering import render
 from .schema import Label, folded
 from .storage.remote import local_path
 from .storage.store import refuse_output, replace_file
+from .whole import refuse_outside
 
 REACH = 2.0
 MAX_STRIP, MAX_GRID = 64, 16
@@ -244,8 +245,7 @@ def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, 
     if reach != REACH and labels[0].kind == "categorical":
         raise UsageError(f"--reach with {names}: a categorical label is walked from class to class; leave it out")
     most = MAX_STRIP if len(labels) == 1 and len(_corners(labels[0], classes)) == 2 else MAX_GRID
-    if not 2 <= steps <= most:
-        raise UsageError(f"--steps {steps}: expected 2 to {most} for {names}")
+    refuse_outside("--steps", steps, 2, most, f" for {names}")
     if not 0 <= reach <= 100:
         raise UsageError(f"--reach {reach:g}: expected 0 to 100 scales of the conditional prior")
 

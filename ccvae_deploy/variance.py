@@ -20,11 +20,11 @@ from .arrays import Array
 from .composer import Composer
 from .edits.outcome import decided
 from .edits.request import MAX_SAMPLES, labels_or_all
-from .errors import UsageError
 from .images import Picture
 from .pictures.film import Cell, film_grid, shrunk
 from .storage.remote import local_path
 from .storage.store import refuse_output, replace_file
+from .whole import refuse_outside
 from .work.stream import chunks
 
 GREEN = np.array([0, 255, 0], np.float32)
@@ -59,8 +59,7 @@ def variance_maps(
     composer: Composer, picture: Picture, name: str, labels: Sequence[str], samples: int, seed: int
 ) -> Variance:
     """The maps of a picture; `name` keys the noise. See `Editor.variance` for the other arguments and errors."""
-    if not 2 <= samples <= MAX_SAMPLES:
-        raise UsageError(f"--samples {samples}: expected 2 to {MAX_SAMPLES}")
+    refuse_outside("--samples", samples, 2, MAX_SAMPLES)
     asked = labels_or_all(composer.labels, labels)
     encoded = composer.encode(images.network_input(picture, composer.bundle.manifest.image)[None])
     state = decided(composer.labels, encoded.before)[0]

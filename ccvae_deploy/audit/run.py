@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Unpack
 
 from ..composer import Composer
-from ..edits.request import labels_or_all
+from ..edits.request import MAX_SAMPLES, labels_or_all, refuse_seed
 from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
 from ..images import read_file
 from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..records.ledger import Ledger
-from ..records.reading import AUDIT
+from ..records.reading import AUDIT, of_audit
 from ..speed import refuse_speed
-from ..storage.remote import local_path
+from ..storage.remote import Paths, local_path, paths
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
+from ..whole import refuse_outside
 from ..work.stream import chunks, read_ahead
 from .auditor import Auditor, Original
 from .model import ModelOptions, open_model
@@ -37,7 +38,7 @@ def audit(
     bundle: Path | str,
     *,
     model: Path | str,
-    images: Sequence[Path | str],
+    images: Paths,
     labels: Sequence[str] = (),
     limit: int | None = None,
     samples: int = 4,
@@ -59,7 +60,7 @@ def audit(
     what is compared, `effects` and `statistics` for the figures.
 
     Args:
-        images: images and folders of images.
+        images: one image or folder of images, or several.
         labels: which labels; none means all.
         limit: audit so many of the images, chosen by their paths alone; a larger one takes these and others. None takes
             all.
@@ -76,11 +77,13 @@ def audit(
         KeyboardInterrupt: interrupted; the same call goes on.
     """
     refuse_speed(batch_size, workers)
+    refuse_outside("--samples", samples, 1, MAX_SAMPLES)
+    refuse_seed(seed)
     began = time.monotonic()
-    model, places = local_path(model), [local_path(given) for given in images]
+    model, places = local_path(model), [local_path(given) for given in paths(images)]
     target = Path(f"audit-{model.stem}") if out is None else local_path(out)
-    if limit is not None and limit < 1:
-        raise UsageError(f"--limit {limit}: expected 1 or more images")
+    if limit is not None:
+        refuse_outside("--limit", limit, 1, of=" images")
     found = scan(places)
     own = lying_below(target / PICTURES, (source.path for source in found.sources))
     if own:
@@ -141,7 +144,7 @@ def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSetting
             f"{printable(others[0])}; add --overwrite to replace it, or give another --out"
         )
     there = [name for name in (HTML, JSON, CSV, PICTURES) if (out / name).exists()]
-    if there and not (ledger.groups or ledger.resuming):
+    if there and not of_audit(ledger.all_settings):
         raise UsageError(
             f"{out / there[0]} is there and is not ours; add --overwrite to replace it, or give another --out"
         )

@@ -5,8 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypedDict, get_args
 
+import numpy as np
+
 from ..errors import LabelError, UsageError, nearest
 from ..schema import Label, LabelSet, folded
+from ..whole import refuse_outside
 
 Mode = Literal["sample", "mean", "closest"]
 Compose = Literal["residual", "decode"]
@@ -101,7 +104,8 @@ def make_request(
     """Check everything a user can ask that does not depend on the model.
 
     Args:
-        asked: label to value, or `LABEL=VALUE` strings. A value is 0, 1, a number between, or a class name.
+        asked: label to value, or `LABEL=VALUE` strings. A value is 0, 1, a number between, a truth value,
+            or a class name.
         vary: labels to redraw within the state they have.
 
     Raises:
@@ -109,8 +113,7 @@ def make_request(
         UsageError: another argument outside its range, or a combination that cannot work.
     """
     parsed = _parse(labels, asked, [vary] if isinstance(vary, str) else vary)
-    if not 1 <= samples <= MAX_SAMPLES:
-        raise UsageError(f"--samples {samples}: expected 1 to {MAX_SAMPLES}")
+    refuse_outside("--samples", samples, 1, MAX_SAMPLES)
     refuse_seed(seed)
     if mode not in get_args(Mode):
         raise UsageError(f"--mode {mode!r}: {nearest(mode, get_args(Mode))}")
@@ -118,8 +121,7 @@ def make_request(
         raise UsageError(f"--strength {strength:g}: expected 0 to 10; 1 is the asked label")
     if not 0.5 < confidence < 1:
         raise UsageError(f"--confidence {confidence:g}: expected above 0.5 and below 1")
-    if not 1 <= until_reached <= MAX_ATTEMPTS:
-        raise UsageError(f"--until-reached {until_reached}: expected 1 to {MAX_ATTEMPTS} draws")
+    refuse_outside("--until-reached", until_reached, 1, MAX_ATTEMPTS, " draws")
     request = EditRequest(parsed, samples, seed, mode, strength, confidence, checked_compose(compose), until_reached)  # type: ignore[arg-type]
     _refuse_combinations(request, labels)
     return request
@@ -170,10 +172,9 @@ def refuse_seed(seed: int) -> None:
     """Refuse a seed that the noise cannot be keyed by.
 
     Raises:
-        UsageError: it is outside its range.
+        UsageError: it is no whole number, or outside its range.
     """
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"--seed {seed}: expected 0 to {2**63 - 1}")
+    refuse_outside("--seed", seed, 0, 2**63 - 1)
 
 
 def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str], vary: Sequence[str]) -> tuple[Asked, ...]:
@@ -216,6 +217,8 @@ def _split(item: str) -> tuple[str, str]:
 
 def _value(label: Label, value: Value) -> float:
     """A number in [0, 1] or a class index."""
+    if isinstance(value, bool | np.bool_) and label.kind == "binary":
+        return float(value)
     text = str(value).strip()
     for position, name in enumerate(label.classes):
         # -1 is no other way to write 1

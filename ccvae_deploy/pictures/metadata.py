@@ -90,6 +90,21 @@ def _dpi(image: Image.Image, turned: int) -> tuple[float, float] | None:
     return (down, across) if turned in SIDEWAYS else (across, down)
 
 
+class _Text(str):
+    """Text that Pillow has read as Latin-1, whatever it is, and would write as ASCII: it keeps its bytes, and its type,
+    which bytes alone would lose.
+    """
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:
+        return super().encode("latin-1", "replace")
+
+
+def _as_it_stood(value: Any) -> Any:
+    return _Text(value) if isinstance(value, str) else value
+
+
 def _exif(image: Image.Image) -> bytes | None:
     with contextlib.suppress(Exception):  # as above
         found = image.getexif()
@@ -97,12 +112,12 @@ def _exif(image: Image.Image) -> bytes | None:
             return None
         kept = Image.Exif()
         for directory in KEPT_DIRECTORIES:
-            inner = {tag: value for tag, value in found.get_ifd(directory).items() if tag not in DROPPED}
+            inner = {tag: _as_it_stood(value) for tag, value in found.get_ifd(directory).items() if tag not in DROPPED}
             if inner:
                 kept[directory] = inner
         for tag in KEPT:
             if tag in found:
-                kept[tag] = found[tag]
+                kept[tag] = _as_it_stood(found[tag])
         block = kept.tobytes() if len(kept) else b""
         return block if 0 < len(block) <= EXIF_LIMIT else None
     return None

@@ -24,13 +24,13 @@ from ..storage.lock import FolderLock, busy, lock_journal
 from ..storage.remote import Place
 from ..storage.store import replace_file
 from .reading import (
-    AUDIT,
     AllSettings,
     Begun,
     Group,
     Key,
     Names,
     begun_entry,
+    of_audit,
     order,
     read_failures,
     read_groups,
@@ -124,8 +124,7 @@ class Ledger:
         Raises:
             UsageError: it does.
         """
-        # a label may be called so, and be swapped
-        if any(entry["edit"] == AUDIT and "feeding" in entry for entry in self.all_settings.values()):
+        if of_audit(self.all_settings):
             raise UsageError(f"{self.place} holds an audit; give another --out")
 
     def begin(self, source: str, settings: RunSettings, outputs: Sequence[str]) -> None:

@@ -222,6 +222,12 @@ def read_settings(folder: Path, name: str) -> AllSettings:
     return found
 
 
+def of_audit(settings: AllSettings) -> bool:
+    """Whether the settings of a folder say that it holds an audit."""
+    # a label may be called so, and be swapped
+    return any(entry["edit"] == AUDIT and "feeding" in entry for entry in settings.values())
+
+
 def settings_text(settings: AllSettings) -> bytes:
     """The bytes of settings.json."""
     return (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode("ascii")

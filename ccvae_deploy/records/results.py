@@ -23,7 +23,7 @@ from ..sheet import sheet_file
 from ..storage.remote_store import RemoteStore
 from ..storage.store import Store
 from ..terminal.printable import printable
-from ..terminal.screen import counted, facts
+from ..terminal.screen import counted, facts, passed_over
 from .ledger import Ledger
 from .pages import refuse_foreign
 from .reading import Group, Key
@@ -39,7 +39,7 @@ class RunOutcome:
 
     Attributes:
         written: outputs of this run, `skipped` those that an earlier run had made, `failed` inputs that could not
-            be done.
+            be done; `ignored` files are no images.
         reached: share of outputs that classify as asked, by label.
         all_reached: share of outputs on which all of them do.
     """
@@ -50,6 +50,7 @@ class RunOutcome:
     written: int
     skipped: int
     failed: int
+    ignored: int
     seconds: float
     reached: Mapping[str, float]
     all_reached: float
@@ -102,6 +103,7 @@ class Results:
         written: int,
         skipped: int,
         seconds: float,
+        ignored: int = 0,
     ) -> RunOutcome:
         """Go through the receipts once; `labels` are those of which `reached` is told one by one."""
         hits, count, every = dict.fromkeys((composer.labels.names[i] for i in labels), 0), 0, 0
@@ -118,6 +120,7 @@ class Results:
             written=written,
             skipped=skipped,
             failed=len(self.ledger.failures),
+            ignored=ignored,
             seconds=seconds,
             reached={name: hit / max(count, 1) for name, hit in hits.items()},
             all_reached=every / max(count, 1),
@@ -238,7 +241,8 @@ def outcome_table(outcome: RunOutcome) -> "Table":
     failures = f", {outcome.failed:,} failed (failures.jsonl)" if outcome.failed else ""
     done = f", {outcome.skipped:,} done before" if outcome.skipped else ""
     rate = outcome.written / outcome.seconds if outcome.seconds else 0.0
-    rows.append(("written", f"{counted(outcome.written, 'image')}, {rate:,.1f} images/s{done}{failures}"))
+    said = f"{done}{failures}{passed_over(outcome.ignored)}"
+    rows.append(("written", f"{counted(outcome.written, 'image')}, {rate:,.1f} images/s{said}"))
     rows.append(("provider", outcome.provider))
     for name, share in outcome.reached.items():
         rows.append(("reached", f"{name}: {share:.1%} of all outputs classify as asked"))

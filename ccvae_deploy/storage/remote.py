@@ -5,7 +5,7 @@ Credentials, endpoints and the like are fsspec's own business: environment, `~/.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,17 +120,26 @@ class Remote:
 
 
 Place = Path | Remote
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""One path, or several."""
+
+
+def paths(given: Paths) -> list[str | os.PathLike[str]]:
+    """The paths, of which one may stand alone: a text is a sequence too, of its letters."""
+    return [given] if isinstance(given, str | os.PathLike) else list(given)
 
 
 def location(given: "str | os.PathLike[str]") -> Place:
     """A path, or the place of a URL; a `file://` URL is the path it names.
 
     Raises:
-        UsageError: a chain of URLs, or no text at all.
+        UsageError: a chain of URLs, a zero byte in it, or no text at all.
     """
     text = os.fspath(given)
     if not text:
         raise UsageError("a path is empty, as an unset variable makes it; give one")
+    if "\0" in text:
+        raise UsageError(f"{one_line(text)}: a path with a zero byte; give one without")
     match = URL.fullmatch(text) if isinstance(given, str) else None
     if match is None:
         return Path(text)

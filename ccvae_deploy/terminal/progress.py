@@ -28,7 +28,7 @@ class Reporter(Protocol):
 
 
 class _PlainLines:
-    """One line every few seconds: done, rate, remaining time."""
+    """One line every few seconds: done, rate, remaining time where one is known."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
@@ -41,10 +41,9 @@ class _PlainLines:
         if now - self.last >= INTERVAL:
             self.last = now
             rate = self.done / (now - self.start)
-            left = (self.total - self.done) / rate if rate else 0.0
+            left = f", {(self.total - self.done) / rate:,.0f} s left" if rate else ""
             print(
-                f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s, "
-                f"{left:,.0f} s left",
+                f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s{left}",
                 file=sys.stderr,
                 flush=True,
             )

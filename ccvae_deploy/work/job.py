@@ -33,7 +33,7 @@ from ..records.pages import refuse_foreign
 from ..records.reading import Group
 from ..records.remote_ledger import RemoteLedger
 from ..speed import refuse_speed
-from ..storage.remote import Place, Remote, location
+from ..storage.remote import Paths, Place, Remote, location, paths
 from ..storage.remote_store import RemoteStore
 from ..storage.store import Store
 from ..terminal.screen import counted
@@ -141,7 +141,7 @@ def _covers(group: Group, wanted: Wanted) -> bool:
 
 
 def settle(
-    inputs: Sequence[Path | str],
+    inputs: Paths,
     *,
     bundle: Path | str,
     set: Sequence[str] | Mapping[str, Value] = (),
@@ -166,7 +166,7 @@ def settle(
     refuse_speed(batch_size, workers)
     ray_engine.refuse_engine(engine, latents)
     part = None if shard is None else parse_shard(shard)
-    places = [location(given) for given in inputs]
+    places = [location(given) for given in paths(inputs)]
     target = _target(places, out, report)
     read = latents is None or options.get("compose") != "decode"
     found = _sources(places, target, read)

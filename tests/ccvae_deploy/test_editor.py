@@ -170,10 +170,19 @@ def test_limits_hold_for_pictures_in_memory(editor: Editor, picture: Image.Image
 def test_numbers_that_cannot_be(editor: Editor) -> None:
     with pytest.raises(UsageError, match="--batch-size 0"):
         Editor(editor.bundle, batch_size=0)
-    with pytest.raises(UsageError, match="count of at least 1"):
-        editor.generate(0)
-    with pytest.raises(UsageError, match="--seed -1"):
-        editor.generate(1, seed=-1)
+    with pytest.raises(UsageError, match="--max-pixels '1e8': expected a whole number"):
+        Editor(editor.bundle, max_pixels="1e8")
+    for count in (0, 2.0):
+        with pytest.raises(UsageError, match=f"--count {count}: expected"):
+            editor.generate(count)
+    for seed in (-1, 1.9):
+        with pytest.raises(UsageError, match=f"--seed {seed}: expected"):
+            editor.generate(1, seed=seed)
+
+
+def test_a_path_with_a_zero_byte_is_no_image(editor: Editor) -> None:
+    with pytest.raises(ImageError, match=r"^a\0b: unreadable: embedded null byte$"):
+        editor.edit("a\0b", smiling=1)
 
 
 def test_one_image_is_labelled_as_in_a_folder(pictures, editor: Editor) -> None:

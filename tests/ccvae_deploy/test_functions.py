@@ -6,6 +6,7 @@ import pytest
 
 from ccvae_deploy.audit import audit
 from ccvae_deploy.classify import classify_folder
+from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.encode import encode_folder
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.generate import generate_folder
@@ -34,6 +35,18 @@ def test_paths_may_be_text(pictures: Path, options: dict[str, str], tmp_path: Pa
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("kind", [str, Path])
+def test_one_path_may_stand_alone(kind, pictures: Path, options: dict[str, str], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    imgs = kind(pictures.name)
+    assert dry_run(imgs, set=["smiling=1"], **options).sources == 9
+    assert edit_folder(imgs, set=["smiling=1"], out="edited", **options).written == 9
+    assert classify_folder(imgs, out="labels.csv", **options).sources == 9
+    assert encode_folder(imgs, out="latents.safetensors", **options).sources == 9
+    assert swap_folder(imgs, from_=imgs, labels=["smiling"], out="swapped", **options).written == 9
+    assert merge_folders(kind("edited")).receipts == 9
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -51,6 +64,13 @@ def test_paths_may_be_text(pictures: Path, options: dict[str, str], tmp_path: Pa
 def test_a_path_without_text_is_no_folder(call, pictures: Path, options: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="a path is empty"):
         call(str(pictures), out="", **options)
+
+
+@pytest.mark.parametrize(("imgs", "out"), [("a\0b", "o"), ("imgs", "a\0b")])
+def test_a_path_with_a_zero_byte_is_refused(imgs, out, pictures: Path, options, monkeypatch) -> None:
+    monkeypatch.chdir(pictures.parent)
+    with pytest.raises(UsageError, match=r"^a b: a path with a zero byte; give one without$"):
+        edit_folder(imgs, set=["smiling=1"], out=out, **options)
 
 
 def test_a_url_is_for_edit_alone(pictures: Path, options: dict[str, str]) -> None:

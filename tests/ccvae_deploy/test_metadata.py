@@ -1,6 +1,7 @@
 """What a file says beside its pixels is kept where the table says so, and never in the way."""
 
 import io
+import struct
 
 import pytest
 from PIL import ExifTags, Image
@@ -44,6 +45,42 @@ def test_exif_is_kept_without_orientation_maker_note_and_size(format: str) -> No
     assert not {Base.MakerNote, Base.ExifImageWidth, ExifTags.IFD.Interop} & set(inner)
     assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLatitudeRef: "N"}
     assert "comment" not in image.info
+
+
+def block_of(first: dict[int, bytes], inner: dict[int, bytes]) -> bytes:
+    """An EXIF block of text alone, as cameras and `exiftool` write it: whatever bytes, of the type ASCII."""
+
+    def directory(tags: dict[int, bytes], at: int, pointer: bool) -> bytes:
+        entries, data = b"", b""
+        after = at + 2 + 12 * (len(tags) + pointer) + 4
+        for tag, text in tags.items():
+            entries += struct.pack(">HHLL", tag, 2, len(text) + 1, after + len(data))
+            data += text + bytes(1 + (len(text) + 1) % 2)
+        if pointer:
+            entries += struct.pack(">HHLL", ExifTags.IFD.Exif, 4, 1, after + len(data))
+        return struct.pack(">H", len(tags) + pointer) + entries + bytes(4) + data
+
+    head = directory(first, 8, pointer=True)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + head + directory(inner, 8 + len(head), pointer=False)
+
+
+@pytest.mark.parametrize("format", ["jpeg", "png", "webp", "avif"])
+def test_text_that_is_no_ascii_keeps_its_bytes_and_its_type(format: str) -> None:
+    first = {
+        Base.ImageDescription: "Ada am Fluß".encode(),
+        Base.Artist: "Zoë Müller".encode("latin-1"),
+        Base.Copyright: "© 2026 Ada\0© Zoë".encode(),
+    }
+    inner = {Base.CameraOwnerName: "Zoë 山田".encode(), Base.LensModel: "50 mm ƒ/2".encode()}
+    block = block_of(first, inner)
+    written = opened(encode(decode(saved(Image.fromarray(RGB), "JPEG", exif=block)), format))
+    kept = written.info["exif"].removeprefix(b"Exif\0\0")
+    exif = written.getexif()
+    texts = {tag: exif[tag] for tag in first} | {tag: exif.get_ifd(ExifTags.IFD.Exif)[tag] for tag in inner}
+    for tag, text in (first | inner).items():
+        assert texts[tag].encode("latin-1") == text
+        # tag, type ASCII, bytes with the zero behind them
+        assert struct.pack(">HHL", tag, 2, len(text) + 1) in kept
 
 
 def test_the_thumbnail_of_the_unedited_picture_is_dropped() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +51,15 @@ def test_one_value_has_one_name_and_one_number(given, name) -> None:
     assert len({json.dumps(request.values(LABELS)) for request in requests}) == 1
 
 
+@pytest.mark.parametrize("kind", [bool, np.bool_])
+def test_a_truth_value_is_0_or_1(kind) -> None:
+    request = make_request(LABELS, {"smiling": kind(1), "answer": kind(0)})
+    assert request.name == "smiling=1,answer=0"
+    assert request.values(LABELS) == {"Smiling": 1.0, "answer": 0.0}
+    with pytest.raises(LabelError, match="Hair=True: known: black, blond, red"):
+        make_request(LABELS, {"hair": kind(1)})
+
+
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
@@ -65,6 +75,7 @@ def test_one_value_has_one_name_and_one_number(given, name) -> None:
         (["smiling"], UsageError, "expected LABEL=VALUE"),
         (["=1"], UsageError, "expected LABEL=VALUE"),
         ([], UsageError, "nothing to change"),
+        ({1: 1}, LabelError, "label 1: expected a name, such as Smiling"),
         ({"smiling": 1, "hair": None}, LabelError, "hair=None: expected a value; `vary` names"),
     ],
 )
@@ -78,7 +89,11 @@ def test_labels_and_values_that_are_refused(asked, error, message) -> None:
     [
         ({"samples": 0}, "--samples 0"),
         ({"samples": 101}, "--samples 101"),
+        ({"samples": "8"}, "--samples '8': expected a whole number, 1 to 100"),
+        ({"samples": 2.0}, r"--samples 2\.0: expected a whole number"),
+        ({"until_reached": "3"}, "--until-reached '3': expected a whole number, 1 to 100 draws"),
         ({"seed": -1}, "--seed -1"),
+        ({"seed": 1.5}, r"--seed 1\.5: expected a whole number, 0 to 9223372036854775807"),
         ({"mode": "meen"}, "did you mean mean"),
         ({"compose": "x"}, "--compose"),
         ({"strength": -1.0}, "--strength -1"),
@@ -90,6 +105,11 @@ def test_labels_and_values_that_are_refused(asked, error, message) -> None:
 def test_options_that_are_refused(options, message) -> None:
     with pytest.raises(UsageError, match=message):
         make_request(LABELS, ["smiling=1"], **options)
+
+
+def test_whole_numbers_of_numpy_are_numbers_too() -> None:
+    request = make_request(LABELS, ["smiling=1"], samples=np.int64(3), seed=np.uint8(7))
+    assert (request.samples, request.seed) == (3, 7)
 
 
 @pytest.mark.parametrize(

@@ -140,12 +140,13 @@ def test_other_references_of_one_name_are_other_settings(pictures, references, t
 
 def test_bad_sources_and_bad_references_are_recorded(pictures, references, tiny_bundle, tmp_path) -> None:
     (pictures / "bad.png").write_text("no image")
+    (pictures / "notes.txt").write_text("mine")
     (references / "broken.png").write_text("no image")
     out = tmp_path / "o"
     given = ["swap", pictures, "--from", references, "--pairs", "all", "--labels", "smiling", "--bundle", tiny_bundle]
     result = CliRunner().invoke(app, [*map(str, given), "--out", str(out)])
     assert result.exit_code == 1, result.output
-    assert "2 failed" in result.stdout
+    assert "2 failed (failures.jsonl), 1 other file passed over" in " ".join(result.stdout.split())
     failures = [json.loads(line) for line in (out / "failures.jsonl").read_text("ascii").splitlines()]
     assert [failure["source"] for failure in failures] == [str(references / "broken.png"), "bad.png"]
     # the broken one comes first in the order of paths; numbers stay those of the folder

@@ -91,7 +91,9 @@ def test_what_is_refused(photo: Path, tiny_bundle: Path, tmp_path: Path, editor:
     assert mine.read_text() == "mine"
     with pytest.raises(UsageError, match="--labels young,Young: expected different labels"):
         editor.variance(photo, labels=["young", "Young"], samples=4)
-    for samples in (1, 101):
+    with pytest.raises(LabelError, match="label 1: expected a name, such as Smiling"):
+        editor.variance(photo, labels=[1])
+    for samples in (1, 101, 2.5):
         with pytest.raises(UsageError, match=f"--samples {samples}"):
             editor.variance(photo, samples=samples)
     with pytest.raises(LabelError, match="did you mean Young"):

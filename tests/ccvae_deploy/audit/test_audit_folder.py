@@ -14,6 +14,7 @@ from ccvae_deploy.audit.auditor import Auditor
 from ccvae_deploy.audit.model import AuditedModel
 from ccvae_deploy.errors import CCVAEError, ImageError, UsageError
 from ccvae_deploy.generate import generate_folder
+from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
 
 from .conftest import by_place
@@ -49,6 +50,15 @@ def test_a_bad_file_is_recorded_and_the_rest_is_done(run, imgs: Path, failures, 
     assert (found.sources, found.failed) == (41, 1)
     assert [row["source"] for row in failures(tmp_path / "out")] == ["bad.png"]
     assert by_place(found)["Wearing_Hat", "scores:0"].images == 40
+
+
+def test_after_a_run_in_which_no_image_could_be_read_the_folder_is_still_ours(run, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_text("no image")
+    assert run(images=bad).failed == 1
+    assert (tmp_path / "out" / "audit.html").exists()
+    Image.new("RGB", (32, 32)).save(bad)
+    assert run(images=bad).failed == 0
 
 
 def test_an_image_that_the_model_cannot_take_is_recorded(run, imgs, failures, tmp_path, monkeypatch) -> None:
@@ -91,6 +101,11 @@ def test_interrupted_and_started_again_it_ends_with_the_same_bytes(run, tree, tm
     assert json.loads(whole["audit.json"])["effects"] == json.loads(resumed["audit.json"])["effects"]
 
 
+def test_one_folder_may_stand_alone(run, imgs: Path, monkeypatch) -> None:
+    monkeypatch.chdir(imgs.parent)
+    assert run(images=imgs.name, limit=2).sources == 2
+
+
 def test_a_source_that_has_changed_is_done_again(run, imgs: Path) -> None:
     run()
     Image.new("RGB", (32, 32)).save(imgs / "00.png")
@@ -124,12 +139,18 @@ def test_an_audit_has_its_folder_for_itself(run, tree, imgs: Path, tmp_path: Pat
         edit_folder([imgs], bundle=tiny_bundle, set=["smiling=1"], out=out, overwrite=True)
     with pytest.raises(UsageError, match="holds an audit; give another --out"):
         generate_folder(bundle=tiny_bundle, count=1, out=out)
+    for folders, target in ((out, None), (out, tmp_path / "merged")):
+        with pytest.raises(UsageError, match="out holds an audit; give output folders of `edit --shard`"):
+            merge_folders(folders, target)
     assert tree(out) == before
+    assert not (tmp_path / "merged").exists()
 
 
 def test_options_are_refused_before_anything_is_written(run, tmp_path: Path) -> None:
     for options, message in (
         ({"samples": 0}, "--samples 0"),
+        ({"seed": 1.5}, r"--seed 1\.5: expected a whole number"),
+        ({"limit": 0}, "--limit 0: expected 1 or more images"),
         ({"strength": (11,)}, "--strength 11"),
         ({"labels": ["hut"]}, "unknown label"),
         ({"labels": ["wearing hat", "Wearing_Hat"]}, "expected different labels"),
