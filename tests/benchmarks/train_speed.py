@@ -254,7 +254,7 @@ def race(sides: list[tuple[Side, Fit, float]], accuracy: float, console: Console
             _wait(fit.device.torch_device)
             clocks[number] += time.perf_counter() - began
             fit.model.eval()
-            figures, _ = validate(fit.model, fit.data.valid, fit.labels, fit.prior, fit.device)
+            figures, _ = validate(fit.model, fit.data.valid, fit.labels, fit.majority, fit.device)
             fit.model.train()
             best[number] = max(best[number], figures.accuracy)
             if best[number] >= accuracy:

@@ -24,6 +24,7 @@ from .checkpoint import CHECKPOINT, RunState, going_on, save_checkpoint, spec_of
 from .config import SettledConfig
 from .datasets.dataset import MISSING, Dataset
 from .device import Device, is_out_of_memory
+from .evaluate.label_columns import majority
 from .grids import intervention_grid, save_grid
 from .interrupt import Interrupt, interruptible
 from .model import Model
@@ -31,7 +32,6 @@ from .noise import Noise
 from .objective import Batch, Labels, NamedTerms, value_weights
 from .ranks import Ranks
 from .run_folder import METRICS, append_metrics, write_run_json
-from .supervision import label_prior
 from .tensorboard import Scalars
 from .validation import Validation, validate
 
@@ -64,7 +64,7 @@ class Fit:
         states = self.model.states
         prior = states.of_columns(torch.as_tensor(self.prior, dtype=torch.float32, device=self.device.torch_device))
         self.log_prior = prior.log()
-        self.whole_prior = label_prior(self.data.train.labels, self.labels)
+        self.majority = majority(self.data.train.labels, self.labels)
         self.value_weight = value_weights(states, prior, self.config.class_balance)
 
     @property
@@ -275,7 +275,7 @@ def _note(fit: Fit, figures: Validation) -> None:
 
 def _validate(fit: Fit) -> tuple[Validation, NDArray[np.float32]]:
     fit.model.eval()
-    found = validate(fit.model, fit.data.valid, fit.labels, fit.whole_prior, fit.device)
+    found = validate(fit.model, fit.data.valid, fit.labels, fit.majority, fit.device)
     fit.model.train()
     return found
 

@@ -12,7 +12,7 @@ from ccvae_deploy.schema import LabelSet
 from .batches import images_of, labels_of
 from .datasets.dataset import MISSING, Partition
 from .device import Device
-from .evaluate.accuracy import mean_of
+from .evaluate.accuracy import accuracies, mean_of
 from .model import Model
 from .networks import CCVAE
 from .noise import Noise
@@ -56,12 +56,12 @@ class Validation:
 
 @torch.no_grad()
 def validate(
-    model: Model, part: Partition, labels: LabelSet, prior: NDArray[np.float64], device: Device
+    model: Model, part: Partition, labels: LabelSet, majority: NDArray[np.int64], device: Device
 ) -> tuple[Validation, NDArray[np.float32]]:
     """Run a partition through the model; also gives its posterior means, (N, Z).
 
     Args:
-        prior: p(y) of which the floor says the likelier values, (Y,).
+        majority: (L,), the value that the floor always says.
     """
     codes, logits, errors = [], [], []
     for start in range(0, len(part), BATCH):
@@ -76,7 +76,6 @@ def validate(
         logits.append(told)
     weight_mean, weight_ess = _weights(model, part, device) if isinstance(model, CCVAE) else (None, None)
     predicted = model.states.likeliest(torch.cat(logits).float()).cpu().numpy()
-    majority = np.array([_majority(prior[columns]) for columns in labels.columns])
     accuracy, balanced, floor = accuracies(predicted, np.asarray(part.labels), majority)
     figures = Validation(
         accuracy=mean_of(accuracy),
@@ -91,40 +90,6 @@ def validate(
         },
     )
     return figures, torch.cat(codes).float().cpu().numpy()
-
-
-def accuracies(
-    predicted: NDArray[np.int64], labels: NDArray[np.int8], majority: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Accuracy, balanced accuracy (the mean over classes of their recall) and floor per label over its shown values,
-    each (L,); NaN where none is shown, balanced accuracy also where only one value is.
-
-    Args:
-        predicted, labels: (N, L), 0 or 1 or a class index; labels are -1 where missing.
-        majority: (L,), the value that the floor always says.
-    """
-
-    def share(hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> NDArray[np.float64]:
-        counts = among.sum(axis=0)
-        rate: NDArray[np.float64] = np.full(counts.shape, np.nan)
-        np.divide((hits & among).sum(axis=0), counts, out=rate, where=counts > 0)
-        return rate
-
-    shown, right = labels != MISSING, predicted == labels
-    recalls = np.stack([share(right, labels == value) for value in range(max(labels.max(initial=0), 1) + 1)])
-    present = ~np.isnan(recalls)
-    balanced = np.divide(
-        np.nansum(recalls, axis=0),
-        present.sum(axis=0),
-        out=np.full(recalls.shape[1], np.nan),
-        where=present.sum(axis=0) > 1,
-    )
-    return share(right, shown), balanced, share(labels == majority, shown)
-
-
-def _majority(prior: NDArray[np.float64]) -> int:
-    """The likeliest value of a label whose columns of p(y) these are."""
-    return int(prior.argmax()) if len(prior) > 1 else int(prior[0] > 0.5)
 
 
 def _weights(model: CCVAE, part: Partition, device: Device) -> tuple[float | None, float | None]:

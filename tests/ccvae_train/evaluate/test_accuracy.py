@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccvae_deploy.schema import Label, LabelSet
-from ccvae_train.evaluate.accuracy import area_under_roc, calibration_error, measure_accuracy
+from ccvae_train.evaluate.accuracy import accuracies, area_under_roc, calibration_error, measure_accuracy
 
 TWO = LabelSet(labels=(Label(name="a"), Label(name="k", kind="categorical", classes=("x", "y", "z"))))
 
@@ -30,6 +30,24 @@ def test_a_label_that_nobody_shows_has_no_figure() -> None:
     # always saying the one value that there is would be right of all
     assert np.isnan([found.auroc[1], found.balanced[1]]).all()
     assert found.means()["accuracy"] == 1
+
+
+@given(st.lists(st.tuples(st.integers(-1, 2), st.integers(0, 2)), max_size=20), st.integers(0, 2))
+def test_shares_are_counted_over_what_is_shown(pairs, most: int) -> None:
+    """A label beside one that nobody shows."""
+    values, said = (np.array([pair[side] for pair in pairs], np.int8) for side in (0, 1))
+    found = accuracies(
+        np.stack([said, said], axis=1), np.stack([values, np.full_like(values, -1)], axis=1), np.array([most, most])
+    )
+    shown = [(value, told) for value, told in pairs if value >= 0]
+    recalls = [np.mean([told == value for one, told in shown if one == value]) for value in {one for one, _ in shown}]
+    expected = (
+        np.mean([told == value for value, told in shown]) if shown else np.nan,
+        np.mean(recalls) if len(recalls) > 1 else np.nan,
+        np.mean([value == most for value, _ in shown]) if shown else np.nan,
+    )
+    for figures, figure in zip(found, expected, strict=True):
+        assert figures == pytest.approx([figure, np.nan], nan_ok=True)
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=30))

@@ -285,9 +285,9 @@ def test_the_docs_name_every_protocol() -> None:
 
 
 def test_the_papers_figures_stand_beside_the_papers_labels_only() -> None:
-    assert has_papers_labels("celeba:/data", celeba.PAPER_LABELS[::-1])
-    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS[:3])
-    assert has_papers_labels("mnist:/data", ["digit"])
+    assert has_papers_labels("celeba:/data", celeba.PAPER_LABELS[::-1], 64)
+    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS[:3], 64)
+    assert has_papers_labels("mnist:/data", ["digit"], 32)
     ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", "valid", "f" * 64, True, "", {}, (), ())
     assert ours.paper("accuracy") == 0.878
     assert "the paper's figures are of test images" in Evaluation(Path(), (ours,)).notes()[0]

@@ -14,6 +14,7 @@ from ccvae_train.evaluate.bench import Bench, Settings, network_input
 from ccvae_train.evaluate.finding import Skipped
 from ccvae_train.evaluate.variance_maps import grown, share_inside
 
+from ..counterfactuals import with_label, with_style
 from .painted import Painter
 from .painted import bench as painted_bench
 
@@ -47,7 +48,7 @@ class TruePortraits:
         position = CHOSEN[label]
         return self.draw(
             [
-                self.of(image).with_style(position, rng.random((2, 6))).with_label(position, int(v))
+                with_label(with_style(self.of(image), position, rng.random((2, 6))), position, int(v))
                 for image, v in zip(images, np.asarray(value), strict=True)
             ]
         )

@@ -82,7 +82,7 @@ def open_chexpert(
     labels: Sequence[str] | None,
     spec: ImageSpec,
     seed: int,
-    uncertain: Uncertain = DEFAULT_POLICY,
+    uncertain: Uncertain,
 ) -> Dataset:
     """Read the lists, check that every image is there, decode into the cache.
 

@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,16 +65,6 @@ class Factors:
     labels: tuple[int, ...]
     scene: NDArray[np.float64]
     style: NDArray[np.float64]
-
-    def with_label(self, label: int, value: int) -> "Factors":
-        """The same portrait with one label set."""
-        return replace(self, labels=(*self.labels[:label], value, *self.labels[label + 1 :]))
-
-    def with_style(self, label: int, numbers: NDArray[np.float64]) -> "Factors":
-        """The same portrait with another look, (2, 6), of one label in both states."""
-        style = self.style.copy()
-        style[label] = numbers
-        return replace(self, style=style)
 
     def numbers(self, label: int) -> NDArray[np.float64]:
         """The numbers of a label in its present state."""
@@ -136,9 +126,9 @@ def portraits(
     return images, labels
 
 
-def labels_of(count: int, *, seed: int = 0, start: int = 0) -> NDArray[np.int8]:
+def labels_of(count: int, *, seed: int = 0) -> NDArray[np.int8]:
     """The labels of portraits without drawing them, (count, L)."""
-    rows = [draw_factors(seed, start + index).labels for index in range(count)]
+    rows = [draw_factors(seed, index).labels for index in range(count)]
     return np.array(rows, np.int8).reshape(count, len(LABELS))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ccvae_deploy.schema import LabelSet
 
 from ..datasets.dataset import MISSING
-from .label_columns import Floats, class_log_probabilities
+from .label_columns import Floats, class_log_probabilities, predicted
 
 BINS = 15
 
@@ -53,25 +53,40 @@ def measure_accuracy(
         values: (N, L), -1 where missing.
         majority: (L,), the value that the floor always says.
     """
-    rows = []
+    said = predicted(logits, labels)
+    accuracy, balanced, floor = accuracies(said, values, majority)
+    areas, errors = [], []
     for i, log_p in enumerate(class_log_probabilities(logits, labels)):
         shown = values[:, i] != MISSING
-        true, chances = values[shown, i].astype(np.intp), np.exp(log_p[shown])
-        rows.append((*_of_label(true, chances), share(true == majority[i]), int(shown.sum())))
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Accuracy(*columns)
+        true, chances = values[shown, i], np.exp(log_p[shown])
+        sides = range(1, 2) if chances.shape[1] == 2 else range(chances.shape[1])
+        areas.append(mean_of(np.array([area_under_roc(chances[:, k], true == k) for k in sides])))
+        errors.append(calibration_error(chances.max(axis=1, initial=0), said[shown, i] == true))
+    counts = (values != MISSING).sum(axis=0)
+    return Accuracy(accuracy, balanced, np.array(areas), np.array(errors), floor, counts)
 
 
-def _of_label(true: NDArray[np.intp], chances: Floats) -> tuple[float, float, float, float]:
-    """Accuracy, balanced accuracy, AUROC and calibration error of one label."""
-    said = chances.argmax(axis=1) if len(chances) else true
-    right = said == true
-    present = np.unique(true)
-    recalls = [share(right[true == value]) for value in present]
-    balanced = mean_of(np.array(recalls)) if len(recalls) > 1 else float("nan")
-    sides = range(1, 2) if chances.shape[1] == 2 else range(chances.shape[1])
-    areas = np.array([area_under_roc(chances[:, k], true == k) for k in sides])
-    return share(right), balanced, mean_of(areas), calibration_error(chances.max(axis=1, initial=0), right)
+def accuracies(
+    said: NDArray[np.integer], values: NDArray[np.integer], majority: NDArray[np.integer]
+) -> tuple[Floats, Floats, Floats]:
+    """Accuracy, balanced accuracy and floor of each label, as `Accuracy` has them.
+
+    Args:
+        said, values: (N, L), 0 or 1 or a class index; values are -1 where missing.
+        majority: (L,), the value that the floor always says.
+    """
+
+    def among(rows: NDArray[np.bool_], hits: NDArray[np.bool_]) -> Floats:
+        counts = rows.sum(axis=0)
+        found: Floats = np.full(counts.shape, np.nan)
+        np.divide((hits & rows).sum(axis=0), counts, out=found, where=counts > 0)
+        return found
+
+    shown, right = values != MISSING, said == values
+    recalls = np.stack([among(values == value, right) for value in range(int(values.max(initial=0)) + 1)])
+    present = (~np.isnan(recalls)).sum(axis=0)
+    balanced = np.divide(np.nansum(recalls, axis=0), present, out=np.full(present.shape, np.nan), where=present > 1)
+    return among(shown, right), balanced, among(shown, values == majority)
 
 
 def area_under_roc(score: Floats, positive: NDArray[np.bool_]) -> float:

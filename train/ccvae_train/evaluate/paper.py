@@ -15,7 +15,7 @@ SIZE = 64
 LABELS = {"celeba": celeba.PAPER_LABELS, "chexpert": chexpert.PAPER_LABELS}
 
 
-def has_papers_labels(source: str, labels: Collection[str], size: int = SIZE) -> bool:
+def has_papers_labels(source: str, labels: Collection[str], size: int) -> bool:
     """Whether labels of these data are those of which the paper reports, and its images as large."""
     wanted = LABELS.get(source.partition(":")[0])
     return wanted is None or (set(labels) == set(wanted) and size == SIZE)
