@@ -268,7 +268,7 @@ def _outputs(
     composer: Composer, encoded: Encoded, row: int, unit: _Pending, made: Sequence[Kept[Rendered]]
 ) -> tuple[Output, ...]:
     """The files of a source under an edit; `row` is the source's in `encoded`."""
-    source, wanted = unit.read, unit.wanted
+    source, wanted, settings = unit.read, unit.wanted, unit.wanted.settings.id
     outputs = []
     for k, (name, one) in enumerate(zip(wanted.outputs(source.task.stem, source.picture.format), made, strict=True)):
         receipt = composer.receipt(
@@ -279,7 +279,7 @@ def _outputs(
             one.after,
             source=source.task.source.relative,
             digest=source.digest,
-            settings=wanted.settings.id,
+            settings=settings,
             change=one.result.pixel_change if source.picture.read else None,
             attempt=one.attempt,
             output=name,
