@@ -51,7 +51,7 @@ SCRIPT = textwrap.dedent(
             os.kill(os.getpid(), 9)
         if task == "break" and fit.step == 7 and rank == 1:
             raise training.RunError("the disk of process 1 is on fire")
-        if task == "stop" and fit.step == 15:
+        if task == "stop" and fit.step in (15, 19):
             os.kill(os.getpid(), 2)
         check(fit, means)
 
@@ -107,6 +107,12 @@ def test_two_processes_train_as_one_does_and_either_goes_on(tmp_path: Path) -> N
     assert [path.name for path in sorted((two / "run").iterdir())] == [
         path.name for path in sorted((one / "run").iterdir())
     ]
+    for place, processes in ((one, 2), (two, 1)):
+        run(place, processes, "stop", "--resume", "--out", "run")
+        assert read_checkpoint(place / "run")[0].step == 20
+    alone, together = (json.loads((place / "losses-0.json").read_text()) for place in (two, one))
+    assert len(together) == 4
+    assert together == pytest.approx(alone, rel=1e-4)
 
 
 @pytest.mark.parametrize(
