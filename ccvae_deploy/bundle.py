@@ -17,10 +17,11 @@ import numpy as np
 from pydantic import ValidationError
 
 from .arrays import Array
-from .errors import BundleError, ProviderError, UsageError, one_line
+from .errors import BundleError, ProviderError, one_line
 from .latest import ONNX_BUNDLE, followed_bundle
 from .providers import ON_CPU, Choice, choose_provider, make_session, refuse_provider
 from .schema import GRAPH_LIMIT, SCHEMA_VERSION, GraphFile, GraphName, Manifest
+from .whole import refuse_outside
 
 Graph = Callable[[Array], tuple[Array, ...]]
 
@@ -132,8 +133,7 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
         BundleError: the bundle is missing, damaged, unsafe, or of a newer version.
         ProviderError: the provider cannot be used.
     """
-    if not 0 <= threads <= MOST_THREADS:
-        raise UsageError(f"threads {threads}: expected 0 to {MOST_THREADS}")
+    refuse_outside("threads", threads, 0, MOST_THREADS)
     refuse_provider(provider)
     path = followed_bundle(path)
     manifest, digest = read_manifest(path)

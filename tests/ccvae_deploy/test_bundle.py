@@ -321,3 +321,8 @@ def test_torchscript_needs_permission(own_bundle: Path) -> None:
 def test_a_number_of_threads_that_cannot_work_is_refused(tiny_bundle: Path, threads: int) -> None:
     with pytest.raises(UsageError, match=f"threads {threads}: expected 0 to 256"):
         open_bundle(tiny_bundle, threads=threads)
+
+
+def test_threads_that_are_no_number_are_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(UsageError, match="threads '2': expected a whole number, 0 to 256"):
+        open_bundle(tiny_bundle, threads="2")
