@@ -207,7 +207,7 @@ def _write(
     names = composer.labels.names
     for row, (source, outputs) in enumerate(plan):
         values = {i: value for i, value in enumerate(made.y[row].tolist()) if not math.isnan(value)}
-        hits = {i: outcome(composer.labels, i, value, after[row]).reached for i, value in values.items()}
+        hits = {i: bool(outcome(composer.labels, i, value, after[row]).reached) for i, value in values.items()}
         data = images.encode(pictures[row], "png")
         receipt = GeneratedReceipt(
             source=source,

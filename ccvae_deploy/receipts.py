@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Self, TypedDict
+from typing import Annotated, Any, NamedTuple, Self, TypedDict
 
 from pydantic import AfterValidator
 
@@ -84,6 +84,16 @@ def file_facts(data: bytes) -> FileFacts:
     return {"output_bytes": len(data), "output_sha256": hashlib.sha256(data).hexdigest() if data else ""}
 
 
+class Noted(NamedTuple):
+    """The record of an output as the line it becomes, and what of it the ledger keeps in memory."""
+
+    line: bytes
+    settings: str
+    source_sha256: str
+    output: str
+    output_bytes: int
+
+
 class OutputRecord(Record):
     """What the record of any output says of it.
 
@@ -99,6 +109,11 @@ class OutputRecord(Record):
     output_bytes: int
     output_sha256: str
     settings: str
+
+    def noted(self) -> Noted:
+        """For the ledger; small to send."""
+        line = self.line().encode("ascii")
+        return Noted(line, self.settings, self.source_sha256, self.output, self.output_bytes)
 
 
 class Receipt(OutputRecord):

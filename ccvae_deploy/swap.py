@@ -121,7 +121,7 @@ class Swap:
     ) -> SwapReceipt:
         """The record of one output; `at` is the source's row of `encoded`."""
         labels, before, (number, taken) = self.composer.labels, encoded.before[at], reference
-        asked = {i: state(labels, i, taken.probabilities) for i in self.labels}
+        asked = {i: float(state(labels, i, taken.probabilities)) for i in self.labels}
         return SwapReceipt(
             source=source.source.relative,
             source_sha256=source.digest,

@@ -126,7 +126,7 @@ class Auditor:
         for label in self.labels:
             for unit, answer in self._answers(batch, encoded, self._units(batch, encoded, label)):
                 tally = tallies[unit.at].setdefault(unit.change, Tally(len(answer.values)))
-                reached = state(self.composer.labels, label, answer.probabilities) == unit.change.value
+                reached = bool(state(self.composer.labels, label, answer.probabilities) == unit.change.value)
                 flipped = answer.decisions != controls[unit.at][1].decisions
                 tally.add(answer.values.tolist(), flipped.tolist(), reached)
         return [
@@ -167,7 +167,7 @@ class Auditor:
 
     def _units(self, batch: Sequence[Original], encoded: Encoded, label: int) -> Iterator[Unit]:
         names = [original.source.relative for original in batch]
-        own = [int(state(self.composer.labels, label, before)) for before in encoded.before]
+        own = state(self.composer.labels, label, encoded.before).astype(int).tolist()
         for change, request in self.requests[label].items():
             latents = self.composer.edited_latents(request, encoded.z, encoded.before, names)
             for at in range(len(batch)):

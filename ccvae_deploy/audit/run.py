@@ -173,7 +173,7 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
                 if isinstance(record, Failure):
                     ledger.fail(record)
                 else:
-                    ledger.record(record.source, [record])
+                    ledger.record(record.source, [record.noted()])
             bar.advance(len(group))
     return skipped
 

@@ -13,15 +13,15 @@ from .request import Asked
 
 @dataclass(frozen=True)
 class Outcome:
-    """One asked label of one output.
+    """One asked label, of one output or of N: both are numbers or (N,).
 
     Attributes:
         reached: it is on the asked side of 0.5, or is the most probable class; a varied label: it kept its side.
         probability: what the classifier gives to the asked side or class.
     """
 
-    reached: bool
-    probability: float
+    reached: NDArray[np.bool_] | np.bool_
+    probability: NDArray[np.floating] | np.floating
 
 
 def decided(labels: LabelSet, probabilities: NDArray[np.floating]) -> Array:
@@ -33,25 +33,26 @@ def decided(labels: LabelSet, probabilities: NDArray[np.floating]) -> Array:
     return y
 
 
-def state(labels: LabelSet, label: int, probabilities: NDArray[np.floating]) -> float:
-    """What probabilities (Y,) make of a label: 0 or 1, or the index of the most probable class."""
-    mine = probabilities[labels.columns[label]]
-    return float(mine[0] > 0.5 if labels.labels[label].kind == "binary" else mine.argmax())
+def state(labels: LabelSet, label: int, probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+    """What probabilities (…, Y) make of a label: 0 or 1, or the index of the most probable class, (…)."""
+    mine = probabilities[..., labels.columns[label]]
+    return (mine[..., 0] > 0.5 if labels.labels[label].kind == "binary" else mine.argmax(-1)).astype(np.float64)
 
 
-def outcome(labels: LabelSet, label: int, value: float, after: NDArray[np.floating]) -> Outcome:
-    """What became of a label that was to have a value; `after` are one image's label probabilities, (Y,)."""
-    now = after[labels.columns[label]]
+def outcome(labels: LabelSet, label: int, value: float | NDArray[np.floating], after: NDArray[np.floating]) -> Outcome:
+    """What became of a label that was to have a value; `after` are label probabilities, (…, Y)."""
+    now = after[..., labels.columns[label]]
     if labels.labels[label].kind == "binary":
-        wanted = value >= 0.5
-        return Outcome(bool((now[0] > 0.5) == wanted), float(now[0] if wanted else 1 - now[0]))
-    return Outcome(int(now.argmax()) == int(value), float(now[int(value)]))
+        wanted, probability = np.asarray(value) >= 0.5, now[..., 0]
+        return Outcome((probability > 0.5) == wanted, np.where(wanted, probability, 1 - probability)[()])
+    chosen = np.asarray(value)[..., None] == np.arange(now.shape[-1])
+    return Outcome(now.argmax(-1) == value, np.where(chosen, now, 0).sum(-1))
 
 
 def outcomes(
     labels: LabelSet, asked: Sequence[Asked], before: NDArray[np.floating], after: NDArray[np.floating]
 ) -> dict[int, Outcome]:
-    """By label, what became of it; `before` and `after` are one image's label probabilities, (Y,)."""
+    """By label, what became of it; `before` and `after` are label probabilities, (…, Y)."""
     wanted = {one.label: state(labels, one.label, before) if one.value is None else one.value for one in asked}
     return {label: outcome(labels, label, value, after) for label, value in wanted.items()}
 

@@ -86,5 +86,5 @@ def keep_drawing(
 
 def _judged(composer: Composer, request: EditRequest, before: Array, result: R, after: Array, attempt: int) -> Kept[R]:
     found = outcomes(composer.labels, request.asked, before, after).values()
-    reached, probability = all(one.reached for one in found), prod(one.probability for one in found)
+    reached, probability = all(one.reached for one in found), prod(float(one.probability) for one in found)
     return Kept(result, after, attempt, reached, probability)

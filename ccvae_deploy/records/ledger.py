@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from ..errors import UsageError, WriteError
-from ..receipts import Failure, OutputRecord, RunSettings
+from ..receipts import Failure, Noted, RunSettings
 from ..storage.lock import FolderLock, busy, lock_journal
 from ..storage.remote import Place
 from ..storage.store import replace_file
@@ -136,12 +136,12 @@ class Ledger:
         if self._begun.get(key) != begun:
             self._note_begun(key, begun)
 
-    def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
+    def record(self, source: str, receipts: Sequence[Noted]) -> None:
         """Note a source as done; call it after its outputs are written.
 
         Samples beyond these that were recorded of the same source with the same settings stay recorded.
         """
-        lines = [receipt.line().encode("ascii") for receipt in receipts]
+        lines = [receipt.line for receipt in receipts]
         sizes = array("Q", [receipt.output_bytes for receipt in receipts])
         first = receipts[0]
         key = (source, self.all_settings[first.settings]["edit"])

@@ -86,7 +86,7 @@ class Results:
 
     def record(self, source: str, receipts: Sequence[OutputRecord]) -> None:
         """Note a source as done."""
-        self.ledger.record(source, receipts)
+        self.ledger.record(source, [receipt.noted() for receipt in receipts])
 
     def fail(self, failure: Failure, written: Iterable[OutputRecord] = ()) -> None:
         """Note an input that could not be done, and remove what was written of it; the next run tries it again."""
@@ -112,7 +112,7 @@ class Results:
             after = np.array([*row["after"].values()], np.float32)
             for i in labels:
                 name = composer.labels.names[i]
-                hits[name] += judged(composer.labels, i, row["asked"][name], after).reached
+                hits[name] += bool(judged(composer.labels, i, row["asked"][name], after).reached)
         return RunOutcome(
             out=self.out,
             sheet=sheet,

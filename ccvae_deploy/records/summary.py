@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 
 BINS = 10_000
+TOGETHER = 1024
+"""Receipts that are counted at once."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def summarise(
     with reading(ledger.out):
         for row in ledger.receipts():
             figures.add(row)
+        figures.settle()
     some = max(figures.count, 1)
     return Summary(
         out=ledger.place,
@@ -108,7 +111,7 @@ def summarise(
 
 
 class _Figures:
-    """Counts over receipts; they take the same memory for any number."""
+    """Counts over receipts; they take the same memory for any number. `settle` counts what was added last."""
 
     def __init__(self, labels: LabelSet) -> None:
         self.labels = labels
@@ -116,33 +119,41 @@ class _Figures:
         self.asked: dict[str, int] = {}
         self.hits: dict[str, int] = {}
         self.moves: defaultdict[str, NDArray[np.int64]] = defaultdict(lambda: np.zeros(BINS + 1, np.int64))
-        self._by_settings: dict[str, dict[str, Asked]] = {}
+        self._waiting: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """One receipt: a label counts as reached where it was asked, and as drifting where it was not."""
+        """One receipt."""
         self.count += 1
         self.every += row["reached"]
         if row["pixel_change"] is not None:
             self.compared, self.change = self.compared + 1, self.change + row["pixel_change"]
         self.control += row["control"]
-        asked = self._asked_of(row)
-        before, now = (np.array(list(row[key].values())) for key in ("before", "after"))
-        for name, outcome in zip(asked, outcomes(self.labels, list(asked.values()), before, now).values(), strict=True):
-            self.asked[name] = self.asked.get(name, 0) + 1
-            self.hits[name] = self.hits.get(name, 0) + outcome.reached
-        for name, after in row["after"].items():
-            if name.partition("=")[0] not in asked:
-                self.moves[name][round(abs(after - row["before"][name]) * BINS)] += 1
+        self._waiting[row["settings"]].append(row)
+        if self.count % TOGETHER == 0:
+            self.settle()
 
-    def _asked_of(self, row: Mapping[str, Any]) -> Mapping[str, Asked]:
-        """What was asked, by the name of the label; the same for all receipts of one edit."""
-        if row["settings"] not in self._by_settings:
-            found: dict[str, Asked] = {}
-            for spelled, value in row["asked"].items():
-                position = self.labels.index(spelled)
-                found[self.labels.names[position]] = Asked(position, None if value == VARY else value, spelled)
-            self._by_settings[row["settings"]] = found
-        return self._by_settings[row["settings"]]
+    def settle(self) -> None:
+        """Count the labels of receipts, those of one edit together."""
+        for rows in self._waiting.values():
+            self._count(rows)
+        self._waiting.clear()
+
+    def _count(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A label counts as reached where it was asked, and as drifting where it was not."""
+        asked = [self._asked(spelled, value) for spelled, value in rows[0]["asked"].items()]
+        before, after = (np.array([[*row[key].values()] for row in rows]) for key in ("before", "after"))
+        for label, found in outcomes(self.labels, asked, before, after).items():
+            name = self.labels.names[label]
+            self.asked[name] = self.asked.get(name, 0) + len(rows)
+            self.hits[name] = self.hits.get(name, 0) + int(np.sum(found.reached))
+        moved = np.rint(np.abs(after - before) * BINS).astype(np.intp)
+        given = {self.labels.names[one.label] for one in asked}
+        for column, name in enumerate(rows[0]["after"]):
+            if name.partition("=")[0] not in given:
+                np.add.at(self.moves[name], moved[:, column], 1)
+
+    def _asked(self, spelled: str, value: float | str) -> Asked:
+        return Asked(self.labels.index(spelled), None if value == VARY else float(value), spelled)
 
 
 def _median(histogram: NDArray[np.int64]) -> float:

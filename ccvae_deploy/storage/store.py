@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -43,8 +44,11 @@ class Store:
         with contextlib.suppress(WriteError) if kind else contextlib.nullcontext():
             self._clean()
 
-    def write(self, relative: str, data: bytes) -> None:
+    def write(self, relative: str, data: bytes | Path) -> None:
         """Write a file so that it is whole or absent.
+
+        Args:
+            data: its bytes, or a temporary of this store that holds them, see `set_down`.
 
         Raises:
             ImageError: the file system takes no such name.
@@ -52,21 +56,31 @@ class Store:
             WriteError: the disk is full or refuses.
         """
         target = self.root / relative
-        beside = self._temporaries / temporary(os.fsencode(relative))
         try:
             self._make_folder(target.parent)
-            beside.parent.mkdir(exist_ok=True)
-            beside.write_bytes(data)
+            beside = data if isinstance(data, Path) else self._beside(relative, data)
             beside.replace(target)
         except OSError as error:
             if error.errno in UNNAMEABLE:
                 raise ImageError(f"its results cannot be named: {(error.strerror or str(error)).lower()}") from error
             raise _full(target, error) from error
 
-    def write_all(self, files: Mapping[str, bytes]) -> None:
+    def write_all(self, files: Mapping[str, bytes | Path]) -> None:
         """Write files one after the other; see `write`."""
         for relative, data in files.items():
             self.write(relative, data)
+
+    def temporaries(self) -> Path:
+        """The folder of temporaries, absolute, made where it is not there.
+
+        Raises:
+            WriteError: it cannot be made.
+        """
+        try:
+            self._temporaries.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _full(self._temporaries, error) from error
+        return self._temporaries.absolute()
 
     def remove(self, relative: str, sha256: str) -> None:
         """Remove an output of ours that has become stale; a file of other bytes is someone else's and stays."""
@@ -126,6 +140,13 @@ class Store:
         if not inside(folder, self.root):
             raise UsageError(f"{folder} leads outside {self.root}; remove the link or give another --out")
 
+    def _beside(self, relative: str, data: bytes) -> Path:
+        """Bytes in the temporary of a file."""
+        beside = self._temporaries / temporary(os.fsencode(relative))
+        beside.parent.mkdir(exist_ok=True)
+        beside.write_bytes(data)
+        return beside
+
     def _make_folder(self, folder: Path) -> None:
         if folder in self._inside:
             return
@@ -152,6 +173,23 @@ class Store:
 def temporary(relative: bytes) -> str:
     """What a file is called until it is whole."""
     return hashlib.sha256(relative).hexdigest()[:32]
+
+
+def set_down(temporaries: Path, data: bytes) -> Path:
+    """Bytes in a temporary that nobody else writes, for the process that holds the store to put in its place.
+
+    Raises:
+        WriteError: the disk is full or refuses.
+    """
+    path = temporaries / secrets.token_hex(16)
+    try:
+        with path.open("xb", buffering=0) as file:
+            left = memoryview(data)
+            while left:
+                left = left[file.write(left) :]
+    except OSError as error:
+        raise _full(path, error) from error
+    return path
 
 
 def inside(path: Path, root: Path) -> bool:

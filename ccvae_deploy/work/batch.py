@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from ..folder import Source, output_name
 from ..images import ENDING, Format, Picture
 from ..latent_store import LatentRow, LatentStore, encoded_rows
 from ..pictures.rendering import Rendered, output_format, write_out
-from ..receipts import Failure, Receipt, Settings
+from ..receipts import Failure, Noted, Settings
 
 OUTPUTS = 64
 """Outputs of one batch, and of one task: a source of which more are asked is read several times."""
@@ -86,11 +87,15 @@ class Read:
 
 @dataclass(frozen=True)
 class Output:
-    """One file to write, and its record."""
+    """One file to write, and its record.
+
+    Attributes:
+        data: its bytes, or the temporary file in which a worker process has set them down.
+    """
 
     name: str
-    data: bytes
-    receipt: Receipt
+    data: bytes | Path
+    receipt: Noted
 
 
 @dataclass(frozen=True)
@@ -285,7 +290,7 @@ def _outputs(
             output=name,
             data=one.result.data,
         )
-        outputs.append(Output(name, one.result.data, receipt))
+        outputs.append(Output(name, one.result.data, receipt.noted()))
     return tuple(outputs)
 
 

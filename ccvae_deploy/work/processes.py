@@ -1,11 +1,13 @@
 """Run the tasks of a job in processes of this machine, one per processor unless others are asked. Writes nothing; its
-workers read sources.
+workers read sources and write temporaries.
 
 Python lets one thread of a process run at a time, and what decodes, composites and encodes pictures asks for its turn
 all the time: two processes do more than two threads, and many processors are used by processes alone. A worker does
-what the run itself does with a few images, by the same functions, so the bytes are the same; the run writes and notes.
+what the run itself does with a few images, by the same functions, so the bytes are the same; the run moves outputs to
+their places and notes them.
 
-Workers hold no lock on results and write none. They end with the run, however it ends.
+Workers hold no lock on results and write none: an output is a temporary until the run moves it, unless it goes to a far
+store. They end with the run, however it ends.
 """
 
 import json
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CCVAEError, EngineError, one_line
 from ..storage.remote import Remote
+from ..storage.store import Store
 from .actor import Settled, chunks
 
 if TYPE_CHECKING:
@@ -66,10 +69,11 @@ def results(job: "Job", workers: int) -> Generator[Settled, None, None]:
     """
     todo = chunks(job)
     first = list(islice(todo, workers))
+    temporaries = job.store.temporaries() if isinstance(job.store, Store) else None
     with _hired(len(first)) as crew, DefaultSelector() as ready:
         for worker, begin in zip(crew, first, strict=True):
             ready.register(worker, EVENT_READ, worker)
-            worker.send((partial(job.open_composer, provider="cpu"), job.composer.bundle.digest))
+            worker.send((partial(job.open_composer, provider="cpu"), job.composer.bundle.digest, temporaries))
             worker.send(begin)
         while ready.get_map():
             for key, _ in ready.select():

@@ -1,5 +1,5 @@
-"""A process that edits for a run of this machine; see `processes`, which starts it. Reads sources, writes nothing but
-nameless temporary files.
+"""A process that edits for a run of this machine; see `processes`, which starts it. Reads sources, writes temporary
+files only: nameless ones, and outputs in the run's folder of temporaries.
 """
 
 import contextlib
@@ -9,12 +9,16 @@ import traceback
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from ..errors import CCVAEError, EngineError, one_line
 from ..pictures.canvas import take_turns
-from .actor import Actor
+from ..storage.store import set_down
+from .actor import Actor, Settled
+from .batch import Finished
 
 
 class _Here(Executor):
@@ -33,7 +37,8 @@ def main(connection: int, turn: int, alive: int) -> None:
     """Take chunks and give outcomes, None behind those of each chunk, or the error that ends it.
 
     Args:
-        connection: an open socket to the run: how to open the composer and the digest come first, then chunks.
+        connection: an open socket to the run: how to open the composer, the digest and the folder of temporaries (None:
+            outputs are sent) come first, then chunks.
         turn: an open file, see `take_turns`.
         alive: the open end of a pipe whose other end the run alone holds.
     """
@@ -43,17 +48,29 @@ def main(connection: int, turn: int, alive: int) -> None:
     take_turns(turn)
     run = Connection(connection)
     try:
-        open_composer, digest = run.recv()
+        open_composer, digest, temporaries = run.recv()
         actor = Actor(open_composer, digest, _Here())
         while True:
             for outcome in actor.edit(run.recv()):
-                run.send(outcome)
+                run.send(_handed_over(outcome, temporaries))
                 # the files in it, while the next ones are made
                 del outcome
             run.send(None)
     except Exception as error:
         with contextlib.suppress(OSError):
             run.send(error if isinstance(error, CCVAEError) else _failed(error))
+
+
+def _handed_over(outcome: Settled, temporaries: Path | None) -> Settled:
+    """An outcome with its outputs set down, so that they need not pass through the socket."""
+    result, settled = outcome
+    if temporaries is None or not isinstance(result, Finished):
+        return outcome
+    outputs = [
+        replace(output, data=set_down(temporaries, output.data)) if isinstance(output.data, bytes) else output
+        for output in result.outputs
+    ]
+    return replace(result, outputs=tuple(outputs)), settled
 
 
 def _failed(error: Exception) -> EngineError:

@@ -44,7 +44,7 @@ def test_what_comes_out_is_what_the_command_writes(tasks, editor, tmp_path, run,
     for name in ("settings.json", "failures.jsonl"):
         found.pop(name)
     assert {output.name: output.data for one in finished for output in one.outputs} == found
-    assert sorted(output.receipt.line() for one in finished for output in one.outputs) == sorted(lines)
+    assert sorted(output.receipt.line.decode() for one in finished for output in one.outputs) == sorted(lines)
 
 
 def test_edits_of_one_source_share_its_encode(tasks, editor) -> None:

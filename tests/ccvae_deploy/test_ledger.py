@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ccvae_deploy.errors import UsageError, WriteError
-from ccvae_deploy.receipts import Failure, Receipt, Settings
+from ccvae_deploy.receipts import Failure, Noted, Receipt, Settings
 from ccvae_deploy.records.ledger import Ledger
 
 
@@ -16,7 +16,7 @@ def settings(edit: str = "smiling=1", **changes) -> Settings:
     return Settings(**{**base, "confidence": 0.9, "compose": "residual", "format": "png", "edit": edit, **changes})
 
 
-def receipts(source: str, count: int, made_with: Settings) -> list[Receipt]:
+def receipts(source: str, count: int, made_with: Settings) -> list[Noted]:
     return [
         Receipt(
             source=source,
@@ -35,7 +35,7 @@ def receipts(source: str, count: int, made_with: Settings) -> list[Receipt]:
             pixel_change=1.5,
             control=3.0,
             settings=made_with.id,
-        )
+        ).noted()
         for k in range(count)
     ]
 

@@ -38,6 +38,17 @@ def test_a_varied_label_reaches_by_staying() -> None:
     assert [round(one.probability, 4) for one in left.values()] == [0.4, 0.2]
 
 
+def test_several_outputs_at_once_are_as_each_by_itself() -> None:
+    before, after = np.random.default_rng(0).dirichlet(np.ones(4), (2, 50)).astype(np.float32)
+    for request in (make_request(LABELS, ["a=0.7", "hair=z"]), make_request(LABELS, [], vary=("a", "hair"))):
+        together = outcomes(LABELS, request.asked, before, after)
+        for row in range(50):
+            for label, one in outcomes(LABELS, request.asked, before[row], after[row]).items():
+                assert together[label].reached[row] == one.reached
+                assert together[label].probability[row] == one.probability
+        assert all(0 < found.reached.sum() < 50 for found in together.values())
+
+
 def test_a_state_is_reached_by_what_has_it() -> None:
     assert [state(LABELS, i, BEFORE) for i in (0, 1)] == [1, 0]
     assert all(outcome(LABELS, i, state(LABELS, i, BEFORE), BEFORE).reached for i in (0, 1))

@@ -21,6 +21,7 @@ from ccvae_deploy import pipeline
 from ccvae_deploy.errors import EngineError, WriteError
 from ccvae_deploy.pictures import canvas
 from ccvae_deploy.records import ledger
+from ccvae_deploy.storage.store import TEMPORARIES
 from ccvae_deploy.work import processes
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
@@ -117,7 +118,9 @@ def test_a_killed_worker_is_told_in_one_line(tmp_path, expected, run, tree, many
     assert tree(tmp_path / "out") == expected
 
 
-def test_workers_killed_in_the_middle_of_an_answer(tmp_path, run, tree, many, monkeypatch) -> None:
+def test_workers_killed_in_the_middle_of_an_answer(tmp_path, run, many, monkeypatch) -> None:
+    """What goes to a far store passes through the socket."""
+    pytest.importorskip("fsspec")
     noise = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
     (tmp_path / "large").mkdir()
     for name in "abcd":
@@ -131,7 +134,37 @@ def test_workers_killed_in_the_middle_of_an_answer(tmp_path, run, tree, many, mo
     with monkeypatch.context() as patch:
         patch.setattr(pipeline, "_settle", killing)
         with pytest.raises(EngineError, match=KILLED):
-            run(tmp_path / "out", tmp_path / "large", workers=2, batch_size=1)
+            run("memory://killed", tmp_path / "large", workers=2, batch_size=1)
+
+
+def test_workers_set_outputs_down_and_the_run_moves_them(tmp_path, expected, run, tree, many, monkeypatch) -> None:
+    settle, moved = pipeline._settle, []
+
+    def settled(job, result, tally) -> None:
+        moved.extend(output.data for output in result.outputs)
+        assert all(file.parent == tmp_path / "out" / TEMPORARIES and file.is_file() for file in moved)
+        settle(job, result, tally)
+        assert not any(output.data.exists() for output in result.outputs)
+        moved.clear()
+
+    monkeypatch.setattr(pipeline, "_settle", settled)
+    run(tmp_path / "out", workers=2, batch_size=2)
+    assert tree(tmp_path / "out") == expected
+
+
+def test_a_disk_that_is_full_for_a_worker(tmp_path, expected, run, tree, many, monkeypatch) -> None:
+    full = (
+        "import itertools; from ccvae_deploy.work import worker; "
+        "down, count = worker.set_down, itertools.count(); "
+        "worker.set_down = lambda folder, data: down(folder / 'gone' if next(count) > 4 else folder, data)"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "CODE", with_code(full))
+        with pytest.raises(WriteError, match=r"^cannot write .*: No such file or directory; make room and start the"):
+            run(tmp_path / "out", workers=2, batch_size=2)
+    assert not (tmp_path / "out" / TEMPORARIES).exists()
+    run(tmp_path / "out", workers=2)
+    assert tree(tmp_path / "out") == expected
 
 
 @pytest.mark.parametrize("what", ["tempfile.TemporaryFile", "subprocess.Popen"])

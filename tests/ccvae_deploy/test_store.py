@@ -12,7 +12,7 @@ from ccvae_deploy.errors import ImageError, UsageError, WriteError
 from ccvae_deploy.storage import plain
 from ccvae_deploy.storage.new_file import new_file
 from ccvae_deploy.storage.plain import lines_of, read_plain
-from ccvae_deploy.storage.store import Store, replace_file, temporary
+from ccvae_deploy.storage.store import TEMPORARIES, Store, replace_file, set_down, temporary
 
 HALF = temporary(b"half")
 
@@ -66,6 +66,19 @@ def test_what_a_kill_left_is_cleaned_by_the_same_shard_only(root: Path) -> None:
     with Store(root, "-0-of-2"):
         others = (".ccvae-tmp", ".ccvae-tmp-1-of-2")
         assert names(root) == sorted([*others, *(f"{folder}/{HALF}" for folder in others)])
+
+
+def test_what_was_set_down_is_moved(root: Path) -> None:
+    with Store(root) as store:
+        file = set_down(store.temporaries(), b"data")
+        assert file.parent == root / TEMPORARIES
+        store.write_all({"sub/a.png": file, "b.png": b"bytes"})
+        assert not file.exists()
+        left = set_down(store.temporaries(), b"left")
+    assert ((root / "sub/a.png").read_bytes(), (root / "b.png").read_bytes()) == (b"data", b"bytes")
+    assert not left.parent.exists()
+    with pytest.raises(WriteError, match=f"^cannot write {left.parent}/[0-9a-f]{{32}}: No such file"):
+        set_down(left.parent, b"")
 
 
 def test_files_of_others_stay_where_temporaries_lie(root: Path) -> None:
