@@ -18,10 +18,10 @@ from pydantic import ValidationError
 
 from .arrays import Array
 from .errors import BundleError, ProviderError, one_line
+from .given import refuse_outside
 from .latest import ONNX_BUNDLE, followed_bundle
 from .providers import ON_CPU, Choice, choose_provider, make_session, refuse_provider
 from .schema import GRAPH_LIMIT, SCHEMA_VERSION, GraphFile, GraphName, Manifest
-from .whole import refuse_outside
 
 Graph = Callable[[Array], tuple[Array, ...]]
 

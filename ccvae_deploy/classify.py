@@ -16,13 +16,13 @@ from .edits.noise import latent_noise
 from .edits.request import refuse_seed
 from .errors import underway
 from .folder import Source, part_of, scan
+from .given import refuse_outside
 from .images import MAX_PIXELS, Picture, frame_of, network_input
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
 from .speed import refuse_speed
 from .storage.remote import Paths, local_path, paths
 from .terminal.progress import progress, silent
-from .whole import refuse_outside
 from .work.stream import Seen, chunks, read_ahead, see, stack
 
 MAX_DRAWS = 1000

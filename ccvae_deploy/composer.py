@@ -18,10 +18,10 @@ from .bundle import Bundle, open_bundle
 from .edits.latents import Latents
 from .edits.outcome import drift, outcomes
 from .edits.request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
+from .given import refuse_outside
 from .receipts import Receipt, Settings, file_facts
 from .schema import LabelSet
 from .speed import BATCH, refuse_speed
-from .whole import refuse_outside
 
 
 @dataclass(frozen=True)

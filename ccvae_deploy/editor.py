@@ -19,6 +19,7 @@ from .edits.redraw import Slot, keep_drawing
 from .edits.request import CONFIDENCE, Value
 from .errors import ImageError
 from .generate import MAX_COUNT, generate, to_picture
+from .given import refuse_outside
 from .images import Picture
 from .pictures import compositing
 from .pictures.rendering import render
@@ -27,7 +28,6 @@ from .records.label_table import Row
 from .swap import swap_picture
 from .traverse import Walk, WalkOptions, walk
 from .variance import Variance, variance_maps
-from .whole import refuse_outside
 
 ImageLike = str | PathLike[str] | Image.Image | NDArray[np.uint8]
 """An image: a path, a Pillow image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4)."""

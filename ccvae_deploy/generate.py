@@ -18,6 +18,7 @@ from .edits.outcome import outcome
 from .edits.request import Value, refuse_seed
 from .errors import ImageError, UsageError, underway
 from .folder import check_out, output_name
+from .given import refuse_outside
 from .images import Picture
 from .pictures.film import Cell, film_grid
 from .receipts import Figure, OutputRecord, RunSettings, file_facts
@@ -26,7 +27,6 @@ from .schema import LabelSet
 from .speed import refuse_speed
 from .storage.remote import local_path
 from .terminal.progress import progress
-from .whole import refuse_outside
 from .work.stream import chunks
 
 MAX_COUNT = 1_000_000

@@ -1,6 +1,6 @@
 """How fast a run is to be, which changes no result: images per graph run, and workers. Pure."""
 
-from .whole import refuse_outside
+from .given import refuse_outside
 
 BATCH = 16
 

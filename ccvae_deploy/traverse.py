@@ -16,6 +16,7 @@ from .composer import Composer
 from .edits.outcome import decided
 from .edits.request import checked_compose
 from .errors import LabelError, UsageError, nearest
+from .given import real, refuse_outside
 from .images import Picture
 from .interventions import Block, intervene
 from .pictures.film import Cell, film_gif, film_grid, shrunk
@@ -23,7 +24,6 @@ from .pictures.rendering import render
 from .schema import Label, folded
 from .storage.remote import local_path
 from .storage.store import refuse_output, replace_file
-from .whole import refuse_outside
 
 REACH = 2.0
 MAX_STRIP, MAX_GRID = 64, 16
@@ -246,7 +246,7 @@ def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, 
         raise UsageError(f"--reach with {names}: a categorical label is walked from class to class; leave it out")
     most = MAX_STRIP if len(labels) == 1 and len(_corners(labels[0], classes)) == 2 else MAX_GRID
     refuse_outside("--steps", steps, 2, most, f" for {names}")
-    if not 0 <= reach <= 100:
+    if not 0 <= real("--reach", reach) <= 100:
         raise UsageError(f"--reach {reach:g}: expected 0 to 100 scales of the conditional prior")
 
 

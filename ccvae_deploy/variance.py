@@ -20,11 +20,11 @@ from .arrays import Array
 from .composer import Composer
 from .edits.outcome import decided
 from .edits.request import MAX_SAMPLES, labels_or_all
+from .given import refuse_outside
 from .images import Picture
 from .pictures.film import Cell, film_grid, shrunk
 from .storage.remote import local_path
 from .storage.store import refuse_output, replace_file
-from .whole import refuse_outside
 from .work.stream import chunks
 
 GREEN = np.array([0, 255, 0], np.float32)

@@ -14,6 +14,7 @@ from ..composer import Composer
 from ..edits.request import MAX_SAMPLES, labels_or_all, refuse_seed
 from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
+from ..given import real, refuse_outside
 from ..images import read_file
 from ..machine.resources import usable_cores
 from ..receipts import Failure
@@ -24,7 +25,6 @@ from ..storage.remote import Paths, local_path, paths
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
-from ..whole import refuse_outside
 from ..work.stream import chunks, read_ahead
 from .auditor import Auditor, Original
 from .model import ModelOptions, open_model
@@ -125,7 +125,7 @@ def _strengths(composer: Composer, asked: Sequence[float]) -> tuple[float, ...]:
         if tuple(asked) != STRENGTHS:
             raise UsageError("--strength needs a conditional prior, whose two modes it lies between; leave it out")
         return (1.0,)
-    wrong = [value for value in asked if not 0 <= value <= 10]
+    wrong = [value for value in (real("--strength", one) for one in asked) if not 0 <= value <= 10]
     if wrong:
         raise UsageError(f"--strength {wrong[0]:g}: expected 0 to 10; 0 is the redraw, 1 the other state")
     return tuple(sorted({*(float(f"{value:g}") for value in asked if value > 0), 1.0}))

@@ -8,8 +8,8 @@ from typing import Literal, TypedDict, get_args
 import numpy as np
 
 from ..errors import LabelError, UsageError, nearest
+from ..given import real, refuse_outside
 from ..schema import Label, LabelSet, folded
-from ..whole import refuse_outside
 
 Mode = Literal["sample", "mean", "closest"]
 Compose = Literal["residual", "decode"]
@@ -117,6 +117,7 @@ def make_request(
     refuse_seed(seed)
     if mode not in get_args(Mode):
         raise UsageError(f"--mode {mode!r}: {nearest(mode, get_args(Mode))}")
+    strength, confidence = real("--strength", strength), real("--confidence", confidence)
     if not 0 <= strength <= 10:
         raise UsageError(f"--strength {strength:g}: expected 0 to 10; 1 is the asked label")
     if not 0.5 < confidence < 1:

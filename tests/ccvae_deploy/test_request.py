@@ -90,6 +90,8 @@ def test_labels_and_values_that_are_refused(asked, error, message) -> None:
         ({"samples": 0}, "--samples 0"),
         ({"samples": 101}, "--samples 101"),
         ({"samples": "8"}, "--samples '8': expected a whole number, 1 to 100"),
+        ({"strength": "2"}, "--strength '2': expected a number"),
+        ({"confidence": None}, "--confidence None: expected a number"),
         ({"samples": 2.0}, r"--samples 2\.0: expected a whole number"),
         ({"until_reached": "3"}, "--until-reached '3': expected a whole number, 1 to 100 draws"),
         ({"seed": -1}, "--seed -1"),

@@ -114,6 +114,7 @@ def test_classes_span_a_square(categorical_editor: Editor) -> None:
         (["smiling", "young", "hat"], {}, LabelError, "unknown label"),
         (["smiling", "Smiling"], {}, UsageError, "two different"),
         (["smiling"], {"steps": 1}, UsageError, "--steps 1"),
+        (["smiling"], {"reach": "2"}, UsageError, "--reach '2': expected a number"),
         (["smiling"], {"steps": 2.5}, UsageError, r"--steps 2\.5: expected a whole number, 2 to 64 for Smiling"),
         (["smiling", "young"], {"steps": 17}, UsageError, "2 to 16"),
         (["smiling"], {"reach": -1.0}, UsageError, "--reach -1"),

@@ -149,6 +149,7 @@ def test_an_audit_has_its_folder_for_itself(run, tree, imgs: Path, tmp_path: Pat
 def test_options_are_refused_before_anything_is_written(run, tmp_path: Path) -> None:
     for options, message in (
         ({"samples": 0}, "--samples 0"),
+        ({"strength": ("2",)}, "--strength '2': expected a number"),
         ({"seed": 1.5}, r"--seed 1\.5: expected a whole number"),
         ({"limit": 0}, "--limit 0: expected 1 or more images"),
         ({"strength": (11,)}, "--strength 11"),

@@ -1,6 +1,7 @@
-"""Whole numbers that a user gives. Pure."""
+"""Numbers that a user gives. Pure."""
 
 import operator
+from numbers import Real
 
 from .errors import UsageError, one_line
 
@@ -22,3 +23,14 @@ def refuse_outside(option: str, given: int, low: int, high: int | None = None, o
         raise UsageError(f"{option} {one_line(repr(given), 40)}: expected a whole number, {expected}") from error
     if number < low or (high is not None and number > high):
         raise UsageError(f"{option} {number}: expected {expected}")
+
+
+def real(option: str, given: float) -> float:
+    """A number as Python's; numpy's are some too, text is none.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(given, Real):
+        raise UsageError(f"{option} {one_line(repr(given), 40)}: expected a number")
+    return float(given)
