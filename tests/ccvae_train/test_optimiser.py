@@ -52,18 +52,27 @@ def test_a_kernel_is_a_matrix_with_a_row_an_input_channel(memory: torch.memory_f
     assert torch.allclose(found.flatten(1), common_form(kernel.flatten(1)), atol=1e-9)
 
 
-@pytest.mark.parametrize("size", [0.15, 0.8])
-def test_a_step_has_a_size_of_its_own_and_decays(size: float) -> None:
+def test_groups_take_turns_with_steps_of_their_own_sizes() -> None:
+    """A step of a group is two updates at once, along the momentum of all gradients."""
     torch.manual_seed(0)
-    weight = nn.Parameter(torch.ones(30, 50))
-    optimiser = AdamWMuon([{"params": [weight], "muon": size, "weight_decay": 0.5}], lr=0.01)
-    weight.grad = torch.randn(30, 50)
-    gradient = weight.grad.clone()
-    optimiser.step()
-    moved = weight.detach() - (1 - 0.01 * 0.5)
-    assert moved.square().mean().sqrt() == pytest.approx(size * 0.01, rel=0.2)
-    assert torch.allclose(moved, -0.01 * size * 50**0.5 * orthogonal(gradient), atol=1e-6)
-    assert weight.grad is None
+    weights, sizes = [nn.Parameter(torch.ones(30, 50)) for _ in range(2)], (0.15, 0.8)
+    groups = [{"params": [w], "muon": size, "weight_decay": 0.5} for w, size in zip(weights, sizes, strict=True)]
+    optimiser = AdamWMuon(groups, lr=0.01)
+    momentum = torch.zeros(30, 50)
+    for step in range(4):
+        gradient = torch.randn(30, 50)
+        momentum = 0.95 * momentum + 0.05 * gradient
+        before = [weight.detach().clone() for weight in weights]
+        for weight in weights:
+            weight.grad = gradient.clone()
+        optimiser.step()
+        assert all(weight.grad is None for weight in weights)
+        moving, resting = (1, 0) if step % 2 == 0 else (0, 1)
+        assert torch.equal(weights[resting], before[resting])
+        moved, size = weights[moving].detach() - before[moving] * (1 - 0.02 * 0.5), sizes[moving]
+        assert moved.square().mean().sqrt() == pytest.approx(size * 0.02, rel=0.2)
+        expected = -0.02 * size * 50**0.5 * orthogonal(0.05 * gradient + 0.95 * momentum)
+        assert torch.allclose(moved, expected, atol=1e-6)
 
 
 def test_without_muon_it_is_adamw_to_the_bit() -> None:
@@ -95,6 +104,6 @@ def test_matrices_of_decoder_and_encoder_take_muon_as_asked(family) -> None:
     def large(part: str, size: float) -> dict[str, float]:
         return {name: size for name, p in model.named_parameters() if name.startswith(part) and p.dim() > 1}
 
-    assert muon() == large("decoder.", 0.8) | large("encoder.", 0.15)
+    assert muon() == large("decoder.", 0.8) | large("encoder.", 0.13)
     assert muon(encoder_optimiser="adamw") == large("decoder.", 0.8)
     assert muon(**ADAMW) == {}

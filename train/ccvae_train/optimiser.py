@@ -13,12 +13,15 @@ MOMENTUM = 0.95
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of one step of the iteration: sigma to a sigma + b sigma^3 + c sigma^5 (Jordan et al. 2024)."""
 ITERATIONS = 5
-ENCODER, DECODER = 0.15, 0.8
-"""The root mean square of an update of Muon in learning rates, where AdamW's is about 0.2."""
+ENCODER, DECODER = 0.13, 0.8
+"""How far Muon moves a step: the root mean square of its updates in learning rates, where AdamW's is about 0.2."""
+TURNS = 2
+"""Muon's groups take turns: each moves in one of so many steps, as far as in all of them, at half the iterations."""
 
 
 class AdamWMuon(torch.optim.AdamW):
-    """AdamW, but for the groups whose "muon" is above 0: Muon's step (Jordan et al. 2024), of that size, see `DECODER`.
+    """AdamW, but for the groups whose "muon" is above 0: Muon's step (Jordan et al. 2024), of that size, see `DECODER`,
+    in every second step only, see `TURNS`.
 
     Muon's update is the momentum with all its singular values brought near 1, so that rare directions of a gradient
     are learned as fast as frequent ones. torch's own takes matrices only, and computes in bfloat16, which few
@@ -32,25 +35,27 @@ class AdamWMuon(torch.optim.AdamW):
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """One step; the gradients of Muon's parameters are used up."""
         assert closure is None, "the gradients are those of the caller"
-        for group in self.param_groups:
+        for turn, group in enumerate(self.param_groups):
             if not group["muon"]:
                 continue
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    self._step_of_muon(parameter, group)
+                    self._step_of_muon(parameter, group, turn)
                     parameter.grad = None  # AdamW passes over what has none
         super().step()
 
-    def _step_of_muon(self, parameter: Tensor, group: dict[str, Any]) -> None:
+    def _step_of_muon(self, parameter: Tensor, group: dict[str, Any], turn: int) -> None:
         assert parameter.grad is not None
         state = self.state[parameter]
         if not state:
             state["momentum"], state["step"] = torch.zeros_like(parameter), torch.tensor(0.0)
         state["step"] += 1
         momentum = state["momentum"].lerp_(parameter.grad, 1 - MOMENTUM)
-        update = orthogonal(parameter.grad.lerp(momentum, MOMENTUM))
+        if (int(state["step"]) + turn) % TURNS:
+            return
+        update, rate = orthogonal(parameter.grad.lerp(momentum, MOMENTUM)), TURNS * group["lr"]
         size = group["muon"] * max(len(update), update[0].numel()) ** 0.5
-        parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(update, alpha=group["lr"] * size)
+        parameter.mul_(1 - rate * group["weight_decay"]).sub_(update, alpha=rate * size)
 
 
 def orthogonal(gradient: Tensor) -> Tensor:
