@@ -194,21 +194,22 @@ def _blocks(
 ) -> list[Array]:
     """Per walked label its block in every row and column, (R, C, d)."""
     at = [_modes(composer, before, i, _corners(composer.labels.labels[i], classes)) for i in chosen]
+    real = [_real_range(composer, i) for i in chosen]
     if len(at[0].loc) > 2:
-        return [polytope(at[0].loc, steps)]
+        return [polytope(np.clip(at[0].loc, *real[0]), steps)]
     # from class to class, not beyond
     beyond = reach if composer.labels.labels[chosen[0]].kind == "binary" else 0.0
-    lines = [_axis(composer, modes, i, steps, beyond) for modes, i in zip(at, chosen, strict=True)]
+    lines = [axis(modes, *ends, steps, beyond) for modes, ends in zip(at, real, strict=True)]
     if len(lines) == 1:
         return [lines[0][None]]
     down, across = lines
     return [np.repeat(down[:, None], steps, axis=1), np.repeat(across[None], steps, axis=0)]
 
 
-def _axis(composer: Composer, modes: Block, label: int, steps: int, reach: float) -> Array:
+def _real_range(composer: Composer, label: int) -> tuple[Array, Array]:
+    """The 1st and 99th percentile of real latents of a block, both (d,)."""
     columns, real = composer.bundle.manifest.layout.slices[label], composer.bundle.manifest.latent_range
-    low, high = (np.asarray(values[columns], np.float32) for values in (real.low, real.high))
-    return axis(modes, low, high, steps, reach)
+    return np.asarray(real.low[columns], np.float32), np.asarray(real.high[columns], np.float32)
 
 
 def _modes(composer: Composer, before: Array, label: int, classes: Sequence[int]) -> Block:

@@ -15,6 +15,7 @@ from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.interventions import Block
 from ccvae_deploy.pictures import compositing
+from ccvae_deploy.schema import LatentRange
 from ccvae_deploy.traverse import axis, polytope, traverse, walk
 
 
@@ -92,13 +93,21 @@ def test_classes_span_a_square(categorical_editor: Editor) -> None:
     np.testing.assert_allclose(found.z[..., 2:], found.z[0, 0, 2:] * np.ones((3, 3, 1)))
     first_four = walk(categorical_editor, picture, ["hair"], steps=2)
     assert first_four.probabilities[..., :5].argmax(axis=2).tolist() == [[0, 1], [2, 3]]
+    bundle = categorical_editor.bundle
+    columns, low, high = bundle.manifest.layout.slices[0], (-0.5,) * 4, (0.7,) * 4
+    narrow = replace(
+        bundle, manifest=bundle.manifest.model_copy(update={"latent_range": LatentRange(low=low, high=high)})
+    )
+    corners = walk(Editor(narrow), picture, ["hair"], steps=2).z[..., columns]
+    np.testing.assert_allclose(corners, np.clip(first_four.z[..., columns], -0.5, 0.7))
+    assert not np.allclose(corners, first_four.z[..., columns])
     strip = walk(categorical_editor, picture, ["hair"], steps=4, classes=["a", "c"])
     assert strip.probabilities.shape[:2] == (1, 4)
     assert strip.probabilities[0, :, :5].argmax(axis=1)[[0, -1]].tolist() == [0, 2]
     means = categorical_editor.latents.block(
         np.eye(6, dtype=np.float32)[[0, 2]], categorical_editor.labels.index("hair")
     )
-    real, columns = categorical_editor.bundle.manifest.latent_range, categorical_editor.bundle.manifest.layout.slices[0]
+    real = bundle.manifest.latent_range
     ends = np.clip(means.loc, real.low[columns], real.high[columns])
     np.testing.assert_allclose(strip.z[0, [0, -1]][:, columns], ends, atol=1e-6)
     assert walk(categorical_editor, picture, ["hair"], steps=64, classes=["a", "c"]).z.shape[1] == 64
