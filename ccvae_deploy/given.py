@@ -1,7 +1,6 @@
 """Numbers that a user gives. Pure."""
 
 import operator
-from numbers import Real
 
 from .errors import UsageError, one_line
 
@@ -31,6 +30,9 @@ def real(option: str, given: float) -> float:
     Raises:
         UsageError: it is none.
     """
-    if not isinstance(given, Real):
-        raise UsageError(f"{option} {one_line(repr(given), 40)}: expected a number")
-    return float(given)
+    try:
+        if isinstance(given, str | bytes | bytearray):
+            raise TypeError("text")
+        return float(given)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise UsageError(f"{option} {one_line(repr(given), 40)}: expected a number") from error

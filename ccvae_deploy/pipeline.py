@@ -222,6 +222,9 @@ def _settle(job: Job, result: Finished | Failure, tally: Tally) -> None:
             job.ledger.fail(result)
     except ImageError as error:
         job.ledger.fail(Failure.of(result.source, error))
+        for output in result.outputs if isinstance(result, Finished) else ():
+            if isinstance(output.data, Path):
+                output.data.unlink(missing_ok=True)
 
 
 def _write(job: Job, done: Finished) -> None:

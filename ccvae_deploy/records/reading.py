@@ -243,7 +243,7 @@ def reading(folder: Path) -> Iterator[None]:
     """Turn what is wrong with records into one line."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UsageError(
             f"{folder} holds records that are damaged or not ours ({error}); give another --out"
         ) from error

@@ -146,7 +146,9 @@ class _Figures:
             name = self.labels.names[label]
             self.asked[name] = self.asked.get(name, 0) + len(rows)
             self.hits[name] = self.hits.get(name, 0) + int(np.sum(found.reached))
-        moved = np.rint(np.abs(after - before) * BINS).astype(np.intp)
+        with np.errstate(invalid="ignore"):
+            # what is no number is no bin either
+            moved = np.rint(np.abs(after - before) * BINS).astype(np.intp)
         given = {self.labels.names[one.label] for one in asked}
         for column, name in enumerate(rows[0]["after"]):
             if name.partition("=")[0] not in given:

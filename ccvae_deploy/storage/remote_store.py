@@ -52,11 +52,9 @@ class RemoteStore:
             ImageError: the store takes no such name.
             WriteError: it refuses.
         """
-        paths = {
-            self._path(relative): data if isinstance(data, bytes) else data.read_bytes()
-            for relative, data in files.items()
-        }
+        given = {self._path(relative): data for relative, data in files.items()}
         with self._writing(next(iter(files), "")):
+            paths = {path: data if isinstance(data, bytes) else data.read_bytes() for path, data in given.items()}
             if self._whole:
                 self._files.pipe(paths)
                 return

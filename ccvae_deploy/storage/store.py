@@ -163,10 +163,12 @@ class Store:
             elif self._temporaries.is_dir():
                 for file in self._temporaries.iterdir():
                     if TEMPORARY.fullmatch(file.name):
-                        file.unlink()
-                if not any(self._temporaries.iterdir()):
-                    self._temporaries.rmdir()
+                        file.unlink(missing_ok=True)
+                self._temporaries.rmdir()
         except OSError as error:
+            # files of others, or one that a worker of a killed run has just made
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return
             raise WriteError(f"cannot empty {self._temporaries}: {error.strerror}; remove it by hand") from error
 
 
@@ -277,6 +279,8 @@ def _full(path: Path, error: OSError) -> WriteError:
         remedy = "move what lies there"
     elif error.errno in REFUSED:
         remedy = "see that it may be written"
+    elif error.errno == errno.ENOENT:
+        remedy = "see that nothing removes folders there"
     else:
         remedy = "make room"
     return WriteError(f"cannot write {path}: {error.strerror}; {remedy} and start the command again")

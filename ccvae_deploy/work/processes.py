@@ -66,6 +66,7 @@ def results(job: "Job", workers: int) -> Generator[Settled, None, None]:
 
     Raises:
         EngineError: a worker cannot be started, has ended by itself, or failed.
+        WriteError: the disk is full for a worker, or refuses.
     """
     todo = chunks(job)
     first = list(islice(todo, workers))

@@ -80,6 +80,34 @@ def test_the_same_bytes_and_failures(pictures, tmp_path, run, tree, many) -> Non
     assert not workers_of(os.getpid())
 
 
+def test_a_shard_into_a_relative_folder(tmp_path, run, tree, many, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(tmp_path / "alone", workers=1, shard="1/2")
+    run(Path("elsewhere"), workers=2, batch_size=2, shard="1/2")
+    assert tree(tmp_path / "elsewhere") == tree(tmp_path / "alone")
+
+
+def test_what_was_set_down_of_a_source_goes_with_its_failure(tmp_path, run, many, monkeypatch) -> None:
+    """Its results cannot be named where they belong."""
+    move, left = Path.replace, []
+
+    def refused(path: Path, target: Path) -> Path:
+        if target.name.startswith("a"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return move(path, target)
+
+    settle = pipeline._settle
+
+    def settled(job, result, tally) -> None:
+        settle(job, result, tally)
+        left.extend(output.data for output in result.outputs if output.data.exists())
+
+    monkeypatch.setattr(Path, "replace", refused)
+    monkeypatch.setattr(pipeline, "_settle", settled)
+    assert run(tmp_path / "out", workers=2, batch_size=2, sheet=False).failed == 1
+    assert not left
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, WriteError("no room")])
 def test_a_run_that_ends_takes_its_workers_along(tmp_path, expected, run, tree, many, monkeypatch, error) -> None:
     record, seen = ledger.Ledger.record, []
@@ -154,13 +182,14 @@ def test_workers_set_outputs_down_and_the_run_moves_them(tmp_path, expected, run
 
 def test_a_disk_that_is_full_for_a_worker(tmp_path, expected, run, tree, many, monkeypatch) -> None:
     full = (
-        "import itertools; from ccvae_deploy.work import worker; "
-        "down, count = worker.set_down, itertools.count(); "
-        "worker.set_down = lambda folder, data: down(folder / 'gone' if next(count) > 4 else folder, data)"
+        "import itertools; from ccvae_deploy.storage import store; from ccvae_deploy.work import worker; "
+        "down, count, error = worker.set_down, itertools.count(), OSError(28, 'No space left on device'); "
+        "worker.set_down = lambda folder, data: down(folder, data) if next(count) < 5 "
+        "else (_ for _ in ()).throw(store._full(folder, error))"
     )
     with monkeypatch.context() as patch:
         patch.setattr(processes, "CODE", with_code(full))
-        with pytest.raises(WriteError, match=r"^cannot write .*: No such file or directory; make room and start the"):
+        with pytest.raises(WriteError, match=r"^cannot write .*: No space left on device; make room and"):
             run(tmp_path / "out", workers=2, batch_size=2)
     assert not (tmp_path / "out" / TEMPORARIES).exists()
     run(tmp_path / "out", workers=2)

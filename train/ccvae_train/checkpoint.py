@@ -234,6 +234,10 @@ def restore_optimiser(run: Path, optimiser: torch.optim.Optimizer, tensors: dict
         laid_out = tensor.clone() if moment == "step" else torch.empty_like(parameter).copy_(tensor)
         moments.setdefault(int(index), {})[moment] = laid_out.detach()
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    for parameter, group in parameters:
+        if group["muon"]:
+            # the host asks it whose turn it is, and would wait for a GPU
+            optimiser.state[parameter]["step"] = optimiser.state[parameter]["step"].cpu()
 
 
 def load_run(run: Path) -> TrainedRun:

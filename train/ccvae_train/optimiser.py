@@ -14,7 +14,7 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of one step of the iteration: sigma to a sigma + b sigma^3 + c sigma^5 (Jordan et al. 2024)."""
 ITERATIONS = 5
 ENCODER, DECODER = 0.13, 0.8
-"""How far Muon moves a step: the root mean square of its updates in learning rates, where AdamW's is about 0.2."""
+"""How far Muon moves a step on average: a root mean square in learning rates, where AdamW's is about 0.2."""
 TURNS = 2
 """Muon's groups take turns: each moves in one of so many steps, as far as in all of them, at half the iterations."""
 
