@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,17 @@ def test_records_without_their_last_byte_are_refused(imgs, edit, tmp_path) -> No
     with pytest.raises(UsageError, match="damaged or not ours"):
         edit(imgs)
     assert receipts.read_bytes() == whole[:-1]
+
+
+@pytest.mark.parametrize("figure", [b"NaN", b"7.5", b"Infinity"])
+def test_figures_that_no_receipt_can_hold_are_refused(imgs, edit, tmp_path, figure) -> None:
+    edit(imgs / "a.png")
+    receipts = tmp_path / "out/receipts.jsonl"
+    damaged = re.sub(rb'("after": .*"Young": )[0-9.e-]+', rb"\g<1>" + figure, receipts.read_bytes())
+    receipts.write_bytes(damaged)
+    with pytest.raises(UsageError, match="damaged or not ours"):
+        edit(imgs / "a.png")
+    assert receipts.read_bytes() == damaged
 
 
 def test_overwriting_takes_the_records_of_whose_output_it_was(imgs, edit, tmp_path, receipts) -> None:
