@@ -41,6 +41,22 @@ class Encoded:
     control: Array
 
 
+@dataclass(frozen=True)
+class Made:
+    """One output, as its receipt tells of it.
+
+    Attributes:
+        change: its pixel change, None where the source was not read.
+        attempt: which draw of the sample it is, counted from 0.
+        output: its name, and `data` its bytes, where it is in a file.
+    """
+
+    change: float | None
+    attempt: int
+    output: str = ""
+    data: bytes = b""
+
+
 class Composer:
     """Encodes, edits, decodes and classifies batches, and says what came of it.
 
@@ -146,53 +162,54 @@ class Composer:
             read=read,
         )
 
-    def receipt(
+    def receipts(
         self,
         request: EditRequest,
         encoded: Encoded,
         row: int,
-        sample: int,
         after: Array,
+        made: Sequence[Made],
         *,
         source: str,
         digest: str,
         settings: str,
-        change: float | None,
-        attempt: int,
-        output: str = "",
-        data: bytes = b"",
-    ) -> Receipt:
-        """The record of one output.
+    ) -> list[Receipt]:
+        """The records of all samples of a source.
 
         Args:
             row: of the source in `encoded`; `digest` is the sha256 of its bytes.
-            after: label probabilities of the output, (Y,); `change` is its pixel change.
-            output: its name, and `data` its bytes, where it is in a file.
+            after: label probabilities of the outputs, (K, Y).
         """
         before = encoded.before[row]
         found = outcomes(self.labels, request.asked, before, after)
-        return Receipt(
-            source=source,
-            source_sha256=digest,
-            output=output,
-            **file_facts(data),
-            sample=sample,
-            attempt=attempt,
-            seed=request.seed,
-            mode=request.mode,
-            asked=request.values(self.labels),
-            before=self.named(before),
-            after=self.named(after),
-            reached=all(one.reached for one in found.values()),
-            drift=drift(self.labels, found, before, after),
-            pixel_change=change,
-            control=float(encoded.control[row]),
-            settings=settings,
-        )
+        reached = np.all([one.reached for one in found.values()], axis=0)
+        moved = np.asarray(drift(self.labels, found, before, after))
+        asked, was = request.values(self.labels), self.named(before)
+        return [
+            Receipt(
+                source=source,
+                source_sha256=digest,
+                output=one.output,
+                **file_facts(one.data),
+                sample=k,
+                attempt=one.attempt,
+                seed=request.seed,
+                mode=request.mode,
+                asked=asked,
+                before=was,
+                after=self.named(after[k]),
+                reached=bool(reached[k]),
+                drift=float(moved[k]),
+                pixel_change=one.change,
+                control=float(encoded.control[row]),
+                settings=settings,
+            )
+            for k, one in enumerate(made)
+        ]
 
     def named(self, probabilities: Array) -> dict[str, float]:
         """One row of probabilities (Y,) by name: `label`, or `label=class` for each class of a categorical label."""
-        return dict(zip(self.labels.column_names, map(float, probabilities), strict=True))
+        return dict(zip(self.labels.column_names, probabilities.tolist(), strict=True))
 
     def probabilities(self, z: Array) -> Array:
         """q(y|z_c) of latents (N, Z), of which only the characteristic ones count: (N, Y)."""

@@ -14,7 +14,7 @@ from PIL import Image
 from . import images
 from .arrays import Array
 from .classify import classify_picture
-from .composer import Composer
+from .composer import Composer, Made
 from .edits.redraw import Slot, keep_drawing
 from .edits.request import CONFIDENCE, Value
 from .errors import ImageError
@@ -132,22 +132,9 @@ class Editor(Composer):
         first = look(slots, self.changed(request, encoded, [name])[0])
         kept = keep_drawing(self, request, encoded, [name], dict(zip(slots, first, strict=True)), look)
         settings = self.settings(request, "png").id
-        receipts = []
-        for (_, k), one in kept.items():
-            change = compositing.pixel_change(picture, one.result.picture)
-            receipt = self.receipt(
-                request,
-                encoded,
-                0,
-                k,
-                one.after,
-                source=name,
-                digest=digest,
-                settings=settings,
-                change=change,
-                attempt=one.attempt,
-            )
-            receipts.append(receipt)
+        made = [Made(compositing.pixel_change(picture, one.result.picture), one.attempt) for one in kept.values()]
+        after = np.stack([one.after for one in kept.values()])
+        receipts = self.receipts(request, encoded, 0, after, made, source=name, digest=digest, settings=settings)
         return Edit([images.to_pil(one.result.picture) for one in kept.values()], receipts)
 
     def variance(

@@ -21,7 +21,7 @@ from .folder import check_out, output_name
 from .given import refuse_outside
 from .images import Picture
 from .pictures.film import Cell, film_grid
-from .receipts import Figure, OutputRecord, RunSettings, file_facts
+from .receipts import Figure, Figures, OutputRecord, RunSettings, file_facts
 from .records.results import Results, RunOutcome, open_results
 from .schema import LabelSet
 from .speed import refuse_speed
@@ -54,7 +54,7 @@ class GeneratedReceipt(OutputRecord):
     seed: int
     asked: dict[str, float]
     drawn: dict[str, float]
-    after: dict[str, Figure]
+    after: Figures
     reached: bool
     agreement: Figure | None
 

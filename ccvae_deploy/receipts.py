@@ -14,7 +14,12 @@ def _six_digits(value: float) -> float:
     return round(value, 6)
 
 
+def _all_six_digits(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items()}
+
+
 Figure = Annotated[float, AfterValidator(_six_digits)]
+Figures = Annotated[dict[str, float], AfterValidator(_all_six_digits)]
 
 
 class RunSettings(Frozen):
@@ -133,8 +138,8 @@ class Receipt(OutputRecord):
     seed: int
     mode: str
     asked: dict[str, float | str]
-    before: dict[str, Figure]
-    after: dict[str, Figure]
+    before: Figures
+    after: Figures
     reached: bool
     drift: Figure
     pixel_change: Figure | None

@@ -19,7 +19,7 @@ from .folder import output_name
 from .images import ENDING, Format, Picture, network_input
 from .interventions import intervene
 from .pictures.rendering import Rendered, output_format, render, write_out
-from .receipts import Figure, OutputRecord, RunSettings, file_facts
+from .receipts import Figure, Figures, OutputRecord, RunSettings, file_facts
 from .work.references import Reference, References
 from .work.stream import Seen
 
@@ -49,9 +49,9 @@ class SwapReceipt(OutputRecord):
     reference_sha256: str
     sample: int
     asked: dict[str, float]
-    before: dict[str, Figure]
-    reference_labels: dict[str, Figure]
-    after: dict[str, Figure]
+    before: Figures
+    reference_labels: Figures
+    after: Figures
     reached: bool
     drift: Figure
     pixel_change: Figure
@@ -135,7 +135,7 @@ class Swap:
             reference_labels=self.composer.named(taken.probabilities),
             after=self.composer.named(after),
             reached=all(outcome(labels, i, value, after).reached for i, value in asked.items()),
-            drift=drift(labels, self.labels, before, after),
+            drift=float(drift(labels, self.labels, before, after)),
             pixel_change=rendered.pixel_change,
             control=float(encoded.control[at]),
             settings=self.settings.id,

@@ -57,14 +57,20 @@ def outcomes(
     return {label: outcome(labels, label, value, after) for label, value in wanted.items()}
 
 
-def drift(labels: LabelSet, asked: Iterable[int], before: NDArray[np.floating], after: NDArray[np.floating]) -> float:
+def drift(
+    labels: LabelSet, asked: Iterable[int], before: NDArray[np.floating], after: NDArray[np.floating]
+) -> NDArray[np.floating] | np.floating:
     """How far the labels that were not asked have moved, 0 to 1: the mean of their total variation, which is
     |after - before| of a binary label and half the sum of it over the classes of a categorical one; 0 where all were.
+
+    Args:
+        before, after: label probabilities, (…, Y).
     """
     given = set(asked)
     left = [i for i in range(len(labels.labels)) if i not in given]
-    if not left:
-        return 0.0
-    moved = np.add.reduceat(np.abs(after - before), [columns.start for columns in labels.columns])
+    moved = np.add.reduceat(np.abs(after - before), [columns.start for columns in labels.columns], axis=-1)
     half = np.array([1.0 if label.kind == "binary" else 0.5 for label in labels.labels], moved.dtype)
-    return float((half * moved)[left].mean())
+    # the order in memory decides the order of a sum, and that must not hang on how many outputs there are
+    moving = np.ascontiguousarray((half * moved)[..., left])
+    found: NDArray[np.floating] = moving.mean(-1) if left else moving.sum(-1)
+    return found

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
@@ -65,10 +64,13 @@ def keep_drawing(
     """
 
     def looked_at(slots: Sequence[Slot], results: Sequence[R], attempt: int) -> list[Kept[R]]:
+        before = encoded.before[[row for row, _ in slots]]
         after = composer.classify(np.stack([result.seen for result in results]))
+        found = outcomes(composer.labels, request.asked, before, after).values()
+        reached = np.all([one.reached for one in found], axis=0)
+        probability = np.prod([one.probability for one in found], axis=0, dtype=np.float64)
         return [
-            _judged(composer, request, encoded.before[row], result, after[i], attempt)
-            for i, ((row, _), result) in enumerate(zip(slots, results, strict=True))
+            Kept(result, after[i], attempt, bool(reached[i]), float(probability[i])) for i, result in enumerate(results)
         ]
 
     kept = dict(zip(first, looked_at(list(first), list(first.values()), 0), strict=True))
@@ -82,9 +84,3 @@ def keep_drawing(
             if one.reached or one.probability > kept[slot].probability:
                 kept[slot] = one
     return kept
-
-
-def _judged(composer: Composer, request: EditRequest, before: Array, result: R, after: Array, attempt: int) -> Kept[R]:
-    found = outcomes(composer.labels, request.asked, before, after).values()
-    reached, probability = all(one.reached for one in found), prod(float(one.probability) for one in found)
-    return Kept(result, after, attempt, reached, probability)

@@ -32,6 +32,7 @@ from .reading import (
     begun_entry,
     of_audit,
     order,
+    parsed,
     read_failures,
     read_groups,
     read_journal,
@@ -182,7 +183,7 @@ class Ledger:
         """All receipts of this run's edits with its settings, in order."""
         mine = (group for _, group in self._ordered() if group.settings in self.settings)
         for lines in self._all_lines(mine):
-            yield from map(json.loads, lines)
+            yield from map(parsed, lines)
 
     def lines(self, group: Group) -> list[bytes]:
         """The receipts of a group as they stand in their file."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import images
 from ..arrays import Array
-from ..composer import Composer, Encoded
+from ..composer import Composer, Encoded, Made
 from ..edits.redraw import Kept, Slot, keep_drawing
 from ..edits.request import EditRequest
 from ..errors import ImageError
@@ -273,25 +273,24 @@ def _outputs(
     composer: Composer, encoded: Encoded, row: int, unit: _Pending, made: Sequence[Kept[Rendered]]
 ) -> tuple[Output, ...]:
     """The files of a source under an edit; `row` is the source's in `encoded`."""
-    source, wanted, settings = unit.read, unit.wanted, unit.wanted.settings.id
-    outputs = []
-    for k, (name, one) in enumerate(zip(wanted.outputs(source.task.stem, source.picture.format), made, strict=True)):
-        receipt = composer.receipt(
-            wanted.request,
-            encoded,
-            row,
-            k,
-            one.after,
-            source=source.task.source.relative,
-            digest=source.digest,
-            settings=settings,
-            change=one.result.pixel_change if source.picture.read else None,
-            attempt=one.attempt,
-            output=name,
-            data=one.result.data,
-        )
-        outputs.append(Output(name, one.result.data, receipt.noted()))
-    return tuple(outputs)
+    source, wanted = unit.read, unit.wanted
+    names = wanted.outputs(source.task.stem, source.picture.format)
+    receipts = composer.receipts(
+        wanted.request,
+        encoded,
+        row,
+        np.stack([one.after for one in made]),
+        [
+            Made(one.result.pixel_change if source.picture.read else None, one.attempt, name, one.result.data)
+            for name, one in zip(names, made, strict=True)
+        ],
+        source=source.task.source.relative,
+        digest=source.digest,
+        settings=wanted.settings.id,
+    )
+    return tuple(
+        Output(name, one.result.data, receipt.noted()) for name, one, receipt in zip(names, made, receipts, strict=True)
+    )
 
 
 def only(task: Task, wanted: Sequence[Wanted]) -> Task:

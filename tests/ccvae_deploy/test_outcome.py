@@ -47,6 +47,8 @@ def test_several_outputs_at_once_are_as_each_by_itself() -> None:
             for label, one in outcomes(LABELS, request.asked, before[row], after[row]).items():
                 assert together[label].reached[row] == one.reached
                 assert together[label].probability[row] == pytest.approx(one.probability)
+        moved = drift(LABELS, together, before, after)
+        assert all(moved[i] == drift(LABELS, together, before[i], after[i]) for i in range(50))
         assert all(0 < found.reached.sum() < 50 for found in together.values())
 
 
@@ -62,3 +64,8 @@ def test_drift_is_the_mean_total_variation_of_what_was_not_asked() -> None:
     assert round(drift(LABELS, [1], BEFORE, after), 4) == 0.6
     assert round(drift(LABELS, [], BEFORE, after), 4) == 0.45
     assert drift(LABELS, [0, 1], BEFORE, after) == 0
+    rng = np.random.default_rng(1)
+    many = LabelSet(labels=tuple(Label(name=f"a{i}") for i in range(40)))
+    rows = rng.random((2, 7, 40), np.float32)
+    together = drift(many, [3], *rows)
+    assert [drift(many, [3], before, after) for before, after in zip(*rows, strict=True)] == together.tolist()
