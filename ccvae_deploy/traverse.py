@@ -194,12 +194,12 @@ def _blocks(
 ) -> list[Array]:
     """Per walked label its block in every row and column, (R, C, d)."""
     at = [_modes(composer, before, i, _corners(composer.labels.labels[i], classes)) for i in chosen]
-    real = [_real_range(composer, i) for i in chosen]
+    ranges = [_real_range(composer, i) for i in chosen]
     if len(at[0].loc) > 2:
-        return [polytope(np.clip(at[0].loc, *real[0]), steps)]
+        return [polytope(np.clip(at[0].loc, *ranges[0]), steps)]
     # from class to class, not beyond
     beyond = reach if composer.labels.labels[chosen[0]].kind == "binary" else 0.0
-    lines = [axis(modes, *ends, steps, beyond) for modes, ends in zip(at, real, strict=True)]
+    lines = [axis(modes, *ends, steps, beyond) for modes, ends in zip(at, ranges, strict=True)]
     if len(lines) == 1:
         return [lines[0][None]]
     down, across = lines
@@ -208,8 +208,8 @@ def _blocks(
 
 def _real_range(composer: Composer, label: int) -> tuple[Array, Array]:
     """The 1st and 99th percentile of real latents of a block, both (d,)."""
-    columns, real = composer.bundle.manifest.layout.slices[label], composer.bundle.manifest.latent_range
-    return np.asarray(real.low[columns], np.float32), np.asarray(real.high[columns], np.float32)
+    columns, found = composer.bundle.manifest.layout.slices[label], composer.bundle.manifest.latent_range
+    return np.asarray(found.low[columns], np.float32), np.asarray(found.high[columns], np.float32)
 
 
 def _modes(composer: Composer, before: Array, label: int, classes: Sequence[int]) -> Block:
