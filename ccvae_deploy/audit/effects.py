@@ -44,10 +44,11 @@ class Effect(Frozen):
 
     Attributes:
         label: `label`, or `label=class` for a class of a categorical label.
-        images: those that the effect is told of; a direction that has too few does not count.
+        images: those that the effect, the flips and the shares are told of; a direction that has too few does not
+            count.
         effect: mean shift against the redraw; `low` to `high` holds it with 95 %, this figure taken alone.
         joint_low, joint_high: the interval that decides: all of an audit hold together with 95 %.
-        p: of no effect, adjusted for all tests of the audit.
+        p: of no effect, adjusted for all tests of the audit; effects with too few images are none of them.
         against_control: the same mean shift, against the control picture instead of the redraw.
         spread: standard deviation of the output over the control pictures.
         turned_on, turned_off: mean of f(edited) - f(redrawn) where the label was absent, and where it was there; None
@@ -127,7 +128,13 @@ def effects(labels: LabelSet, settings: AuditSettings, records: Iterable[Mapping
         for row, column in zip(rows, columns, strict=True)
     ]
     tested = [slice(one * len(spread), (one + 1) * len(spread)) for one in (row.strengths.index(1.0) for row in rows)]
-    largest = np.max([part.deviations(at) for part, at in zip(found, tested, strict=True)], axis=0)
+    # what has too few images is not tested, and others need not pay for it
+    counted = [_counted(np.array(column.signs)) for column in columns]
+    enough = [mine.sum() >= FEWEST for mine in counted]
+    largest = np.max(
+        [part.deviations(at) for part, at, much in zip(found, tested, enough, strict=True) if much or not any(enough)],
+        axis=0,
+    )
     return [
         effect
         for row, column, part, at in zip(rows, columns, found, tested, strict=True)
@@ -182,6 +189,12 @@ def _kinds(signs: NDArray[np.intp]) -> list[NDArray[np.bool_]]:
     return kinds or [np.ones(len(signs), bool)]
 
 
+def _counted(signs: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """The images that an effect is told of."""
+    counted: NDArray[np.bool_] = np.any(_kinds(signs), axis=0)
+    return counted
+
+
 def _effects(
     row: Row,
     column: Column,
@@ -192,11 +205,11 @@ def _effects(
     spread: NDArray[np.float32],
 ) -> Iterator[Effect]:
     signs = np.array(column.signs)
-    kinds = _kinds(signs)
-    counted = int(sum(kind.sum() for kind in kinds))
+    kinds, counted = _kinds(signs), _counted(signs)
+    images = int(counted.sum())
     whole = row.strengths.index(1.0)
     shifts = np.stack(column.shifts)[:, whole]
-    others, reached = np.stack(column.others), np.stack(column.reached).mean(axis=0)
+    others, reached = np.stack(column.others), np.stack(column.reached)[counted].mean(axis=0)
     low, high = part.interval()
     q = critical(largest)
     for i, name in enumerate(names):
@@ -207,21 +220,21 @@ def _effects(
         yield Effect(
             label=row.name,
             output=name,
-            images=counted,
+            images=images,
             effect=mean,
             low=float(low[at]),
             high=float(high[at]),
             joint_low=mean - half,
             joint_high=mean + half,
-            p=adjusted(mean, error, float(part.freedom[at]), largest),
-            verdict=verdict(mean, half, float(spread[i]), counted, share),
+            p=adjusted(mean, error, float(part.freedom[at]), largest) if images > 1 else 1.0,
+            verdict=verdict(mean, half, float(spread[i]), images, share),
             against_control=float(np.mean([(others[kind, 0, i] * signs[kind]).mean() for kind in kinds])),
             spread=float(spread[i]),
             turned_on=on,
             turned_off=off,
             either_way=(on + off) / 2 if len(kinds) == 2 and on is not None and off is not None else None,
-            flips=float(others[:, 1, i].mean()),
-            redrawn_flips=float(others[:, 2, i].mean()),
+            flips=float(others[counted, 1, i].mean()),
+            redrawn_flips=float(others[counted, 2, i].mean()),
             reached=share,
             kept=float(reached[-1]),
             doses=_doses(row, part, i, (low, high), reached),

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError, nearest, one_line
+from ..given import real, reals
 from ..pictures.pixels import Pixels
 from ..schema import Frozen
 
@@ -83,8 +84,8 @@ def read_feeding(
     layout: str | None = None,
     order: str | None = None,
     scale: float | None = None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
 ) -> Feeding:
     """Settle how a vetted model is fed.
 
@@ -182,11 +183,13 @@ def _size(static: tuple[int | None, int | None], asked: int | str | None) -> tup
 def _range(
     dtype: DType,
     scale: float | None,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
     said: tuple[float, float, float] | None,
 ) -> tuple[float, Sequence[float], Sequence[float]]:
     """What white is, mean and std."""
+    scale = None if scale is None else real("--scale", scale)
+    mean, std = reals("--mean", mean), reals("--std", std)
     if scale is not None and scale not in (1, 255):
         raise UsageError(f"--scale {scale:g}: expected 1 (pixels from 0 to 1) or 255, before --mean and --std")
     if dtype == "uint8":

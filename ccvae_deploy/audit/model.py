@@ -4,7 +4,7 @@ It always runs on batches of one size, the last one padded, so that a value does
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
@@ -34,9 +34,9 @@ class ModelOptions(TypedDict, total=False):
     layout: str | None
     order: str | None
     scale: float | None
-    mean: Sequence[float]
-    std: Sequence[float]
-    outputs: Sequence[str]
+    mean: float | Sequence[float]
+    std: float | Sequence[float]
+    outputs: str | Sequence[str]
     activation: str | None
     threshold: float
 
@@ -71,7 +71,7 @@ class AuditedModel:
         for start in range(0, len(pixels), self.batch_size):
             part = pixels[start : start + self.batch_size]
             padded = np.concatenate([part, np.repeat(part[:1], self.batch_size - len(part), axis=0)])
-            raw = _run(self.session, tensors, self.feeding, padded, self.path)
+            raw = _columns(_arrays(self.session, tensors, self.feeding, padded, self.path), len(padded))
             parts.append({name: array[: len(part)] for name, array in raw.items()})
         return self.reading.values({name: np.concatenate([part[name] for part in parts]) for name in tensors})
 
@@ -85,9 +85,9 @@ def open_model(
     layout: str | None = None,
     order: str | None = None,
     scale: float | None = None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-    outputs: Sequence[str] = (),
+    mean: float | Sequence[float] = (),
+    std: float | Sequence[float] = (),
+    outputs: str | Sequence[str] = (),
     activation: str | None = None,
     threshold: float = 0.5,
 ) -> AuditedModel:
@@ -116,28 +116,37 @@ def open_model(
         )
     # no even grey, which a model that divides by an image's deviation cannot take
     trial = np.arange(np.prod(shape), dtype=np.int64).reshape(shape).astype(np.uint8)
+    arrays = _arrays(session, usable, feeding, trial, model)
+    fitting = [name for name in usable if arrays[name].ndim and len(arrays[name]) == count]
+    # what nobody asks for may have any shape and value
+    widths = {name: math.prod(arrays[name].shape[1:]) for name in fitting or usable}
+    reading = read_reading(vetted.model, widths, outputs, activation, threshold)
     try:
-        raw = _run(session, usable, feeding, trial, model)
+        _columns({output.tensor: arrays[output.tensor] for output in reading.outputs}, count)
     except ImageError as error:
         raise UsageError(f"{error}; check --scale, --mean and --std") from error
-    widths = {name: array.shape[1] for name, array in raw.items()}
-    reading = read_reading(vetted.model, widths, outputs, activation, threshold)
     return AuditedModel(model, vetted.sha256, session.get_providers()[0], feeding, reading, count, session)
 
 
-def _run(session: "InferenceSession", tensors: Sequence[str], feeding: Feeding, pixels: Pixels, path: Path) -> Raw:
-    """Output tensors as (N, columns)."""
+def _arrays(
+    session: "InferenceSession", tensors: Sequence[str], feeding: Feeding, pixels: Pixels, path: Path
+) -> dict[str, NDArray[np.floating]]:
+    """Output tensors as the model gives them."""
     try:
-        arrays = session.run(list(tensors), {feeding.name: feeding.feed(pixels)})
+        return dict(zip(tensors, session.run(list(tensors), {feeding.name: feeding.feed(pixels)}), strict=True))
     except Exception as error:  # onnxruntime's errors share no base but Exception
         raise UsageError(
             f"--model {path} cannot run on {len(pixels)} images as {feeding.text()}: {one_line(error)}; "
             "see --size, --layout and --batch-size"
         ) from error
+
+
+def _columns(arrays: Mapping[str, NDArray[np.floating]], images: int) -> Raw:
+    """Output tensors as (N, columns)."""
     raw = {}
-    for name, array in zip(tensors, arrays, strict=True):
-        if array.ndim < 1 or len(array) != len(pixels):
-            raise UsageError(f"--model gives {one_line(name, 40)} of shape {array.shape} for {len(pixels)} images")
+    for name, array in arrays.items():
+        if not array.ndim or len(array) != images:
+            raise UsageError(f"--model gives {one_line(name, 40)} of shape {array.shape} for {images} images")
         if not np.isfinite(array).all():
             raise ImageError(f"--model gives {one_line(name, 40)} that is not finite")
         raw[name] = array.reshape(len(array), -1).astype(np.float32)

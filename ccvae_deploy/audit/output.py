@@ -7,6 +7,7 @@
 | softmax        | exp(x_i) / sum over its tensor    | the largest of its tensor                    |
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError, nearest, one_line
+from ..given import each, real
 from ..schema import Frozen
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ class Reading(Frozen):
 
 
 def read_reading(
-    model: "ModelProto", widths: Mapping[str, int], asked: Sequence[str], activation: str | None, threshold: float
+    model: "ModelProto", widths: Mapping[str, int], asked: str | Sequence[str], activation: str | None, threshold: float
 ) -> Reading:
     """Settle how a model is read.
 
@@ -95,9 +97,10 @@ def read_reading(
     """
     if activation is not None and activation not in get_args(Activation):
         raise UsageError(f"--activation {activation!r}: {nearest(activation, get_args(Activation))}")
-    if not np.isfinite(threshold):
+    threshold = real("--threshold", threshold)
+    if not math.isfinite(threshold):
         raise UsageError(f"--threshold {threshold}: expected a number")
-    outputs = _chosen(widths, asked)
+    outputs = _chosen(widths, each("--outputs", asked))
     endings = {_ending(model, output.tensor) for output in outputs}
     ended = endings.pop() if len(endings) == 1 else ""
     if activation is None and not ended:

@@ -146,7 +146,8 @@ def csv_lines(
     yield csv_line(COLUMNS)
     for record in records:
         for edit, doses in record["edited"].items():
-            name, value = _split(edit, classes)
+            # a class may hold a = too
+            name, _, value = edit.partition("=")
             redrawn, own = record["redrawn"][name], classes[name][record["state"][name]]
             for strength, dose in doses.items():
                 for i, output in enumerate(outputs):
@@ -154,8 +155,3 @@ def csv_lines(
                     figures = [record["control"][i], was, now, now - was, dose["flips"][i], redrawn["flips"][i]]
                     shown = [f"{figure:.8g}" for figure in (*figures, dose["reached"])]
                     yield csv_line([record["source"], name, own, value, output, strength, str(samples), *shown])
-
-
-def _split(edit: str, classes: Mapping[str, Sequence[str]]) -> tuple[str, str]:
-    """Label and class of `label=class`; either may hold a `=`."""
-    return next((name, one) for name, all_of in classes.items() for one in all_of if f"{name}={one}" == edit)

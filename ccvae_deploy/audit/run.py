@@ -14,7 +14,7 @@ from ..composer import Composer
 from ..edits.request import MAX_SAMPLES, labels_or_all, refuse_seed
 from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
-from ..given import real, refuse_outside
+from ..given import reals, refuse_outside
 from ..images import read_file
 from ..machine.resources import usable_cores
 from ..receipts import Failure
@@ -25,6 +25,7 @@ from ..storage.remote import Paths, local_path, paths
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
+from ..terminal.screen import counted
 from ..work.stream import chunks, read_ahead
 from .auditor import Auditor, Original
 from .model import ModelOptions, open_model
@@ -42,7 +43,7 @@ def audit(
     labels: Sequence[str] = (),
     limit: int | None = None,
     samples: int = 4,
-    strength: Sequence[float] = STRENGTHS,
+    strength: float | Sequence[float] = STRENGTHS,
     compose: str = "residual",
     out: Path | str | None = None,
     seed: int = 0,
@@ -111,36 +112,37 @@ def audit(
     with ThreadPoolExecutor(threads) as pool:
         auditor = Auditor(composer, audited, settings, chosen, pool)
         ledger = Ledger(target, [settings])
-        _refuse_taken(target, ledger, found, settings, overwrite)
+        _refuse_taken(target, ledger, settings, overwrite)
         with ledger, Store(target) as store:
             skipped = _run(auditor, ledger, found.sources, threads)
             ledger.finish()
             return write_results(auditor, ledger, store, found, skipped, began)
 
 
-def _strengths(composer: Composer, asked: Sequence[float]) -> tuple[float, ...]:
+def _strengths(composer: Composer, asked: float | Sequence[float]) -> tuple[float, ...]:
     """Ascending, 1 among them, and without 0, which is the redraw and always there."""
+    given = reals("--strength", asked)
     if not composer.latents.has_modes:
         # no two modes to lie between: only the asked state itself
-        if tuple(asked) != STRENGTHS:
+        if tuple(given) != STRENGTHS:
             raise UsageError("--strength needs a conditional prior, whose two modes it lies between; leave it out")
         return (1.0,)
-    wrong = [value for value in (real("--strength", one) for one in asked) if not 0 <= value <= 10]
+    wrong = [value for value in given if not 0 <= value <= 10]
     if wrong:
         raise UsageError(f"--strength {wrong[0]:g}: expected 0 to 10; 0 is the redraw, 1 the other state")
-    return tuple(sorted({*(float(f"{value:g}") for value in asked if value > 0), 1.0}))
+    return tuple(sorted({*(float(f"{value:g}") for value in given if value > 0), 1.0}))
 
 
-def _refuse_taken(out: Path, ledger: Ledger, found: Scan, settings: AuditSettings, overwrite: bool) -> None:
+def _refuse_taken(out: Path, ledger: Ledger, settings: AuditSettings, overwrite: bool) -> None:
     """Records of other settings or commands, and files that no record explains, are not ours to replace."""
     if any(edit != AUDIT for _, edit in ledger.groups):
         raise UsageError(f"{out} holds results of another command; give another --out")
     if overwrite:
         return
-    others = [source.relative for source in found.sources if ledger.made_with_others(source.relative, settings)]
+    others = [source for (source, _), group in ledger.groups.items() if group.settings != settings.id]
     if others:
         raise UsageError(
-            f"{out} has an audit of {len(others):,} of these images with another model or other settings, such as "
+            f"{out} has an audit of {counted(len(others), 'image')} with another model or other settings, such as "
             f"{printable(others[0])}; add --overwrite to replace it, or give another --out"
         )
     there = [name for name in (HTML, JSON, CSV, PICTURES) if (out / name).exists()]

@@ -36,26 +36,25 @@ class Resampled:
         mean: (M,); NaN where there is no image.
         error: standard error of the mean, (M,); 0 for less than two images.
         freedom: degrees of freedom of `error`, at least 1, (M,).
-        means: (B, M).
+        offsets: mean of each resample less `mean`, (B, M); beside a mean of 1 a float32 would round them away.
     """
 
     mean: Wide
     error: Wide
     freedom: Wide
-    means: NDArray[np.float32]
+    offsets: NDArray[np.float32]
 
     def interval(self) -> tuple[Wide, Wide]:
         """The percentile interval of each column alone, low and high (M,)."""
-        low, high = np.quantile(self.means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-        return low.astype(np.float64), high.astype(np.float64)
+        low, high = np.quantile(self.offsets, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        return self.mean + low, self.mean + high
 
     def deviations(self, columns: slice) -> Wide:
         """The largest deviation |m_bj - m_j| / s_j of each resample over some columns, (B,); 0 where none varies."""
         varying = self.error[columns] > 0
-        mean, error = self.mean[columns][varying], self.error[columns][varying]
         if not varying.any():
-            return np.zeros(len(self.means))
-        return np.asarray(np.abs((self.means[:, columns][:, varying] - mean) / error).max(axis=1))
+            return np.zeros(len(self.offsets))
+        return np.asarray(np.abs(self.offsets[:, columns][:, varying] / self.error[columns][varying]).max(axis=1))
 
 
 def resample(values: NDArray[np.floating], rows: int, where: NDArray[np.intp], seed: int) -> Resampled:
@@ -72,16 +71,15 @@ def resample(values: NDArray[np.floating], rows: int, where: NDArray[np.intp], s
     error = wide.std(axis=0, ddof=1) / np.sqrt(len(wide)) if len(wide) > 1 else np.zeros(wide.shape[1])
     # rounding of equal values is no spread
     error[error <= 1e-12 * np.abs(mean)] = 0
-    means = np.zeros((RESAMPLES, wide.shape[1]), np.float32)
+    offsets = np.zeros((RESAMPLES, wide.shape[1]), np.float32)
     at = 0
     for counts in _counts(rows, seed):
         mine = counts[:, where]
         total = mine.sum(axis=1, keepdims=True)
         # a resample without any of these images says nothing; it keeps the mean
-        part = np.where(total > 0, mine @ (wide - mean) / np.maximum(total, 1), 0) + mean if len(wide) else 0
-        means[at : at + len(counts)] = part
+        offsets[at : at + len(counts)] = np.where(total > 0, mine @ (wide - mean) / np.maximum(total, 1), 0)
         at += len(counts)
-    return Resampled(mean, error, np.full(len(mean), max(len(wide) - 1.0, 1.0)), means)
+    return Resampled(mean, error, np.full(len(mean), max(len(wide) - 1.0, 1.0)), offsets)
 
 
 def halves(first: Resampled, second: Resampled) -> Resampled:
@@ -93,7 +91,7 @@ def halves(first: Resampled, second: Resampled) -> Resampled:
         (first.mean + second.mean) / 2,
         np.sqrt(squares[0] + squares[1]) / 2,
         np.maximum(freedom, 1),
-        (first.means + second.means) / np.float32(2),
+        (first.offsets + second.offsets) / np.float32(2),
     )
 
 

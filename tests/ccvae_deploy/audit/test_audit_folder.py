@@ -44,6 +44,42 @@ def test_what_is_left_in_the_folder(run, tmp_path: Path) -> None:
     assert (on - off) / 2 == pytest.approx(by_place(found)["Wearing_Hat", "<b>&"].effect, abs=1e-6)
 
 
+def test_an_audit_of_other_images_by_another_model_is_replaced_by_overwrite_alone(
+    run, made_classifier, tmp_path: Path
+) -> None:
+    run()
+    page = (tmp_path / "out" / "audit.html").read_bytes()
+    (tmp_path / "other.onnx").write_bytes(made_classifier([(0, 4)]).SerializeToString())
+    Image.new("RGB", (32, 32)).save(tmp_path / "lone.png")
+    other = {"model": tmp_path / "other.onnx", "images": [tmp_path / "lone.png"]}
+    with pytest.raises(UsageError, match="has an audit of 40 images with another model or other settings, such as"):
+        run(**other)
+    assert (tmp_path / "out" / "audit.html").read_bytes() == page
+    assert run(**other, overwrite=True).sources == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strength": "x"}, "--strength 'x': expected a number"),
+        ({"mean": ["a"]}, "--mean 'a': expected a number"),
+        ({"scale": "1"}, "--scale '1': expected a number"),
+        ({"threshold": None}, "--threshold None: expected a number"),
+        ({"outputs": [0]}, "--outputs 0: expected text"),
+        ({"provider": None}, "--provider None: known: auto"),
+    ],
+)
+def test_options_of_another_kind_are_one_line(run, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(**options)
+
+
+def test_one_strength_and_one_output_may_stand_alone(run) -> None:
+    found = run(strength=1.0, outputs="1")
+    assert {one.output for one in found.effects} == {"scores:1"}
+    assert all(len(one.doses) == 1 for one in found.effects)
+
+
 def test_a_bad_file_is_recorded_and_the_rest_is_done(run, imgs: Path, failures, tmp_path: Path) -> None:
     (imgs / "bad.png").write_text("no image")
     found = run()

@@ -17,6 +17,16 @@ def response(output: float, flips: float = 0.0, reached: float = 1.0) -> dict:
     return {"outputs": [output], "flips": [flips], "reached": reached}
 
 
+def hair(made_classifier, tmp_path: Path) -> AuditSettings:
+    """An audit of `Hair`, on one output."""
+    (tmp_path / "m.onnx").write_bytes(made_classifier([(0, 32)], channel=0).SerializeToString())
+    model = open_model(tmp_path / "m.onnx", scale=1, provider="cpu")
+    return AuditSettings(
+        bundle="b", model="m", feeding=model.feeding, reading=model.reading, labels=("Hair",), samples=1, seed=0,
+        strengths=(1.0,), compose="decode",
+    )  # fmt: skip
+
+
 @pytest.fixture
 def made_effects(editor: Editor, made_classifier, tmp_path: Path):
     """The effect of `Young` on one output, of records made of pairs: the state, and what the edit adds to 0.2."""
@@ -27,13 +37,17 @@ def made_effects(editor: Editor, made_classifier, tmp_path: Path):
         strengths=(1.0,), compose="residual",
     )  # fmt: skip
 
-    def make(images: list[tuple[int, float]], reached: float = 1.0):
+    def make(images: list[tuple[int, float]], reached: float = 1.0, off: float | None = None):
         records = [
             {
                 "state": {"Young": own},
                 "control": [0.1 + 0.001 * (i % 10)],
                 "redrawn": {"Young": response(0.2)},
-                "edited": {f"Young={1 - own}": {"1": response(0.2 + shift, reached=reached)}},
+                "edited": {
+                    f"Young={1 - own}": {
+                        "1": response(0.2 + shift, reached=off if own and off is not None else reached)
+                    }
+                },
             }
             for i, (own, shift) in enumerate(images)
         ]
@@ -75,15 +89,47 @@ def test_verdicts(made_effects) -> None:
     assert lone.effect == pytest.approx(0.2, abs=0.01)
 
 
+def test_shares_are_those_of_the_images_that_the_effect_is_told_of(made_effects) -> None:
+    found = made_effects([*[(0, 0.2)] * 20, *[(1, -0.2)] * 9], off=0.0)
+    assert (found.images, found.reached) == (20, 1.0)
+    assert made_effects([*[(0, 0.2)] * 20, *[(1, -0.2)] * 10], off=0.0).reached == pytest.approx(2 / 3)
+
+
+def test_of_one_image_nothing_is_significant(made_effects) -> None:
+    found = made_effects([(0, 0.5)])
+    assert (found.images, found.p, found.verdict) == (1, 1.0, "not tested")
+
+
+def test_a_class_with_too_few_images_does_not_widen_the_intervals_of_others(
+    categorical_editor: Editor, made_classifier, tmp_path: Path
+) -> None:
+    settings = hair(made_classifier, tmp_path)
+    rng = np.random.default_rng(0)
+
+    def record(own: int) -> dict:
+        changed = {f"Hair={name}": {"1": response(rng.normal())} for name in "bcde"[own:]}
+        # of the twelve that can be turned to it, one moves far
+        changed |= {"Hair=a": {"1": response(rng.exponential() ** 4)}} if own else {}
+        return {
+            "control": [rng.normal()],
+            "state": {"Hair": own},
+            "redrawn": {"Hair": response(0.0)},
+            "edited": changed,
+        }
+
+    records = [record(0) for _ in range(100)] + [record(1) for _ in range(12)]
+    found = {one.label: one for one in effects(categorical_editor.labels, settings, records)}
+    assert (found["Hair=a"].images, found["Hair=a"].verdict) == (12, "not tested")
+    for name in "bcde":
+        one = found[f"Hair={name}"]
+        # of four tests alone: 2.5 of a normal variable, where one has 1.96
+        assert one.joint_high - one.joint_low < 1.4 * (one.high - one.low)
+
+
 def test_a_class_that_all_images_have_already_is_left_out(
     categorical_editor: Editor, made_classifier, tmp_path
 ) -> None:
-    (tmp_path / "m.onnx").write_bytes(made_classifier([(0, 32)], channel=0).SerializeToString())
-    model = open_model(tmp_path / "m.onnx", scale=1, provider="cpu")
-    settings = AuditSettings(
-        bundle="b", model="m", feeding=model.feeding, reading=model.reading, labels=("Hair",), samples=1, seed=0,
-        strengths=(1.0,), compose="decode",
-    )  # fmt: skip
+    settings = hair(made_classifier, tmp_path)
     changed = {f"Hair={name}": {"1": response(0.9)} for name in "bcde"}
     one = {"control": [0.2], "state": {"Hair": 0}, "redrawn": {"Hair": response(0.2)}, "edited": changed}
     found = effects(categorical_editor.labels, settings, [one] * 4)

@@ -82,5 +82,21 @@ def test_what_cannot_run(made_classifier, tmp_path: Path) -> None:
     mixed = made_classifier([(0, 4)])
     mixed.graph.node.append(helper.make_node("ReduceMean", ["scores"], ["mean"], keepdims=0))
     mixed.graph.output.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, []))
+    del mixed.graph.output[0]
     with pytest.raises(UsageError, match=r"mean of shape \(\) for 4 images"):
-        opened(mixed, tmp_path, scale=1)
+        opened(mixed, tmp_path, scale=1, activation="none")
+
+
+def test_an_output_that_nobody_asks_for_may_have_any_shape_and_value(made_classifier, tmp_path: Path) -> None:
+    made = made_classifier([(4, 8)])
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([[np.inf]]), "infinite"))
+    made.graph.node.append(helper.make_node("ReduceMean", ["scores"], ["mean"], keepdims=0))
+    made.graph.node.append(helper.make_node("Mul", ["scores", "infinite"], ["apart"]))
+    made.graph.output.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, []))
+    alone = opened(made, tmp_path, scale=1)
+    assert alone.reading.names == ("scores",)
+    made.graph.output.append(helper.make_tensor_value_info("apart", TensorProto.FLOAT, ["N", 1]))
+    chosen = opened(made, tmp_path, scale=1, outputs=["scores"])
+    assert (chosen.run(PIXELS)[0] == alone.run(PIXELS)[0]).all()
+    with pytest.raises(UsageError, match="apart that is not finite"):
+        opened(made, tmp_path, scale=1, outputs=["apart"], activation="none")
