@@ -23,6 +23,7 @@ from .machine.resources import usable_cores
 from .pipeline import edit_folder
 from .schema import GraphName, Manifest
 from .speed import BATCH, refuse_speed
+from .storage.remote import local_path
 from .terminal.progress import progress
 from .terminal.screen import facts
 from .work.job import JobOptions
@@ -76,7 +77,7 @@ class Benchmark:
 
 
 def benchmark(
-    bundle: Path,
+    bundle: Path | str,
     *,
     provider: str = "auto",
     batch_size: int = BATCH,
@@ -110,7 +111,7 @@ def benchmark(
             with tempfile.TemporaryDirectory(prefix="ccvae-benchmark-") as scratch:
                 edits[format] = _edit_rate(Path(scratch), format, opened.manifest, workers, options)
             bar.advance()
-    return Benchmark(bundle, opened.runs_on, usable_cores(), graphs, edits)
+    return Benchmark(local_path(bundle), opened.runs_on, usable_cores(), graphs, edits)
 
 
 def _calls(bundle: Bundle) -> Iterator[tuple[str, Callable[[Array], object], Callable[[int], Array]]]:

@@ -59,13 +59,7 @@ class Bundle:
         Raises:
             BundleError: the graph gives a scale that is none.
         """
-        loc, scale = self._run("encoder", image)
-        if scale.min() <= 0:
-            raise BundleError(
-                f"{self.manifest.files['encoder'].file} gives a z_scale of {scale.min():.3g}, expected one above 0; "
-                "export the bundle again"
-            )
-        return loc, scale
+        return self._normal("encoder", image)
 
     def decode(self, z: Array) -> Array:
         """The mean of p(x|z): z (N, Z) to an image (N, C, S, S) in [0, 1].
@@ -89,11 +83,19 @@ class Bundle:
         """p(z_c|y): y (N, Y) to z_c_loc and z_c_scale, both (N, Zc).
 
         Raises:
-            BundleError: the model family has no conditional prior.
+            BundleError: the model family has no conditional prior, or the graph gives a scale that is none.
         """
         if "conditional_prior" not in self.graphs:
             raise BundleError(f"a {self.manifest.model.family} bundle has no conditional prior")
-        loc, scale = self._run("conditional_prior", y)
+        return self._normal("conditional_prior", y)
+
+    def _normal(self, name: GraphName, array: Array) -> tuple[Array, Array]:
+        loc, scale = self._run(name, array)
+        if scale.min() <= 0:
+            raise BundleError(
+                f"{self.manifest.files[name].file} gives a scale of {scale.min():.3g}, expected one above 0; export "
+                "the bundle again"
+            )
         return loc, scale
 
     def _run(self, name: GraphName, array: Array) -> tuple[Array, ...]:

@@ -4,10 +4,9 @@ Graphs always run on batches of one size, the last one padded, so that a result 
 edited beside it. `Editor` does single images with it, the folder pipeline batches of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Self, Unpack
 
 import numpy as np
@@ -17,11 +16,12 @@ from .arrays import Array
 from .bundle import Bundle, open_bundle
 from .edits.latents import Latents
 from .edits.outcome import drift, outcomes
-from .edits.request import CONFIDENCE, EditRequest, RequestOptions, Value, make_request
+from .edits.request import CONFIDENCE, Asking, EditRequest, RequestOptions, make_request
 from .given import refuse_outside
 from .receipts import Receipt, Settings, file_facts
 from .schema import LabelSet
 from .speed import BATCH, refuse_speed
+from .storage.remote import local_path
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,9 @@ class Composer:
             batch_size: images per graph run; changes no result.
             max_pixels: larger images are refused; at most 178,956,970.
         """
-        opened = open_bundle(Path(bundle), provider=provider, allow_torchscript=allow_torchscript, threads=threads)
+        opened = open_bundle(
+            local_path(bundle), provider=provider, allow_torchscript=allow_torchscript, threads=threads
+        )
         return cls(opened, batch_size, max_pixels)
 
     @property
@@ -100,7 +102,7 @@ class Composer:
         """The labels the bundle knows."""
         return self.bundle.manifest.labels
 
-    def request(self, asked: Mapping[str, Value] | Sequence[str], **options: Unpack[RequestOptions]) -> EditRequest:
+    def request(self, asked: Asking, **options: Unpack[RequestOptions]) -> EditRequest:
         """A request that this bundle can do; see `make_request` for arguments and errors.
 
         Raises:

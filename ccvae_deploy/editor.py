@@ -1,7 +1,7 @@
 """`Editor`: the Python API, everything that is done with one image at a time. Reads images, writes nothing."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,7 +16,7 @@ from .arrays import Array
 from .classify import classify_picture
 from .composer import Composer, Made
 from .edits.redraw import Slot, keep_drawing
-from .edits.request import CONFIDENCE, Value
+from .edits.request import CONFIDENCE, Asking, Value, pairs
 from .errors import ImageError
 from .generate import MAX_COUNT, generate, to_picture
 from .given import refuse_outside
@@ -61,12 +61,10 @@ class Editor(Composer):
         """Label probabilities of one image; see `classify_picture` for arguments and errors."""
         return classify_picture(self, *_open(image, self.max_pixels), samples=samples, seed=seed)
 
-    def generate(
-        self, count: int = 1, *, seed: int = 0, set: Mapping[str, Value] | None = None, **labels: Value
-    ) -> list[Image.Image]:
+    def generate(self, count: int = 1, *, seed: int = 0, set: Asking = (), **labels: Value) -> list[Image.Image]:
         """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
         refuse_outside("--count", count, 1, MAX_COUNT)
-        made = generate(self, range(count), set={**(set or {}), **labels}, seed=seed)
+        made = generate(self, range(count), set=[*pairs(set), *labels.items()], seed=seed)
         return [images.to_pil(to_picture(image)) for image in made.images]
 
     def swap(
@@ -93,7 +91,7 @@ class Editor(Composer):
         compose: str = "residual",
         until_reached: int = 1,
         vary: Sequence[str] = (),
-        set: Mapping[str, Value] | None = None,
+        set: Asking = (),
         **labels: Value,
     ) -> Edit:
         """Edit one image.
@@ -102,7 +100,8 @@ class Editor(Composer):
             image: a path, a Pillow image, or a uint8 array (H, W), (H, W, 3) or (H, W, 4).
             samples, seed, mode, strength, confidence, compose, until_reached: as in `EditRequest`.
             vary: labels to redraw within the state they have.
-            set: labels by name, for names that are no Python names or are taken by other arguments.
+            set: labels by name, or `LABEL=VALUE` texts, for names that are no Python names or are taken by other
+                arguments.
             labels: labels as keywords, such as `smiling=1`.
 
         Raises:
@@ -111,7 +110,7 @@ class Editor(Composer):
             UsageError: another argument outside its range.
         """
         request = self.request(
-            {**(set or {}), **labels},
+            [*pairs(set), *labels.items()],
             vary=vary,
             samples=samples,
             seed=seed,
@@ -161,7 +160,7 @@ class Editor(Composer):
 
 
 def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:
-    """Picture, name for the noise, and sha256 of the source's bytes."""
+    """Picture, name for the noise, and sha256 of the file, or of shape, pixels and alpha of what is in memory."""
     if isinstance(image, str | PathLike):
         path = Path(image)
         picture, data = images.open_picture(path, max_pixels=max_pixels)
@@ -175,4 +174,7 @@ def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:
         images.refuse_large(*picture.size, max_pixels)
     else:
         raise ImageError(f"a {type(image).__name__} is no image; give a path, a Pillow image or a uint8 array")
-    return picture, "", hashlib.sha256(picture.pixels.tobytes()).hexdigest()
+    digest = hashlib.sha256(str(picture.pixels.shape).encode())
+    for part in (picture.pixels, picture.alpha):
+        digest.update(b"" if part is None else part.tobytes())
+    return picture, "", digest.hexdigest()

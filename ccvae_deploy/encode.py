@@ -9,13 +9,13 @@ from pathlib import Path
 
 from .composer import Composer
 from .errors import UsageError
-from .folder import NAME_LIMIT, Source, part_of, scan
+from .folder import Source, part_of, scan
 from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
 from .receipts import Failure
 from .records.reading import read_failures
 from .speed import refuse_speed
-from .storage.remote import Paths, local_path, paths, refuse_url
+from .storage.remote import NAME_LIMIT, Paths, local_path, paths, refuse_url
 from .storage.store import refuse_file, replace_file
 from .terminal.progress import progress
 from .work.stream import Seen, chunks, read_ahead, see, stack

@@ -101,8 +101,9 @@ def underway() -> Iterator[None]:
         raise EngineError(str(error)) from error
 
 
-def nearest(seen: str, known: Iterable[str]) -> str:
+def nearest(seen: object, known: Iterable[str]) -> str:
     """The known names closest to what was seen, as the tail of an error message."""
+    seen = str(seen)
     names = list(known)
     by_folded = {name.casefold(): name for name in names}
     close = get_close_matches(seen.casefold(), by_folded, n=3, cutoff=0.65)

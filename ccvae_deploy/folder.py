@@ -11,11 +11,8 @@ from pathlib import Path
 
 from .errors import UsageError
 from .images import ENDINGS
-from .storage.remote import Place, Remote, refuse_url
+from .storage.remote import NAME_LIMIT, Place, Remote, refuse_url
 from .storage.store import inside, refuse_unwritable
-
-NAME_LIMIT = 255
-"""Bytes of a file name on ordinary file systems."""
 
 SHEET = re.compile(r"sheet(-\d+-of-\d+)?\.png")
 
@@ -146,7 +143,7 @@ def check_out(out: Place, inputs: Sequence[Place], sources: Sequence[Source] = (
     """
     _refuse_mirrors(out, inputs, sources)
     if isinstance(out, Remote):
-        if any(isinstance(given, Remote) and f"{out}/".startswith(f"{given}/") for given in inputs):
+        if any(within(out, given) for given in inputs):
             raise UsageError(
                 f"the output {out} lies inside the input, so results would be taken for inputs; give another"
             )
@@ -186,13 +183,13 @@ def lying_below(out: Place, places: Iterable[Place]) -> set[str]:
 
 
 def _spelled(place: Place) -> str:
-    return str(place) if isinstance(place, Remote) else Path(os.path.realpath(place)).as_posix()
+    return place.canonical() if isinstance(place, Remote) else Path(os.path.realpath(place)).as_posix()
 
 
 def within(place: Place, folder: Place) -> bool:
     """Whether a place is a folder or lies below it, all links followed."""
     if isinstance(place, Remote) or isinstance(folder, Remote):
-        return type(place) is type(folder) and f"{place}/".startswith(f"{folder}/")
+        return type(place) is type(folder) and f"{_spelled(place)}/".startswith(f"{_spelled(folder)}/")
     return inside(place, folder)
 
 
@@ -234,7 +231,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     Raises:
         UsageError: anything else, or n has more than 9 digits.
     """
-    index, slash, count = text.partition("/")
+    index, slash, count = text.partition("/") if isinstance(text, str) else ("", "", "")
     if slash and index.isascii() and count.isascii() and index.isdigit() and count.isdigit() and len(text) < 20:
         i, n = int(index), int(count)
         if i < n < 10**9:

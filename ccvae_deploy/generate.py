@@ -15,7 +15,7 @@ from .arrays import Array
 from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.outcome import outcome
-from .edits.request import Value, refuse_seed
+from .edits.request import Asking, refuse_seed
 from .errors import ImageError, UsageError, underway
 from .folder import check_out, output_name
 from .given import refuse_outside
@@ -74,9 +74,7 @@ class Generated:
     y: Array
 
 
-def generate(
-    composer: Composer, numbers: Sequence[int], *, set: Mapping[str, Value] | Sequence[str] = (), seed: int = 0
-) -> Generated:
+def generate(composer: Composer, numbers: Sequence[int], *, set: Asking = (), seed: int = 0) -> Generated:
     """Generate the images of these numbers; one image depends on its number, the seed and the labels alone.
 
     Without a conditional prior z_c ~ N(0, I), and a label that is set is drawn given that the classifier is sure of it.
@@ -131,7 +129,7 @@ def generate_folder(
     *,
     bundle: Path | str,
     count: int,
-    set: Mapping[str, Value] | Sequence[str] = (),
+    set: Asking = (),
     out: Path | str = "generated",
     seed: int = 0,
     provider: str = "auto",

@@ -1,6 +1,7 @@
-"""Numbers that a user gives. Pure."""
+"""Numbers and names that a user gives. Pure."""
 
 import operator
+from collections.abc import Iterable
 
 from .errors import UsageError, one_line
 
@@ -17,11 +18,40 @@ def refuse_outside(option: str, given: int, low: int, high: int | None = None, o
     """
     expected = f"{low} or more{of}" if high is None else f"{low} to {high}{of}"
     try:
+        if isinstance(given, bool):
+            raise TypeError("a truth value")
         number = operator.index(given)
     except TypeError as error:
         raise UsageError(f"{option} {one_line(repr(given), 40)}: expected a whole number, {expected}") from error
     if number < low or (high is not None and number > high):
         raise UsageError(f"{option} {number}: expected {expected}")
+
+
+def each(option: str, given: str | Iterable[str]) -> list[str]:
+    """Several texts, of which one may stand alone: a text is a sequence too, of its letters.
+
+    Raises:
+        UsageError: there is something else.
+    """
+    try:
+        found = [given] if isinstance(given, str) else list(given)
+    except TypeError:
+        found = [given]  # type: ignore[list-item]
+    wrong = [one for one in found if not isinstance(one, str)]
+    if wrong:
+        raise UsageError(f"{option} {one_line(repr(wrong[0]), 40)}: expected text, or a list of texts")
+    return found
+
+
+def reals(option: str, given: float | Iterable[float]) -> list[float]:
+    """Several numbers, of which one may stand alone.
+
+    Raises:
+        UsageError: there is something else.
+    """
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | bytearray):
+        return [real(option, one) for one in given]
+    return [real(option, given)]  # type: ignore[arg-type]
 
 
 def real(option: str, given: float) -> float:

@@ -161,8 +161,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         refuse_large(*image.size, max_pixels)
         _refuse_several(image)
         _refuse_hidden_work(image, data)
-        _match_transparency(image)
-        picture = from_pil(image, grey=_raw_mode(image) == "LA;16B")
+        picture = from_pil(image)
         return replace(picture, lossless=True) if _is_lossless_webp(data) else picture
 
 
@@ -218,11 +217,9 @@ def _match_transparency(image: Image.Image) -> None:
         image.info["transparency"] = tuple(value >> 8 for value in hidden)
 
 
-def from_pil(image: Image.Image, *, grey: bool = False) -> Picture:
-    """A picture from a Pillow image of any mode, by the rules above.
-
-    Args:
-        grey: it is grey and alpha, whatever Pillow has made of it.
+def from_pil(image: Image.Image) -> Picture:
+    """A picture from a Pillow image of any mode, by the rules above; of one that is opened but not loaded yet the file
+    says more than of its pixels alone.
 
     Raises:
         ImageError: the mode has no rule, or a side is beyond the limit.
@@ -233,6 +230,9 @@ def from_pil(image: Image.Image, *, grey: bool = False) -> Picture:
         raise ImageError("an image without pixels")
     refuse_large(*image.size, MOST_PIXELS)
     with one_at_a_time(image.size):
+        # grey and alpha, whatever Pillow makes of it
+        grey = _raw_mode(image) == "LA;16B"
+        _match_transparency(image)
         # the profile of a PNG may stand behind its pixels, and Pillow turns a TIFF upright as it loads
         image.load()
         turned = orientation(image)

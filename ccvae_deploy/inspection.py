@@ -13,6 +13,7 @@ from .errors import CCVAEError
 from .graphs.artefact import Artefact, read_artefact
 from .latest import follow, followed_bundle
 from .schema import GraphName, Manifest
+from .storage.remote import local_path
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -116,7 +117,7 @@ class BundleReport:
         return bundle_table(self)
 
 
-def inspect(path: Path, *, allow_torchscript: bool = False) -> BundleReport | Artefact:
+def inspect(path: Path | str, *, allow_torchscript: bool = False) -> BundleReport | Artefact:
     """What a bundle, a run's checkpoint, or one exported file says of itself.
 
     Args:
@@ -126,7 +127,8 @@ def inspect(path: Path, *, allow_torchscript: bool = False) -> BundleReport | Ar
     Raises:
         BundleError: there is nothing of ours, or it is too damaged to say anything.
     """
-    path = follow(path) if path.suffix == "" else path
+    given = local_path(path)
+    path = follow(given) if given.suffix == "" else given
     path = path if path.exists() else followed_bundle(path)
     if path.is_file():
         return read_artefact(path)

@@ -80,7 +80,7 @@ def refuse_provider(requested: str) -> None:
         UsageError: it does not.
     """
     if requested not in get_args(Provider):
-        meant = "cuda" if requested.lower() == "gpu" else requested
+        meant = "cuda" if str(requested).lower() == "gpu" else requested
         raise UsageError(f"--provider {requested!r}: {nearest(meant, get_args(Provider))}")
 
 
@@ -109,11 +109,13 @@ def make_session(graph: bytes, choice: Choice, threads: int, *, alone: bool = Tr
     providers: list[Any] = [choice.name]
     on_gpu = choice.name != ON_CPU
     if on_gpu:
-        # TF32 rounds to 10 bits of mantissa: enough to move pixels; TensorRT hears of it only so
-        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+        # TF32 rounds to 10 bits of mantissa: enough to move pixels
         if choice.name == "CUDAExecutionProvider":
             # an algorithm that is picked by a race may be another in the next run
             providers = [(choice.name, {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})]
+        else:
+            # TensorRT hears of it only so, and with it whatever else this process computes on the GPU
+            os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         if alone:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         else:

@@ -37,6 +37,8 @@ WIDTH_LIMIT = 4096
 LABEL_LIMIT = 1024
 TABLE_LIMIT = 1 << 18
 """Labels times the most classes that one of them has: a table that is made for each of many images."""
+BLOCK_LIMIT = 1 << 16
+"""Latents of a categorical label times its classes, or times its latents: matrices that `closest` solves with."""
 GRAPH_LIMIT = 1 << 28
 """Bytes of one graph file; real ones have 12 million at most."""
 DEPTH_LIMIT = 16
@@ -95,6 +97,8 @@ class Label(Frozen):
             raise ValueError(f"binary label {self.name} has {len(self.classes)} classes, expected 2")
         if len({folded(c) for c in self.classes}) != len(self.classes):
             raise ValueError(f"label {self.name} needs two or more distinct classes")
+        if self.kind == "categorical" and self.dims * max(self.dims, len(self.classes)) > BLOCK_LIMIT:
+            raise ValueError(f"label {self.name} has {self.dims} latents and {len(self.classes)} classes, too many")
         return self
 
     @property
@@ -116,6 +120,9 @@ class LabelSet(Frozen):
             if twin := seen.get(folded(label.name)):
                 raise ValueError(f"labels {twin} and {label.name} differ only in case, blanks, - or _")
             seen[folded(label.name)] = label.name
+        for label in self.labels:
+            if any("," in name and "=" in name for name in label.classes):
+                raise ValueError(f"label {label.name} has a class with both a comma and =, as two edits would be named")
         if len({*self.column_names}) < self.width:
             raise ValueError("two columns of the labels have the same name, label=class")
         if self.width > WIDTH_LIMIT:
@@ -165,7 +172,11 @@ class LabelSet(Frozen):
 
     def positions(self, names: str | Sequence[str]) -> list[int]:
         """Positions of one label or of several, in the order of `names`, found as by `index`."""
-        return [self.index(name) for name in ([names] if isinstance(names, str) else names)]
+        try:
+            several = [names] if isinstance(names, str) else list(names)
+        except TypeError as error:
+            raise LabelError(f"labels {names!r}: expected names, such as {self.names[0]}") from error
+        return [self.index(name) for name in several]
 
 
 class LatentLayout(Frozen):

@@ -54,7 +54,8 @@ def small(picture: Picture, size: int = CELL) -> Picture:
     if picture.size == fitting:
         return picture
     with one_at_a_time(picture.size):
-        return from_pil(to_pil(picture).resize(fitting, Image.Resampling.LANCZOS))
+        image = to_pil(picture).resize(fitting, Image.Resampling.LANCZOS)
+    return from_pil(image)
 
 
 def paste(sheet: Image.Image, picture: Picture, left: int, top: int, size: int = CELL) -> None:

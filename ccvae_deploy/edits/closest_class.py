@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arrays import Array
+from ..errors import LabelError
 
 Wide = NDArray[np.float64]
 
 ROOT_STEPS, NEWTON_STEPS, HALVINGS = 60, 200, 30
-TINY = 1e-12
+TINY, SMALL = 1e-12, 1e-3
 
 
 def closest_class(z_i: Array, weight: Array, bias: Array, scale: Array, value: int, confidence: float) -> Array:
@@ -27,7 +28,7 @@ def closest_class(z_i: Array, weight: Array, bias: Array, scale: Array, value: i
         z_i: (N, d). weight: (d, C). bias: (C,). scale: (d,) or (N, d).
 
     Raises:
-        ValueError: no point reaches the confidence, as when a class lies between others on one axis.
+        LabelError: no point reaches the confidence, as when a class lies between others on one axis.
     """
     others = np.arange(weight.shape[1]) != value
     wide = weight.astype(np.float64)
@@ -38,7 +39,11 @@ def closest_class(z_i: Array, weight: Array, bias: Array, scale: Array, value: i
     x = np.zeros(z_i.shape)
     move = _log_sum(v)[0] > 0
     if move.any():
-        x[move] = _least_norm(against * scales[move, None, :], v[move])
+        slope = against * scales[move, None, :]
+        # what hardly moves the classifier is solved in larger units, since `TINY` and the like are absolute
+        unit = np.maximum(np.sqrt(np.square(slope).sum(axis=(1, 2))), np.finfo(np.float64).tiny)[:, None]
+        unit[unit > SMALL] = 1
+        x[move] = _least_norm(slope / unit[:, None], v[move]) / unit
     moved: Array = np.where(move[:, None], z_i + scales * x, z_i).astype(np.float32)
     return moved
 
@@ -119,7 +124,7 @@ def _touching(x: Wide, slope: Wide, v: Wide) -> Wide:
         x = x - (np.maximum(0, g) / length)[:, None] * normal
     if (_constraint(x, slope, v)[0] <= 1e-6).all():
         return x
-    raise ValueError("no point was found that reaches the confidence")
+    raise LabelError("no point was found at which this bundle's classifier is as sure of the asked class")
 
 
 def _log_sum(v: Wide) -> tuple[Wide, Wide]:

@@ -21,6 +21,8 @@ Side = int | NDArray[np.integer]
 
 LOG_HALF = math.log(0.5)
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
+PRODUCTS = 1 << 20
+"""Products of latents and weights that are in memory at once."""
 TAIL = 5.0
 """From here on the survival function is taken from its continued fraction."""
 
@@ -103,12 +105,16 @@ def mean_beyond(block: Block, weight: Array, bias: float, value: Side, confidenc
 
 
 def inside(z: Array, weight: Array, bias: Array, value: int, confidence: float | None) -> NDArray[np.bool_]:
-    """Whether a categorical classifier decides for class `value` at z (..., d), or is `confidence` sure of it if given.
+    """Whether a categorical classifier decides for class `value` at z (N, d), or is `confidence` sure of it if given.
 
     Args:
         weight: (d, C). bias: (C,).
     """
-    logits = (z.astype(np.float64)[..., None] * weight).sum(axis=-2) + bias
+    rows = max(1, PRODUCTS // weight.size)
+    logits = np.concatenate(
+        [(z[at : at + rows].astype(np.float64)[..., None] * weight).sum(axis=-2) for at in range(0, len(z), rows)]
+    )
+    logits += bias
     odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
     if confidence is None:
         return np.asarray(odds.argmax(axis=-1) == value)

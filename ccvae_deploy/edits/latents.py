@@ -11,7 +11,7 @@ import numpy as np
 from .. import interventions
 from ..arrays import Array
 from ..bundle import Bundle
-from ..errors import UsageError
+from ..errors import LabelError, UsageError
 from ..graphs.head import Head, Run, read_heads
 from ..interventions import Block
 from . import conditioned
@@ -171,7 +171,7 @@ class Latents:
         origin = np.zeros((1, len(head.weight)), np.float32)
         try:
             closest_class(origin, head.weight, head.bias, np.ones_like(origin), value, confidence)
-        except ValueError:
+        except LabelError:
             raise UsageError(
                 f"{asked.spelled}: no latent makes this bundle's classifier {confidence:g} sure of it; "
                 "`edit --confidence` can ask for less"

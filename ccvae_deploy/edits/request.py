@@ -7,13 +7,15 @@ from typing import Literal, TypedDict, get_args
 
 import numpy as np
 
-from ..errors import LabelError, UsageError, nearest
-from ..given import real, refuse_outside
+from ..errors import LabelError, UsageError, nearest, one_line
+from ..given import each, real, refuse_outside
 from ..schema import Label, LabelSet, folded
 
 Mode = Literal["sample", "mean", "closest"]
 Compose = Literal["residual", "decode"]
 Value = float | str
+Asking = Mapping[str, Value] | Sequence[str | tuple[str, Value]]
+"""Labels to values, `LABEL=VALUE` texts, or pairs."""
 
 VARY = "vary"
 MAX_SAMPLES = 100
@@ -90,7 +92,7 @@ class RequestOptions(TypedDict, total=False):
 
 def make_request(
     labels: LabelSet,
-    asked: Mapping[str, Value] | Sequence[str],
+    asked: Asking,
     *,
     vary: Sequence[str] = (),
     samples: int = 1,
@@ -104,15 +106,15 @@ def make_request(
     """Check everything a user can ask that does not depend on the model.
 
     Args:
-        asked: label to value, or `LABEL=VALUE` strings. A value is 0, 1, a number between, a truth value,
-            or a class name.
+        asked: label to value, `LABEL=VALUE` strings, or pairs of label and value. A value is 0, 1, a number between, a
+            truth value, or a class name.
         vary: labels to redraw within the state they have.
 
     Raises:
         LabelError: an unknown label or a value outside its range.
         UsageError: another argument outside its range, or a combination that cannot work.
     """
-    parsed = _parse(labels, asked, [vary] if isinstance(vary, str) else vary)
+    parsed = _parse(labels, asked, each("--vary", vary))
     refuse_outside("--samples", samples, 1, MAX_SAMPLES)
     refuse_seed(seed)
     if mode not in get_args(Mode):
@@ -178,17 +180,16 @@ def refuse_seed(seed: int) -> None:
     refuse_outside("--seed", seed, 0, 2**63 - 1)
 
 
-def _parse(labels: LabelSet, asked: Mapping[str, Value] | Sequence[str], vary: Sequence[str]) -> tuple[Asked, ...]:
-    pairs: list[tuple[str, Value | None]] = []
-    pairs += asked.items() if isinstance(asked, Mapping) else map(_split, asked)
-    for name, value in pairs:
+def _parse(labels: LabelSet, asked: Asking, vary: Sequence[str]) -> tuple[Asked, ...]:
+    wanted: list[tuple[str, Value | None]] = [*pairs(asked)]
+    for name, value in wanted:
         if value is None:
             raise LabelError(f"{name}=None: expected a value; `vary` names the labels to redraw")
-    pairs += [(name, None) for name in vary]
-    if not pairs:
+    wanted += [(name, None) for name in vary]
+    if not wanted:
         raise UsageError("nothing to change: give at least one --set LABEL=VALUE or --vary LABEL")
     found: dict[int, Asked] = {}
-    for name, value in pairs:
+    for name, value in wanted:
         position = labels.index(name)
         label = labels.labels[position]
         if position in found:
@@ -209,8 +210,24 @@ def _spelled(label: Label, value: float) -> str:
     return str(int(value)) if value in (0, 1) else repr(value)
 
 
-def _split(item: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
+def pairs(asked: Asking) -> list[tuple[str, Value]]:
+    """Label and value of everything that is asked.
+
+    Raises:
+        UsageError: it is written in another way.
+    """
+    if isinstance(asked, Mapping):
+        return list(asked.items())
+    if isinstance(asked, str):
+        return [_split(asked)]
+    try:
+        return [item if isinstance(item, tuple) and len(item) == 2 else _split(item) for item in asked]
+    except TypeError as error:
+        raise UsageError(f"{one_line(repr(asked), 40)}: expected LABEL=VALUE texts, or labels to values") from error
+
+
+def _split(item: object) -> tuple[str, str]:
+    name, equals, value = item.partition("=") if isinstance(item, str) else ("", "", "")
     if not equals or not name.strip() or not value.strip():
         raise UsageError(f"--set {item!r}: expected LABEL=VALUE, such as smiling=1")
     return name, value

@@ -100,11 +100,6 @@ class Ledger:
             with journal.open("rb") as file:
                 lock_journal(file.fileno(), self.out)
 
-    @property
-    def resuming(self) -> bool:
-        """Whether a run was cut off here."""
-        return bool(self._whole or self._begun)
-
     def begun(self, source: str, settings: RunSettings) -> Collection[str]:
         """The outputs that a run of these settings was about to write of a source, and that are not recorded."""
         found = self._begun.get((source, settings.edit))

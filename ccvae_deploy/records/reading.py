@@ -110,7 +110,8 @@ def group_of(
     first = rows[0]
     edit = settings[first["settings"]]["edit"]
     outputs = [row["output"] for row in rows]
-    if not all(isinstance(value, str) for value in (first["source"], first["source_sha256"], edit, *outputs)):
+    hashes = [row["output_sha256"] for row in rows]
+    if not all(isinstance(value, str) for value in (first["source"], first["source_sha256"], edit, *outputs, *hashes)):
         raise TypeError("a receipt without source or output")
     if any("\0" in name for name in outputs):
         raise ValueError("an output that no file can be called")

@@ -36,7 +36,7 @@ class RemoteLedger(Ledger):
 
     def __init__(self, place: Remote, settings: Iterable[Settings], shard: tuple[int, int] | None = None) -> None:
         names = Names.of(shard)
-        folder = cache_root() / "outputs" / f"{hashlib.sha256(place.root.encode()).hexdigest()[:32]}{names.mark}"
+        folder = cache_root() / "outputs" / f"{hashlib.sha256(place.canonical().encode()).hexdigest()[:32]}{names.mark}"
         self._files = RemoteStore(place, names.mark)
         self._seen = self._fetch(folder, names)
         super().__init__(folder, settings, shard)

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from ..errors import ImageError, UsageError, one_line
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+NAME_LIMIT = 255
+"""Bytes of a file name on ordinary file systems."""
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 
 
@@ -61,6 +64,15 @@ class Remote:
         except (ImportError, ValueError, OSError) as error:
             raise UsageError(f"{self.root} cannot be opened: {one_line(error)}") from error
         return files, f"{path.rstrip('/')}/{self.relative}" if self.relative else path
+
+    def canonical(self) -> str:
+        """The same text for every URL of this place, as `s3://` and `s3a://` name one.
+
+        Raises:
+            UsageError: as `file_system`.
+        """
+        root = _canonical(self.root)
+        return f"{root}/{self.relative}" if self.relative else root
 
     def exists(self) -> bool:
         """Whether there is a file, or anything below it."""
@@ -119,29 +131,46 @@ class Remote:
         return data
 
 
+@lru_cache(maxsize=64)
+def _canonical(root: str) -> str:
+    files, path = Remote(root).file_system()
+    return f"{type(files).__qualname__} {sorted(files.storage_options.items())} {path.rstrip('/')}"
+
+
 Place = Path | Remote
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 """One path, or several."""
 
 
 def paths(given: Paths) -> list[str | os.PathLike[str]]:
-    """The paths, of which one may stand alone: a text is a sequence too, of its letters."""
-    return [given] if isinstance(given, str | os.PathLike) else list(given)
+    """The paths, of which one may stand alone: a text is a sequence too, of its letters.
+
+    Raises:
+        UsageError: it is none.
+    """
+    try:
+        return [given] if isinstance(given, str | os.PathLike) else list(given)
+    except TypeError as error:
+        raise UsageError(f"{one_line(repr(given), 40)} is no path; give one, or several") from error
 
 
 def location(given: "str | os.PathLike[str]") -> Place:
     """A path, or the place of a URL; a `file://` URL is the path it names.
 
     Raises:
-        UsageError: a chain of URLs, a zero byte in it, or no text at all.
+        UsageError: a chain of URLs, a zero byte in it, a name longer than any file's, or no text at all.
     """
-    text = os.fspath(given)
+    text = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise UsageError(f"{one_line(repr(given), 40)} is no path; give a text or a Path")
     if not text:
         raise UsageError("a path is empty, as an unset variable makes it; give one")
     if "\0" in text:
         raise UsageError(f"{one_line(text)}: a path with a zero byte; give one without")
     match = URL.fullmatch(text) if isinstance(given, str) else None
     if match is None:
+        if any(len(os.fsencode(part)) > NAME_LIMIT for part in text.split("/")):
+            raise UsageError(f"{one_line(text, 60)}: no file has a name of more than {NAME_LIMIT} bytes; give another")
         return Path(text)
     if match[1].lower() in ("file", "local"):
         return Path(match[2])

@@ -10,7 +10,7 @@ from typing import Required, Unpack, get_args
 from .. import images
 from ..composer import Composer
 from ..edits.plan import read_plan
-from ..edits.request import EditRequest, RequestOptions, Value
+from ..edits.request import Asking, EditRequest, RequestOptions
 from ..errors import UsageError
 from ..folder import (
     Scan,
@@ -33,7 +33,7 @@ from ..records.pages import refuse_foreign
 from ..records.reading import Group
 from ..records.remote_ledger import RemoteLedger
 from ..speed import refuse_speed
-from ..storage.remote import Paths, Place, Remote, location, paths
+from ..storage.remote import Paths, Place, Remote, local_path, location, paths
 from ..storage.remote_store import RemoteStore
 from ..storage.store import Store
 from ..terminal.screen import counted
@@ -45,7 +45,7 @@ class JobOptions(RequestOptions, total=False):
     """What can be said of a run; see `edit_folder`."""
 
     bundle: Required[Path | str]
-    set: Sequence[str] | Mapping[str, Value]
+    set: Asking
     plan: Path | str | None
     latents: Path | str | None
     out: Path | str | None
@@ -144,7 +144,7 @@ def settle(
     inputs: Paths,
     *,
     bundle: Path | str,
-    set: Sequence[str] | Mapping[str, Value] = (),
+    set: Asking = (),
     plan: Path | str | None = None,
     latents: Path | str | None = None,
     out: Path | str | None = None,
@@ -180,7 +180,7 @@ def settle(
         max_pixels=max_pixels,
     )
     composer = open_composer(bundle)
-    stored = None if latents is None else LatentStore.open(Path(latents), composer.bundle)
+    stored = None if latents is None else LatentStore.open(local_path(latents), composer.bundle)
     if stored is not None and not places:
         found = Scan(tuple(Source(Path(relative), relative) for relative in stored.paths), 0)
     asked, title = _asked(composer, found, set, plan, options)
@@ -188,7 +188,7 @@ def settle(
     wanted = {name: Wanted(one, composer.settings(one, format, read=read)) for name, one in each.items()}
     tasks = _tasks(found, asked, wanted, part)
     ledger, store = _records(target, [one.settings for one in wanted.values()], part)
-    again = partial(open_composer, Path(bundle).resolve())
+    again = partial(open_composer, local_path(bundle).resolve())
     job = Job(composer, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
     pages = [name for name, made in ((ledger.names.sheet, sheet), (ledger.names.report, report)) if made]
     sources = [source.path for source in found.sources if source.relative in asked] if read else []
@@ -220,7 +220,7 @@ def _sources(places: Sequence[Place], target: Place, read: bool) -> Scan:
 def _asked(
     composer: Composer,
     found: Scan,
-    set: Sequence[str] | Mapping[str, Value],
+    set: Asking,
     plan: Path | str | None,
     options: RequestOptions,
 ) -> tuple[Mapping[str, Sequence[EditRequest]], str]:
@@ -232,7 +232,7 @@ def _asked(
     # which labels vary is said by the plan
     rest = options.copy()
     rest.pop("vary", None)
-    asked = read_plan(Path(plan), composer.labels, found.sources, partial(composer.request, **rest))
+    asked = read_plan(local_path(plan), composer.labels, found.sources, partial(composer.request, **rest))
     return asked, f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
 
 
@@ -263,7 +263,7 @@ def _tasks(
 
 def _refuse_options(
     format: str,
-    set: Sequence[str] | Mapping[str, Value],
+    set: Asking,
     vary: Sequence[str],
     plan: Path | str | None,
 ) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ccvae_deploy.edits.closest_class import closest_class
+from ccvae_deploy.errors import LabelError
 from ccvae_deploy.interventions import closest
 
 CONFIDENCE = 0.9
@@ -102,8 +103,17 @@ def test_a_class_between_two_others_may_be_out_of_reach() -> None:
     weight, bias = np.float32([[-1, 0, 1]]), np.float32([0, 1, 0])
     z, scale = np.float32([[3.0], [0.0]]), np.ones((2, 1), np.float32)
     assert share(np.zeros((1, 1)), weight, bias, 1)[0] == pytest.approx(0.576, abs=1e-3)
-    with pytest.raises(ValueError, match="reaches the confidence"):
+    with pytest.raises(LabelError, match="as sure of the asked class"):
         closest_class(z, weight, bias, scale, 1, 0.6)
     found = closest_class(z, weight, bias, scale, 1, 0.55)
     assert share(found[:1], weight, bias, 1) == pytest.approx(0.55, abs=1e-5)
     assert found[1] == 0
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-8, 1e-12])
+def test_a_latent_that_hardly_moves_the_classifier_moves_the_further(size: float) -> None:
+    """Where scales shrink and weights with them, the point is the same in units of the scale."""
+    z, weight, bias, scale = problem(5, 3, 4)
+    value = int((np.ones(3) @ weight).argmax())
+    moved = closest_class(0 * z, weight, bias, np.float32(size) * scale, value, CONFIDENCE)
+    assert share(moved, weight, bias, value) == pytest.approx(CONFIDENCE, abs=1e-4)

@@ -1,6 +1,8 @@
 """The Editor on single images: what changes, what may not, and what its receipts say."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,38 @@ def test_mapping_for_names_that_clash(editor: Editor, picture: Image.Image) -> N
     assert one.tobytes() == editor.edit(picture, wearing_hat=1, mode="mean").images[0].tobytes()
     with pytest.raises(LabelError, match="did you mean Young"):
         editor.edit(picture, yuong=1)
+
+
+def test_labels_may_be_texts_or_pairs(editor: Editor, picture: Image.Image) -> None:
+    one = editor.edit(picture, wearing_hat=1, mode="mean").images[0]
+    for asked in ("wearing_hat=1", ["wearing_hat=1"], [("Wearing Hat", 1)]):
+        assert editor.edit(picture, set=asked, mode="mean").images[0].tobytes() == one.tobytes()
+    with pytest.raises(LabelError, match="set twice"):
+        editor.edit(picture, set={"Wearing Hat": 0}, wearing_hat=1)
+
+
+def test_an_image_that_is_opened_only_is_read_as_its_file(editor: Editor, tmp_path: Path) -> None:
+    """Grey of 2 bits with a transparent value: once it is loaded, that value is one of other pixels."""
+    header = struct.pack(">IIBBBBB", 8, 8, 2, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + bytes([0b00011011, 0b11100100]) for _ in range(8))
+    chunks = [(b"IHDR", header), (b"tRNS", b"\0\1"), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    )
+    by_path = editor.edit(path, smiling=1, mode="mean").images[0]
+    with Image.open(path) as image:
+        assert editor.edit(image, smiling=1, mode="mean").images[0].tobytes() == by_path.tobytes()
+    assert by_path.mode == "LA"
+
+
+def test_what_is_in_memory_is_told_apart_by_shape_and_alpha(editor: Editor) -> None:
+    grey = np.arange(64, dtype=np.uint8)
+    clear = np.full((8, 8, 4), 9, np.uint8)
+    clear[0, 0, 3] = 8
+    looks = [grey.reshape(8, 8), grey.reshape(4, 16), np.full((8, 8, 3), 9, np.uint8), clear]
+    assert len({editor.edit(one, smiling=1).receipts[0].source_sha256 for one in looks}) == 4
 
 
 def test_what_is_no_image(editor: Editor, tmp_path: Path) -> None:

@@ -191,6 +191,8 @@ def test_long_names_keep_their_head_and_stay_different() -> None:
 def test_shards_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match="expected I/N"):
         parse_shard(text)
+    with pytest.raises(UsageError, match=r"--shard \(0, 2\): expected I/N"):
+        parse_shard((0, 2))
 
 
 @given(st.text(min_size=1), st.integers(1, 20))

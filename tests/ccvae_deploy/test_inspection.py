@@ -43,7 +43,7 @@ def test_a_bundle_says_everything_within_80_columns(own_bundle: Path) -> None:
     by_label = {"Young": {"accuracy": 0.875, "balanced_accuracy": 0.75}}
     provenance = {"data": "portraits", "epochs_done": 8, "validation": {"l1": 0.048, "by_label": by_label}}
     rewrite(own_bundle, lambda content: content.update(provenance=provenance))
-    report = inspect(own_bundle)
+    report = inspect(str(own_bundle))
     text = shown(report)
     lines = [" ".join(line.split()) for line in text.splitlines()]
     assert max(map(len, text.splitlines())) <= 80

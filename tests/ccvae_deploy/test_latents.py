@@ -121,7 +121,7 @@ def test_vary_draws_the_prior_given_that_the_label_stays(family: str, label: int
         state = (before[:, columns.start] > 0.5).astype(int)
         assert ((after[:, :, columns.start] > 0.5) == state[:, None]).all()
     for chosen in range(3 if label == 1 else 2):
-        y = np.zeros(5)
+        y = np.array([0.0, 1, 0, 0, 0])
         y[columns] = np.eye(3)[chosen] if label == 1 else chosen
         plain = np.zeros((200_000, 8))
         plain[:, block] = prior_draws(family, label, y)

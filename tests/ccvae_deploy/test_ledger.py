@@ -74,7 +74,6 @@ def test_killed_at_any_byte_of_the_last_entry(tmp_path: Path) -> None:
         (out / ".journal.jsonl").write_bytes(journal[:cut])
         (out / "settings.json").write_bytes((whole / "settings.json").read_bytes())
         with Ledger(out, [settings()]) as ledger:
-            assert ledger.resuming
             group = ledger.group("a", "smiling=1")
             assert (group.settings, group.source_sha256, group.samples) == (settings().id, "a" * 64, 2)
             assert ledger.group("b", "smiling=1") is None
@@ -204,6 +203,18 @@ def test_records_that_are_not_ours_are_refused_and_kept(tmp_path: Path, text: st
     with pytest.raises(UsageError, match="damaged or not ours"):
         Ledger(tmp_path, [settings()])
     assert (tmp_path / name).read_text("latin-1") == text
+
+
+@pytest.mark.parametrize("field", ["output", "output_bytes", "output_sha256"])
+def test_a_receipt_that_lacks_what_runs_go_on_from_is_refused(tmp_path: Path, field: str) -> None:
+    with Ledger(tmp_path, [settings()]) as ledger:
+        ledger.record("a", receipts("a", 2, settings()))
+        ledger.finish()
+    rows = [json.loads(line) for line in (tmp_path / "receipts.jsonl").read_text("ascii").splitlines()]
+    del rows[1][field]
+    (tmp_path / "receipts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "ascii")
+    with pytest.raises(UsageError, match="damaged or not ours"):
+        Ledger(tmp_path, [settings()])
 
 
 def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:

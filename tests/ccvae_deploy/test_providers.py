@@ -73,6 +73,8 @@ def test_a_gpu_computes_in_full_precision_and_takes_the_same_way_each_time(alone
     options = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
     assert session.asked == [("CUDAExecutionProvider", options), *([] if alone else ["CPUExecutionProvider"])]
     assert (session.alone, session.enable_fallback) == (alone, 0)
+    assert "NVIDIA_TF32_OVERRIDE" not in os.environ
+    make_session(b"", providers.Choice("TensorrtExecutionProvider", ""), 1, alone=alone)
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
 
 

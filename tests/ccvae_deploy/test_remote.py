@@ -14,9 +14,10 @@ from ccvae_deploy.errors import ImageError, UsageError, WriteError
 from ccvae_deploy.folder import scan
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records import remote_ledger
+from ccvae_deploy.records.remote_ledger import RemoteLedger
 from ccvae_deploy.storage import remote_store
 from ccvae_deploy.storage.lock import FolderLock
-from ccvae_deploy.storage.remote import Remote, location
+from ccvae_deploy.storage.remote import Remote, location, paths
 
 fsspec = pytest.importorskip("fsspec")
 from fsspec.implementations.local import LocalFileSystem  # noqa: E402
@@ -328,6 +329,7 @@ def test_a_folder_that_cannot_be_listed_is_refused_and_not_left_out(memory, pict
     ("given", "out", "says"),
     [
         ("{m}/imgs", "{m}/imgs/edited", "lies inside the input"),
+        ("{m}/imgs", "memory:///{id}/imgs/edited", "lies inside the input"),
         ("{m}/none", "{m}/out", "does not exist"),
         ("nosuch://x/imgs", "{m}/out", "cannot be opened: .*nosuch"),
         ("memory://a::memory://b", "{m}/out", "chained URLs"),
@@ -336,7 +338,7 @@ def test_a_folder_that_cannot_be_listed_is_refused_and_not_left_out(memory, pict
 def test_refused_before_work(memory, pictures, go, given, out, says) -> None:
     upload(pictures, f"{memory}/imgs")
     with pytest.raises(UsageError, match=says):
-        go(given.format(m=memory), out.format(m=memory))
+        go(given.format(m=memory), out.format(m=memory, id=memory.removeprefix("memory://")))
     assert stored(f"{memory}/out") == {}
 
 
@@ -351,6 +353,24 @@ def test_without_fsspec_one_line_says_what_to_install(tiny_bundle) -> None:
     assert done.stderr == (
         "error: s3://bucket/imgs needs fsspec, which is not installed: pip install 'ccvae-deploy[remote]'\n"
     )
+
+
+def test_a_place_has_one_canonical_text_however_its_url_is_written(memory) -> None:
+    name = memory.removeprefix("memory://")
+    assert Remote(memory, "a.png").canonical() == Remote(f"memory:///{name}/a.png").canonical()
+    assert Remote(memory).canonical() != Remote(f"{memory}x").canonical()
+    assert RemoteLedger(Remote(memory), []).out == RemoteLedger(Remote(f"memory:///{name}"), []).out
+
+
+def test_what_is_no_path_is_one_line() -> None:
+    for given in (None, 3, b"imgs"):
+        with pytest.raises(UsageError, match="is no path; give a text or a Path"):
+            location(given)
+    with pytest.raises(UsageError, match="None is no path; give one, or several"):
+        paths(None)
+    with pytest.raises(UsageError, match="no file has a name of more than 255 bytes"):
+        location("imgs/" + "ü" * 128)
+    assert location("ü" * 127 + "x").name == "ü" * 127 + "x"
 
 
 def test_places() -> None:

@@ -75,6 +75,9 @@ def test_a_truth_value_is_0_or_1(kind) -> None:
         (["smiling"], UsageError, "expected LABEL=VALUE"),
         (["=1"], UsageError, "expected LABEL=VALUE"),
         ([], UsageError, "nothing to change"),
+        ("smiling", UsageError, "--set 'smiling': expected LABEL=VALUE"),
+        (None, UsageError, "None: expected LABEL=VALUE texts, or labels to values"),
+        ([3], UsageError, "--set 3: expected LABEL=VALUE"),
         ({1: 1}, LabelError, "label 1: expected a name, such as Smiling"),
         ({"smiling": 1, "hair": None}, LabelError, "hair=None: expected a value; `vary` names"),
     ],
@@ -88,6 +91,11 @@ def test_labels_and_values_that_are_refused(asked, error, message) -> None:
     ("options", "message"),
     [
         ({"samples": 0}, "--samples 0"),
+        ({"samples": True}, "--samples True: expected a whole number"),
+        ({"mode": None}, "--mode None: known: sample, mean"),
+        ({"compose": 3}, "--compose 3: known"),
+        ({"vary": None}, "--vary None: expected text, or a list of texts"),
+        ({"vary": [3]}, "--vary 3: expected text"),
         ({"samples": 101}, "--samples 101"),
         ({"samples": "8"}, "--samples '8': expected a whole number, 1 to 100"),
         ({"strength": "2"}, "--strength '2': expected a number"),
@@ -107,6 +115,11 @@ def test_labels_and_values_that_are_refused(asked, error, message) -> None:
 def test_options_that_are_refused(options, message) -> None:
     with pytest.raises(UsageError, match=message):
         make_request(LABELS, ["smiling=1"], **options)
+
+
+def test_one_text_pairs_and_a_mapping_ask_the_same() -> None:
+    for asked in ("smiling=1", ["smiling=1"], [("smiling", 1)], {"smiling": 1}):
+        assert make_request(LABELS, asked, vary="hair").name == "smiling=1,hair=vary"
 
 
 def test_whole_numbers_of_numpy_are_numbers_too() -> None:

@@ -47,6 +47,15 @@ def test_equal_names_are_twins_even_as_one_object() -> None:
         LabelSet(labels=(label, label))
 
 
+def test_names_of_edits_and_sizes_of_blocks_are_bounded() -> None:
+    with pytest.raises(ValidationError, match="label x has a class with both a comma and ="):
+        LabelSet(labels=(Label(name="x", kind="categorical", classes=("a,y=0", "b", "c")), Label(name="y")))
+    classes = tuple(f"c{k}" for k in range(300))
+    assert Label(name="x", kind="categorical", classes=classes, dims=200).dims == 200
+    with pytest.raises(ValidationError, match="label x has 300 latents and 300 classes, too many"):
+        Label(name="x", kind="categorical", classes=classes, dims=300)
+
+
 def test_layout_puts_characteristic_blocks_first() -> None:
     layout = LatentLayout(blocks=(1, 2, 1), residual=7)
     assert layout.slices == (slice(0, 1), slice(1, 3), slice(3, 4))

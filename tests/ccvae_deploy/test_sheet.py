@@ -1,9 +1,12 @@
 """Contact sheets: what stands where, and the same bytes every time."""
 
+import threading
+
 import numpy as np
 import pytest
 
 from ccvae_deploy.images import from_array
+from ccvae_deploy.pictures import canvas
 from ccvae_deploy.sheet import CELL, GAP, HEAD, contact_sheet, small
 
 
@@ -55,6 +58,15 @@ def test_odd_sizes_stay_within_their_cells(width: int, height: int) -> None:
     assert (cell[CELL // 2, CELL // 2] == (10, 20, 30)).all() or min(one.size) == 1
     outside = sheet[HEAD : HEAD + CELL, GAP + CELL : GAP + CELL + GAP // 2]
     assert (outside == 255).all()
+
+
+def test_a_large_picture_is_made_smaller_to_one_that_is_still_large(monkeypatch) -> None:
+    """One large picture at a time is in Pillow's memory; the smaller one waits for the larger to go."""
+    monkeypatch.setattr(canvas, "LARGE", 1000)
+    shrunk = threading.Thread(target=small, args=[plain((1, 2, 3), 100, 100), 80], daemon=True)
+    shrunk.start()
+    shrunk.join(20)
+    assert not shrunk.is_alive()
 
 
 def test_grey_and_transparent_pictures_lie_on_the_paper() -> None:
