@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 
 def main() -> None:
@@ -14,10 +15,14 @@ def main() -> None:
     gc.set_threshold(100_000)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from .cli import app
-
     try:
+        from .cli import app
+
         app(prog_name="ccvae-deploy")
+    except KeyboardInterrupt:
+        # before there is a command that says so itself
+        print("error: interrupted; run the same command again", file=sys.stderr)
+        sys.exit(130)
     finally:
         gc.freeze()
 

@@ -1,6 +1,7 @@
 """What a run would do: every check of `edit_folder`, and the state of each source. Reads only, writes nothing."""
 
 import hashlib
+import stat
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ MEANING: dict[State, str] = {
     "incomplete": "to be done again: files are missing or cut short, or more samples are asked",
     "replaced": "made with other settings, to be replaced",
     "blocked": "whose source has changed, where a file that is not its own lies in the way",
-    "unreadable": "done before, whose source cannot be read now",
+    "unreadable": "whose source is gone, empty or cannot be read",
 }
 
 EXAMPLES = 5
@@ -60,6 +61,7 @@ def dry_run(inputs: Paths, **options: Unpack[RunOptions]) -> Forecast:
     """Say what `edit_folder` with the same arguments would do.
 
     Sources with records are read to see whether they have changed, and decoded if so; of all others only the first are.
+    So what is no image is counted as one.
 
     Raises:
         CCVAEError: `edit_folder` would be refused in the same way.
@@ -85,7 +87,7 @@ def dry_run(inputs: Paths, **options: Unpack[RunOptions]) -> Forecast:
 def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Source], str]) -> State:
     group = job.ledger.group(task.source.relative, wanted.name)
     if group is None:
-        return "new"
+        return "new" if _is_there(job, task) else "unreadable"
     if group.settings != wanted.settings.id:
         return "replaced"
     now = digest(task.source)
@@ -94,6 +96,18 @@ def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Source], str]
     if now != group.source_sha256:
         return _changed(job, task, wanted)
     return "done" if job.done(task, wanted, group) else "incomplete"
+
+
+def _is_there(job: Job, task: Task) -> bool:
+    """Whether a source is a file with something in it; what it holds is not asked."""
+    path = task.source.path
+    if isinstance(path, Remote) or not job.read:
+        return True
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size > 0
 
 
 def _changed(job: Job, task: Task, wanted: Wanted) -> State:

@@ -183,6 +183,7 @@ def generate_folder(
     return results.outcome(
         composer,
         list(asked),
+        {name for name, _ in plan},
         sheet=path,
         written=written,
         skipped=count - written,

@@ -101,6 +101,7 @@ def edit_folder(
         summary = summarise(
             job.ledger,
             job.composer,
+            job.asks_for,
             sources=job.sources,
             written=tally.written,
             skipped=job.sources - len(tally.worked | job.ledger.failures.keys()),
@@ -110,7 +111,8 @@ def edit_folder(
         )
         if report:
             sources = {task.source.relative: task.source.path for task in job.tasks if job.read}
-            page = write_report(Path(str(job.out)), job.ledger.receipts(), summary, sources, job.ledger.names.report)
+            receipts = filter(job.asks_for, job.ledger.receipts())
+            page = write_report(Path(str(job.out)), receipts, summary, sources, job.ledger.names.report)
             summary = replace(summary, report=page)
     return summary
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 from typing import Annotated, Any, NamedTuple, Self, TypedDict
 
 from pydantic import AfterValidator
@@ -33,7 +34,7 @@ class RunSettings(Frozen):
     bundle: str
     edit: str
 
-    @property
+    @cached_property
     def id(self) -> str:
         """16 hex digits that name these settings in receipts."""
         text = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)

@@ -44,7 +44,7 @@ svg text{font:11px system-ui,sans-serif;fill:var(--ink)}.end{text-anchor:end}.mi
 
 @dataclass(order=True)
 class Ranked:
-    """A receipt by how sure the classifier is of what was asked; greater is kept."""
+    """A receipt by how well the output answers what was asked; greater is kept."""
 
     rank: float
     tie: int
@@ -57,12 +57,14 @@ class Collected:
     """What a pass over receipts keeps of them: counts and a few rows, the same memory for any number.
 
     Attributes:
-        chances: per asked `label=value` how often its probability after the edit fell into each of 20 bins.
+        chances: per asked `label=value` how often its probability after the edit fell into each of 20 bins; those in
+            `soft` ask for a value between 0 and 1.
         changes: outputs by pixel change, in whole levels of 255; `controls` by the plain reconstruction's.
     """
 
     def __init__(self) -> None:
         self.chances: dict[str, NDArray[np.int64]] = {}
+        self.soft: set[str] = set()
         self.changes, self.controls = np.zeros(LEVELS, np.int64), np.zeros(LEVELS, np.int64)
         self._best: list[Ranked] = []
         self._worst: list[Ranked] = []
@@ -76,19 +78,19 @@ class Collected:
             self._close()
             self._source = row["source"]
         self._count += 1
-        before, after = self._count_chances(row)
+        rank, before, after = self._count_chances(row)
         if row["pixel_change"] is not None:
             self.changes[min(int(row["pixel_change"]), LEVELS - 1)] += 1
         self.controls[min(int(row["control"]), LEVELS - 1)] += 1
         had = all(_had(row, name, value) for name, value in row["asked"].items())
-        up, down = (Ranked(sign * after, -self._count, row, before, after) for sign in (1, -1))
+        up, down = (Ranked(sign * rank, -self._count, row, before, after) for sign in (1, -1))
         if not had and (self._top is None or up > self._top):
             self._top = up
         if self._bottom is None or down > self._bottom:
             self._bottom = down
 
     def best(self) -> list[Ranked]:
-        """The surest outputs among sources that did not have what was asked."""
+        """The outputs that answer best what was asked, among sources that did not have it."""
         self._close()
         return sorted(self._best, reverse=True)
 
@@ -97,18 +99,20 @@ class Collected:
         self._close()
         return sorted(self._worst, reverse=True)
 
-    def _count_chances(self, row: dict[str, Any]) -> tuple[float, float]:
-        """The least probability of what was asked, before and after the edit."""
-        before, after = 1.0, 1.0
+    def _count_chances(self, row: dict[str, Any]) -> tuple[float, float, float]:
+        """Of the label that answers least what was asked of it: how well, and its probability before and after."""
+        found = []
         for name, value in row["asked"].items():
             was, became = (_chance(row, key, name, value) for key in ("before", "after"))
-            before, after = min(before, was), min(after, became)
+            found.append((_fit(became, value), was, became))
             edit = _edit(row, name, value)
             if edit not in self.chances and len(self.chances) >= EDITS:
                 edit = OTHERS
+            elif _is_soft(value):
+                self.soft.add(edit)
             bins = self.chances.setdefault(edit, np.zeros(BINS, np.int64))
             bins[min(int(became * BINS), BINS - 1)] += 1
-        return before, after
+        return min(found)
 
     def _close(self) -> None:
         for one, kept in ((self._top, self._best), (self._bottom, self._worst)):
@@ -180,8 +184,19 @@ _BEST = "Of sources that did not have what was asked; one output per source, the
 _WORST = "One output per source, the least convincing first."
 
 
+def _is_soft(value: float | str) -> bool:
+    """Whether a value lies between the two of a binary label; classes are whole numbers."""
+    return not isinstance(value, str) and 0 < value < 1
+
+
+def _fit(chance: float, value: float | str) -> float:
+    """How well a probability answers what was asked, at most 1: a value between is a probability to be met."""
+    return 1 - abs(chance - float(value)) if _is_soft(value) else chance
+
+
 def _chance(row: dict[str, Any], key: str, spelled: str, value: float | str) -> float:
-    """The probability of what was asked, `before` or `after`; a label that was to vary is asked to stay as it was.
+    """The probability of what was asked, `before` or `after`; a label that was to vary is asked to stay as it was. Of a
+    value between the two of a binary label, the probability of 1.
 
     Args:
         spelled: the label as the user wrote it.
@@ -191,9 +206,9 @@ def _chance(row: dict[str, Any], key: str, spelled: str, value: float | str) -> 
     chances = [row[key][name] for name in names]
     stays = isinstance(value, str)
     if len(names) == 1:
-        return float(
-            chances[0] if (row["before"][names[0]] > 0.5 if stays else float(value) >= 0.5) else 1 - chances[0]
-        )
+        if _is_soft(value):
+            return float(chances[0])
+        return float(chances[0] if (row["before"][names[0]] > 0.5 if stays else value) else 1 - chances[0])
     chosen = max(range(len(names)), key=lambda i: row["before"][names[i]]) if stays else int(value)
     return float(chances[chosen])
 
@@ -244,10 +259,11 @@ def _summary(summary: Summary) -> str:
 def _plots(collected: Collected, drifts: Mapping[str, float]) -> str:
     figures = [
         (
-            f"{escaped(name)}: probability of what was asked, after the edit",
+            f"{escaped(name)}: probability of {of}, after the edit",
             histogram([("", bins.tolist())], 0, 1, "probability"),
         )
         for name, bins in collected.chances.items()
+        for of in ["the label" if name in collected.soft else "what was asked"]
     ]
     drift = sorted(drifts.items(), key=lambda one: -one[1])
     if drift:

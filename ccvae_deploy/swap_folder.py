@@ -153,7 +153,14 @@ def swap_folder(
         path = _write_sheet(swap, results, sources, stems) if sheet else None
     seconds = time.monotonic() - began
     return results.outcome(
-        composer, chosen, sheet=path, written=written, skipped=skipped, seconds=seconds, ignored=found.ignored
+        composer,
+        chosen,
+        {source.relative for source in sources},
+        sheet=path,
+        written=written,
+        skipped=skipped,
+        seconds=seconds,
+        ignored=found.ignored,
     )
 
 

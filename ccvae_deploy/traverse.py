@@ -104,7 +104,7 @@ def walk(
         for image, caption in zip(decoded, captions, strict=True)
     ]
     return Walk(
-        _title(kinds),
+        _title(kinds, classes),
         z,
         probabilities.reshape(rows, columns, -1),
         tuple(tuple(cells[r * columns : (r + 1) * columns]) for r in range(rows)),
@@ -174,7 +174,7 @@ def axis(modes: Block, low: Array, high: Array, steps: int, reach: float) -> Arr
 def polytope(corners: Array, steps: int) -> Array:
     """Blocks between three or four class means on a square grid by bilinear weights, (steps, steps, d) (figure 21).
 
-    The first two are the upper corners and the others the lower ones; three make a triangle, its third the lower edge.
+    The first two are the upper corners and the others the lower ones; of three the third is all of the lower edge.
 
     Args:
         corners: (3, d) or (4, d).
@@ -251,8 +251,17 @@ def _refuse(labels: Sequence[Label], steps: int, classes: Sequence[str] | None, 
         raise UsageError(f"--reach {reach:g}: expected 0 to 100 scales of the conditional prior")
 
 
-def _title(labels: Sequence[Label]) -> str:
-    return f"{labels[0].name} down, {labels[1].name} across" if len(labels) == 2 else labels[0].name
+def _title(labels: Sequence[Label], classes: Sequence[str] | None) -> str:
+    """What is walked, and between which classes."""
+    first = labels[0]
+    if len(labels) == 2:
+        return f"{first.name} down, {labels[1].name} across"
+    if first.kind == "binary":
+        return first.name
+    names = [first.classes[k] for k in _corners(first, classes)]
+    if len(names) == 2:
+        return f"{first.name}: {names[0]} to {names[1]}"
+    return f"{first.name}: {names[0]} and {names[1]} above, {' and '.join(names[2:])} below"
 
 
 def _captions(composer: Composer, chosen: Sequence[int], z: Array, probabilities: Array) -> list[str]:

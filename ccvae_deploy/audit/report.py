@@ -132,6 +132,8 @@ def _strips(pictures: Sequence[Shown]) -> str:
         )
     body = f'<div class="row">{"".join(cards)}</div>' if cards else '<p class="note">None.</p>'
     note = "Of the largest effects, the images with most changed decisions; the sample that moves furthest."
+    if not any(one.flips for one in pictures):
+        note = f"No decision changed. {note}"
     return f'<h2>Largest flips</h2><p class="note">{note}</p>{body}'
 
 

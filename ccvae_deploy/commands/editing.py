@@ -54,7 +54,9 @@ def edit(
     ] = None,
     seed: SeedOption = 0,
     mode: Annotated[str, typer.Option(metavar="WORD", help="sample, mean or closest.")] = "sample",
-    strength: Annotated[float, typer.Option(metavar="X", help="1 is the asked label, above 1 beyond it.")] = 1.0,
+    strength: Annotated[
+        float, typer.Option(metavar="X", help="1 is the asked label, 0 its opposite, above 1 beyond.")
+    ] = 1.0,
     confidence: Annotated[
         float,
         typer.Option(metavar="X", help="How sure the classifier must be: --mode closest, and bundles without a prior."),

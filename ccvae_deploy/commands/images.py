@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..latest import latest_bundle
+from ..terminal.printable import printable
 from ..terminal.screen import console, counted, passed_over
 from .options import (
     BatchOption,
@@ -226,7 +227,7 @@ def traverse(
         overwrite=overwrite,
         allow_torchscript=allow_torchscript,
     )
-    print(f"{len(found.cells)} x {len(found.cells[0])} pictures are in {out}")
+    print(f"{len(found.cells)} x {len(found.cells[0])} pictures are in {printable(str(out))}")
 
 
 def merge(
@@ -240,7 +241,9 @@ def merge(
 
     merged = merge_folders(folders, out)
     absent = f"; still without records: {', '.join(merged.absent)}" if merged.absent else ""
-    print(f"{merged.out}: {merged.receipts:,} receipts of {merged.sources:,} sources in one ledger{absent}")
+    unseen = "; outputs were not looked at" if out is None else ""
+    of = f"{counted(merged.receipts, 'receipt')} of {counted(merged.sources, 'source')}"
+    print(f"{printable(str(merged.out))}: {of} in one ledger{unseen}{absent}")
     if merged.missing:
         found = counted(merged.missing, "output")
         print(f"{found} missing or changed; run `edit` over the same images into it, which makes them again")
@@ -276,4 +279,4 @@ def variance(
         overwrite=overwrite,
         allow_torchscript=allow_torchscript,
     )
-    print(f"{out} shows where {samples} draws of {', '.join(found.labels)} differ")
+    print(f"{printable(str(out))} shows where {samples} draws of {', '.join(found.labels)} differ")

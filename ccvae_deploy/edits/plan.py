@@ -89,6 +89,8 @@ def _source(where: str, columns: Sequence[str], cells: Sequence[str], by_path: d
 
 def _columns(path: Path, header: Sequence[str], labels: LabelSet) -> list[str]:
     """The header: `file`, and labels as they are spelled there."""
+    if any("\0" in name for name in header):
+        raise UsageError(f"{path} is no UTF-8 text; save it as comma-separated UTF-8 (CSV)")
     names = [FILE if folded(name) == FILE else name.strip() for name in header]
     if names.count(FILE) != 1:
         seen = ", ".join(names[:6])[:100]

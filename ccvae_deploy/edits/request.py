@@ -187,7 +187,7 @@ def _parse(labels: LabelSet, asked: Asking, vary: Sequence[str]) -> tuple[Asked,
             raise LabelError(f"{name}=None: expected a value; `vary` names the labels to redraw")
     wanted += [(name, None) for name in vary]
     if not wanted:
-        raise UsageError("nothing to change: give at least one --set LABEL=VALUE or --vary LABEL")
+        raise UsageError("nothing to change: give at least one --set LABEL=VALUE or --vary LABEL, or a --plan")
     found: dict[int, Asked] = {}
     for name, value in wanted:
         position = labels.index(name)

@@ -5,7 +5,7 @@ Writes below one root; the ledger makes a run resumable, as for `edit`.
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +98,7 @@ class Results:
         self,
         composer: Composer,
         labels: Sequence[int],
+        sources: Container[str],
         *,
         sheet: Path | None,
         written: int,
@@ -105,9 +106,16 @@ class Results:
         seconds: float,
         ignored: int = 0,
     ) -> RunOutcome:
-        """Go through the receipts once; `labels` are those of which `reached` is told one by one."""
+        """Go through the receipts once.
+
+        Args:
+            labels: those of which `reached` is told one by one.
+            sources: what the run is about; the folder may hold results of others.
+        """
         hits, count, every = dict.fromkeys((composer.labels.names[i] for i in labels), 0), 0, 0
         for row in self.ledger.receipts():
+            if row["source"] not in sources:
+                continue
             count, every = count + 1, every + row["reached"]
             after = np.array([*row["after"].values()], np.float32)
             for i in labels:

@@ -1,8 +1,8 @@
-"""What a run of `edit` came to, over all receipts of this edit, and as a table of 80 columns."""
+"""What a run of `edit` came to, over all receipts of what it asks for, and as a table of 80 columns."""
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ TOGETHER = 1024
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of a run; those of the edits count every receipt, also of sources that were skipped as done.
+    """Figures of a run; those of the edits are of all outputs that it asks for, also of sources that were done before.
 
     Attributes:
         sources: images found for this run or shard; `written` outputs, `skipped` sources that were done before,
@@ -73,6 +73,7 @@ class Summary:
 def summarise(
     ledger: Ledger,
     composer: Composer,
+    asks_for: Callable[[Mapping[str, Any]], bool],
     *,
     sources: int,
     written: int,
@@ -81,10 +82,14 @@ def summarise(
     seconds: float,
     sheet: Path | str | None,
 ) -> Summary:
-    """Go through the receipts once."""
+    """Go through the receipts once.
+
+    Args:
+        asks_for: whether a receipt is of an output that the run is about.
+    """
     figures = _Figures(composer.labels)
     with reading(ledger.out):
-        for row in ledger.receipts():
+        for row in filter(asks_for, ledger.receipts()):
             figures.add(row)
         figures.settle()
     some = max(figures.count, 1)

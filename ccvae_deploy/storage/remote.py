@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAME_LIMIT = 255
 """Bytes of a file name on ordinary file systems."""
+NO_URL = "a URL, which only images and --out of `edit` may be; give a path of this machine"
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 
 
@@ -167,6 +168,8 @@ def location(given: "str | os.PathLike[str]") -> Place:
         raise UsageError("a path is empty, as an unset variable makes it; give one")
     if "\0" in text:
         raise UsageError(f"{one_line(text)}: a path with a zero byte; give one without")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*::", text) and "://" in text:
+        raise UsageError(f"{text}: chained URLs are not taken; give one such as s3://bucket/folder")
     match = URL.fullmatch(text) if isinstance(given, str) else None
     if match is None:
         if any(len(os.fsencode(part)) > NAME_LIMIT for part in text.split("/")):
@@ -187,7 +190,7 @@ def local_path(given: "str | os.PathLike[str]") -> Path:
     """
     place = location(given)
     if isinstance(place, Remote):
-        raise UsageError(f"{place}: only `edit` takes URLs; give a path of this machine")
+        raise UsageError(f"{place}: {NO_URL}")
     return place
 
 
@@ -197,9 +200,9 @@ def refuse_url(path: Place) -> None:
     Raises:
         UsageError: it begins like a URL, and no folder here is called so.
     """
-    first = path.parts[0] if isinstance(path, Path) and path.parts else ""
+    first, *rest = path.parts if isinstance(path, Path) and path.parts else ("",)
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]+:", first) and not Path(first).exists():
-        raise UsageError(f"{first}//{'/'.join(path.parts[1:])}: only `edit` takes URLs; give a path of this machine")  # type: ignore[union-attr]
+        raise UsageError(f"{first}//{'/'.join(rest)}: {NO_URL}")
 
 
 def unreadable(place: Remote, error: Exception) -> UsageError:

@@ -233,7 +233,7 @@ def refuse_output(out: Path, source: Path, endings: Sequence[str], overwrite: bo
     refuse_url(out)
     refuse_url(source)
     if out.suffix.lower() not in endings:
-        raise UsageError(f"--out {out}: expected a name that ends in {', '.join(endings)}")
+        raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(endings)}")
     if os.path.lexists(out) and (not overwrite or not out.is_file()):
         raise UsageError(f"{out} is there already; add --overwrite to replace a file, or give another --out")
     if out.exists() and source.exists() and out.samefile(source):

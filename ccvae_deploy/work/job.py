@@ -3,9 +3,9 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Required, Unpack, get_args
+from typing import Any, Required, Unpack, get_args
 
 from .. import images
 from ..composer import Composer
@@ -115,6 +115,21 @@ class Job:
     def sources(self) -> int:
         """How many sources are in it."""
         return len({task.source.relative for task in self.tasks})
+
+    @cached_property
+    def _wanted(self) -> dict[str, tuple[Wanted, ...]]:
+        found: dict[str, tuple[Wanted, ...]] = {}
+        for task in self.tasks:
+            before = found.get(task.source.relative)
+            found[task.source.relative] = task.wanted if before is None else (*before, *task.wanted)
+        return found
+
+    def asks_for(self, receipt: Mapping[str, Any]) -> bool:
+        """Whether a receipt is of an output that this run is about; a folder may hold others."""
+        return any(
+            one.settings.id == receipt["settings"] and receipt["sample"] < one.request.samples
+            for one in self._wanted.get(receipt["source"], ())
+        )
 
     def done_of(self, task: Task) -> tuple[str, ...]:
         """For each edit of a task, the hash of the source of which it is done, or nothing."""

@@ -103,7 +103,7 @@ def test_shards_are_merged(pictures: Path, tiny_bundle: Path, tmp_path: Path) ->
     result = invoke(*line)
     assert result.exit_code == 2
     assert "merge the shards first" in result.stderr
-    assert "9 receipts of 9 sources" in invoke("merge", out).stdout
+    assert "9 receipts of 9 sources in one ledger; outputs were not looked at" in invoke("merge", out).stdout
     assert "9 done before" in invoke(*line).stdout
 
 

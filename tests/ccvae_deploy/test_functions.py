@@ -74,5 +74,7 @@ def test_a_path_with_a_zero_byte_is_refused(imgs, out, pictures: Path, options, 
 
 
 def test_a_url_is_for_edit_alone(pictures: Path, options: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match=r"s3://b/o: only `edit` takes URLs; give a path of this machine"):
+    with pytest.raises(
+        UsageError, match=r"s3://b/o: a URL, which only images and --out of `edit` may be; give a path of this machine"
+    ):
         swap_folder([str(pictures)], from_=str(pictures), labels=["smiling"], out="s3://b/o", **options)

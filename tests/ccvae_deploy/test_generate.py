@@ -84,6 +84,14 @@ def test_a_greater_count_adds_and_a_second_run_does_nothing(tiny_bundle, tmp_pat
     assert (outcome.written, outcome.skipped) == (5, 4)
     assert content(grown) == content(once)
     assert generate_folder(bundle=tiny_bundle, count=9, out=grown).written == 0
+    asked = {"set": ["smiling=0.5"], "bundle": tiny_bundle}
+    few, many = (
+        generate_folder(count=3, out=once / "few", **asked),
+        generate_folder(count=9, out=tmp_path / "m", **asked),
+    )
+    assert few.reached != many.reached
+    # of the three that are asked, whatever else the folder holds
+    assert generate_folder(count=3, out=tmp_path / "m", **asked).reached == few.reached
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bytes(tiny_bundle, tmp_path, monkeypatch) -> None:

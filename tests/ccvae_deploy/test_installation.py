@@ -88,6 +88,14 @@ def test_a_broken_package_has_its_own_line() -> None:
     assert broken.remedy == "pip install --force-reinstall pillow"
 
 
+def test_a_package_whose_version_is_gone_is_a_warning() -> None:
+    versions = {name: "" if name == "onnx" else "1.0" for name in REQUIRED.values()}
+    whole, damaged = check_packages(versions, {module: {"version": "1.0"} for module in REQUIRED})
+    assert "onnx" not in whole.seen.replace("onnxruntime", "")
+    assert (damaged.check, damaged.status) == ("onnx", "warn")
+    assert damaged.remedy == "pip install --force-reinstall onnx"
+
+
 def test_torch_is_needed_for_training_alone() -> None:
     versions = dict.fromkeys(TRAINING.values(), "2.0")
     answers: dict[str, dict[str, str]] = {module: {} for module in TRAINING}

@@ -69,7 +69,7 @@ def test_urls_are_refused_in_one_line(command: str, call, imgs: Path, tmp_path: 
     ):
         assert result.exit_code == 2
         assert "s3://bucket/" in result.stderr
-        assert "only `edit` takes URLs; give a path of this machine" in result.stderr
+        assert "a URL, which only images and --out of `edit` may be; give a path of this machine" in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["imgs"]
 

@@ -74,6 +74,16 @@ def test_receipts_describe_the_written_files(tmp_path, editor, run, receipts) ->
         assert list(row["after"].values()) == pytest.approx(list(map(float, after)), abs=1e-5)
 
 
+def test_figures_are_those_of_what_is_asked_whatever_else_the_folder_holds(pictures, tmp_path, run) -> None:
+    alone = run(tmp_path / "alone", pictures / "a.png", samples=1)
+    whole = run(tmp_path / "whole", samples=3, report=True)
+    again = run(tmp_path / "whole", pictures / "a.png", samples=1, report=True)
+    assert (whole.receipts, again.receipts, again.skipped) == (27, 1, 1)
+    for figure in ("asked", "reached", "drift", "pixel_change", "control"):
+        assert getattr(again, figure) == getattr(alone, figure)
+    assert (tmp_path / "whole" / "report.html").read_text("utf-8").count('class="pair"') <= 2
+
+
 @pytest.mark.parametrize(
     "options", [{"batch_size": 1}, {"batch_size": 3, "workers": 4}, {"batch_size": 64, "workers": 1}]
 )

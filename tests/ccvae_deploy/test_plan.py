@@ -100,6 +100,7 @@ def test_odd_names(path: Path) -> None:
         ('file,smiling\n"a.png"x,1\n', "no CSV"),
         ("file,smiling\n" + "x" * 200_000 + ",1\n", "no CSV"),
         ("../../etc/passwd,1\n", "row 1: expected one column"),
+        ("f\0i\0l\0e\0,\0s\0m\0i\0l\0i\0n\0g\0\n\0", "is no UTF-8 text"),
     ],
 )
 def test_refused_with_the_row_and_the_remedy(path: Path, text: str, message: str) -> None:

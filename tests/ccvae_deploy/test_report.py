@@ -135,7 +135,8 @@ def test_the_option_and_a_second_run(pictures, tiny_bundle, tmp_path) -> None:
     result = CliRunner().invoke(app, [*map(str, given), "--report"])
     assert result.exit_code == 0, result.output
     page = (tmp_path / "o" / "report.html").read_text("utf-8")
-    assert "9, of which 0 in this run" in page
+    # of the sources that are there
+    assert "8, of which 0 in this run" in page
     assert "Smiling=1: probability of what was asked, after the edit" in page
     assert "<title>," not in page
     assert f"{tmp_path / 'o' / 'report.html'}" in "".join(result.stdout.split())
@@ -161,3 +162,14 @@ def test_an_output_outside_the_folder_is_not_read(tmp_path: Path) -> None:
     stranger["output"] = "../secret.png"
     collected.add(stranger)
     assert "<img" not in _pictures("t", "n", collected.best(), tmp_path / "o", {})
+
+
+def test_a_value_between_is_a_probability_to_be_met() -> None:
+    collected = Collected()
+    for source, after in (("far", 0.05), ("near", 0.32), ("over", 0.9)):
+        collected.add(row(source, after, before=0.98) | {"asked": {"smiling": 0.3}})
+    assert [one.row["source"] for one in collected.best()] == ["near", "far", "over"]
+    assert [one.row["source"] for one in collected.worst()] == ["over", "far", "near"]
+    assert (collected.best()[0].before, collected.best()[0].after) == (0.98, 0.32)
+    assert collected.chances["smiling=0.3"].nonzero()[0].tolist() == [1, 6, 18]
+    assert collected.soft == {"smiling=0.3"}

@@ -91,7 +91,10 @@ def test_classes_span_a_square(categorical_editor: Editor) -> None:
     assert found.probabilities[0, 2, :5].argmax() == 3
     assert found.cells[2][0].caption.startswith("e ")
     np.testing.assert_allclose(found.z[..., 2:], found.z[0, 0, 2:] * np.ones((3, 3, 1)))
+    assert found.title == "Hair: b and d above, e below"
+    assert walk(categorical_editor, picture, ["hair"], classes=["d", "a"]).title == "Hair: d to a"
     first_four = walk(categorical_editor, picture, ["hair"], steps=2)
+    assert first_four.title == "Hair: a and b above, c and d below"
     assert first_four.probabilities[..., :5].argmax(axis=2).tolist() == [[0, 1], [2, 3]]
     bundle = categorical_editor.bundle
     columns, low, high = bundle.manifest.layout.slices[0], (-0.5,) * 4, (0.7,) * 4
@@ -186,7 +189,7 @@ def test_nothing_is_overwritten_and_bad_files_are_refused(pictures, tiny_bundle,
         attempt("walk.png")
     assert (tmp_path / "walk.png").read_text() == "mine"
     attempt("walk.png", overwrite=True)
-    with pytest.raises(UsageError, match=r"\.png, \.gif"):
+    with pytest.raises(UsageError, match=r"\.png or \.gif"):
         attempt("walk.jpg")
     with pytest.raises(UsageError, match="a grid does not move"):
         attempt("walk.gif", labels=["smiling", "young"])

@@ -83,7 +83,7 @@ def test_what_is_refused(photo: Path, tiny_bundle: Path, tmp_path: Path, editor:
     options = {"bundle": tiny_bundle, "samples": 4, "provider": "cpu"}
     mine = tmp_path / "mine.png"
     mine.write_text("mine")
-    for out, message in ((tmp_path / "v.jpg", r"\.png, \.npy"), (mine, "--overwrite"), (tmp_path / "v", r"\.npy")):
+    for out, message in ((tmp_path / "v.jpg", r"\.png or \.npy"), (mine, "--overwrite"), (tmp_path / "v", r"\.npy")):
         with pytest.raises(UsageError, match=message):
             variance(photo, out=out, **options)
     with pytest.raises(UsageError, match="image itself"):
