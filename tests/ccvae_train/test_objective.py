@@ -109,21 +109,18 @@ def test_labels_missing_one_by_one_add_up(toy: CCVAE) -> None:
     count = 4000
     state = labels_of((1, 0), count).state
     shown = torch.tensor([[True, False]]).expand(count, -1)
-    generators = [noise(5) for _ in range(3)]
     with torch.no_grad():
-        mixed, full, none = (
-            exact_terms(toy, posterior_of(count), Labels(state, mask, both(PRIOR).log()), log_likelihood, generator)
-            for mask, generator in zip(
-                (shown, torch.ones_like(shown), torch.zeros_like(shown)), generators, strict=True
-            )
+        mixed, full, other, none = (
+            exact_terms(toy, posterior_of(count), Labels(state, mask, both(PRIOR).log()), log_likelihood, noise(5))
+            for mask in (shown, torch.ones_like(shown), ~shown, torch.zeros_like(shown))
         )
     alone = label_integrals(LOC, SCALE, WEIGHT, BIAS, torch.eye(2).double(), torch.tensor([[1.0, 0.0]]).double())
     assert mixed.label[0].item() == pytest.approx(alone.log_q[0, 0].item())
     assert mixed.label_prior[0].item() == pytest.approx(math.log(0.3))
-    total = mixed.kl_characteristic.mean()
-    assert none.kl_characteristic.mean() != pytest.approx(full.kl_characteristic.mean())
-    assert min(none.kl_characteristic.mean(), full.kl_characteristic.mean()) < total
-    assert total < max(none.kl_characteristic.mean(), full.kl_characteristic.mean())
+    # the same draws throughout, so the terms of either label are equal wherever they are the same
+    kl_mixed, kl_full, kl_other, kl_none = (one.kl_characteristic for one in (mixed, full, other, none))
+    torch.testing.assert_close(kl_mixed + kl_other, kl_full + kl_none)
+    assert (kl_full - kl_none).abs().min() > 0.01
 
 
 @pytest.mark.parametrize(("constant", "stopped"), [(0.0, 0.7944), (-9300.0, 3629.63), (5000.0, -1950.19)])
@@ -186,17 +183,21 @@ def test_the_papers_gradient_hides_a_label_weight(constant: float, expected: flo
     assert gradient.mean().item() == pytest.approx(expected, rel=0.02, abs=0.02)
 
 
-@pytest.mark.parametrize(("deviation", "tolerance"), [(0.1, 1e-9), (1.0, 1e-9), (3.0, 2e-7), (5.0, 2e-7), (12.5, 2e-7)])
+@pytest.mark.parametrize(("deviation", "tolerance"), [(0.1, 1e-9), (1.0, 1e-9), (3.0, 2e-7), (5.0, 1e-6), (12.5, 1e-6)])
 def test_quadrature_against_a_fine_grid(deviation: float, tolerance: float) -> None:
-    means = torch.linspace(-12, 12, 25, dtype=torch.float64).unsqueeze(1)
+    """Also where the classifier is so far wrong that the tilt moves the mass by a whole deviation."""
+    means = torch.cat([torch.linspace(-12, 12, 25), torch.tensor([-40.0, -(deviation**2) - 20])]).double().unsqueeze(1)
     ones = torch.ones(1).double()
     found = label_integrals(
         means, torch.full_like(means, deviation), ones, 0 * ones, torch.ones(1, 1).double(), torch.ones_like(means)
     )
-    t = torch.linspace(-20, 20, 20_001, dtype=torch.float64)
+    t = torch.linspace(-30, 30, 40_001, dtype=torch.float64)
     log_density = -t.square() / 2 - t.square().div(-2).logsumexp(0)
-    expected = (logsigmoid(means + deviation * t) + log_density).logsumexp(1)
+    joint = logsigmoid(means + deviation * t) + log_density
+    expected = joint.logsumexp(1)
     assert (found.log_q[:, 0] - expected).abs().max() < tolerance
+    moment = ((joint - expected[:, None]).exp() * t).sum(1)
+    assert (found.mean[:, 0] - moment).abs().max() < 30 * tolerance
 
 
 def test_three_classes_on_one_latent_against_a_fine_grid() -> None:

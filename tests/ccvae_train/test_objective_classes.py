@@ -1,5 +1,6 @@
 """Labels of classes: their integrals and bounds by hand, beside binary labels, and what each value counts."""
 
+import itertools
 import math
 
 import pytest
@@ -16,6 +17,7 @@ from ccvae_train.objective import (
     value_weights,
 )
 from ccvae_train.objective.terms import log_normal
+from ccvae_train.objective.tilted import tilt
 
 
 def noise(seed: int = 0) -> Noise:
@@ -143,3 +145,65 @@ def test_rare_values_count_more_and_the_mean_weight_is_one() -> None:
     assert labels.weighted(torch.tensor([[-2.0], [-3.0], [-4.0]]).double(), states).tolist() == pytest.approx(
         [-2 * half[0].item(), -3 * half[1].item(), 0]
     )
+
+
+def by_grid(model: CCVAE, posterior: Posterior, state: torch.Tensor, label: int) -> tuple[float, float, float]:
+    """log q(y_i|x), KL(r_i||p(z_i|y_i)) and KL(q(z_i|x)||sum_y p(y) p(z_i|y)) of a label of one latent, y even."""
+    t = torch.linspace(-12, 12, 20_001, dtype=torch.float64)
+    log_weight = -t.square() / 2 - t.square().div(-2).logsumexp(0)
+    loc, scale = posterior.loc[0, label], posterior.scale[0, label]
+    z = torch.zeros(len(t), 3, dtype=torch.float64)
+    z[:, label] = loc + scale * t
+    mine = model.states.label == label
+    log_q_y = (model.states.log_probabilities(model.classifier(z)) * state)[:, mine].sum(1)
+    log_density = log_normal(z[:, label], loc, scale)
+
+    def log_prior(y: torch.Tensor) -> torch.Tensor:
+        prior_loc, prior_scale = model.conditional_prior.at(y)
+        return log_normal(z[:, label], prior_loc[0, label], prior_scale[0, label])
+
+    joint = log_q_y + log_weight
+    log_q = joint.logsumexp(0)
+    kl = ((joint - log_q).exp() * (log_density + log_q_y - log_q - log_prior(state))).sum()
+    each = []
+    for value in torch.eye(int(mine.sum()), dtype=torch.float64):
+        y = state.clone()
+        y[0, mine] = value
+        each.append(log_prior(y) - math.log(len(value)))
+    missing = (log_weight.exp() * (log_density - torch.stack(each).logsumexp(0))).sum()
+    return log_q.item(), kl.item(), missing.item()
+
+
+def test_terms_stand_with_their_own_labels_whatever_kinds_come_first() -> None:
+    """A binary label between two of classes: what is integrated together is put back in the labels' order."""
+    labels = LabelSet(
+        labels=(
+            Label(name="hair", kind="categorical", classes=HAIR, dims=1),
+            Label(name="young"),
+            Label(name="hat", kind="categorical", classes=("none", "cap", "helmet", "hood"), dims=1),
+        )
+    )
+    torch.manual_seed(3)
+    model = CCVAE(labels, LatentLayout(blocks=(1, 1, 1), residual=1), ImageSpec(size=32)).double()
+    with torch.no_grad():
+        for parameter in (*model.classifier.parameters(), *model.conditional_prior.parameters()):
+            parameter.copy_(torch.randn_like(parameter))
+        model.conditional_prior.raw.add_(1.0)
+    one = Posterior(torch.randn(1, 4).double(), torch.rand(1, 4).double() + 0.3)
+    state = model.states.of_values(torch.tensor([[2, 1, 3]])).double()
+    found = tilt(model, Posterior(one.loc[:, :3], one.scale[:, :3]), state, noise())
+    expected = [by_grid(model, one, state, label) for label in range(3)]
+    assert found.log_q[0].tolist() == pytest.approx([log_q for log_q, _, _ in expected], abs=1e-6)
+    assert found.kl[0].tolist() == pytest.approx([kl for _, kl, _ in expected], abs=1e-5)
+
+    count = 4000
+    many = Posterior(one.loc.expand(count, -1), one.scale.expand(count, -1))
+    even = torch.cat([torch.full((n,), 1 / n) for n in (3, 2, 4)]).double().log()
+
+    def divergence(shown: list[bool]) -> float:
+        batch = Labels(state.expand(count, -1), torch.tensor([shown]).expand(count, -1), even, complete=all(shown))
+        return exact_terms(model, many, batch, lambda z: 0 * z[:, 0], noise(0)).kl_characteristic.mean().item()
+
+    for shown in itertools.product([True, False], repeat=3):
+        total = sum(kl if is_shown else missing for is_shown, (_, kl, missing) in zip(shown, expected, strict=True))
+        assert divergence(list(shown)) == pytest.approx(total, abs=0.02), shown

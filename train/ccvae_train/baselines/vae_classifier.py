@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ccvae_deploy.edits.rejection import accepted, accepted_mean
 from ccvae_deploy.edits.request import CONFIDENCE
+from ccvae_deploy.errors import LabelError
 from ccvae_deploy.graphs.head import Head
 from ccvae_train.config import SettledConfig
 from ccvae_train.networks import SplitVAE
@@ -68,7 +69,7 @@ class VAEClassifier(SplitVAE):
             first = rng.standard_normal((len(rows), 1, found.shape[1]), dtype=np.float32)
             try:
                 found[rows] = accepted(head, value, CONFIDENCE, first, lambda *_: rng)[:, 0]
-            except ValueError:
+            except LabelError:
                 found[rows] = _likeliest(head, value, len(rows), rng)
         return found
 
@@ -95,6 +96,6 @@ def _likeliest(head: Head, value: int, count: int, rng: np.random.Generator) -> 
 def _mean_or_middle(head: Head, value: int, label: int) -> NDArray[np.float32]:
     try:
         return accepted_mean(head, value, CONFIDENCE, label)
-    except ValueError:
+    except LabelError:
         # a class that lies between others on one axis: nowhere is it that probable
         return np.zeros(len(head.weight), np.float32)

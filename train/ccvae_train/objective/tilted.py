@@ -1,7 +1,7 @@
 """The tilted posterior r(z_i|x,y_i) = q(z_i|x) q(y_i|z_i) / q(y_i|x) of every label. Pure tensor functions.
 
 A binary label, or a categorical one of a single latent, needs one-dimensional integrals only, which the trapezoid rule
-gives to the last digits. The classes of a label of several latents are integrated over draws of q(z_i|x), weighted
+gives to seven digits or more. The classes of a label of several latents are integrated over draws of q(z_i|x), weighted
 and normalised.
 """
 
