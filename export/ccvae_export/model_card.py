@@ -4,6 +4,8 @@ Writes two files into the bundle's folder. Nothing in them depends on when or wh
 """
 
 import io
+import json
+import shlex
 from pathlib import Path
 
 from ccvae_deploy.bundle import Bundle
@@ -113,12 +115,18 @@ def _front_matter(manifest: Manifest, terms: DataTerms) -> str:
     if metrics:
         result: dict[str, Value] = {
             "task": {"type": "image-classification", "name": "labels at the posterior mean, and reconstruction"},
-            "dataset": {"type": terms.dataset or "unknown", "name": terms.title, "split": "validation"},
+            "dataset": {"type": terms.dataset or "unknown", "name": terms.title, "split": _split(manifest)},
             "metrics": metrics,
         }
         content["metrics"] = [name for name in METRICS if name in figures]
         content["model-index"] = [{"name": f"{manifest.model.family}-{terms.dataset or 'model'}", "results": [result]}]
     return front_matter(content)
+
+
+def _split(manifest: Manifest) -> str:
+    """Which images the validation figures are of: of digits and garments the test images, as in the paper."""
+    kind = str(manifest.provenance.get("data", "")).partition(":")[0]
+    return "test" if kind in ("mnist", "fashion-mnist") else "validation"
 
 
 def _counted(manifest: Manifest) -> str:
@@ -150,14 +158,16 @@ def _use(manifest: Manifest) -> str:
     if manifest.format == "pt2":
         return "    graph = torch.export.load('decoder.pt2').module()\n\n`ccvae-deploy edit` runs ONNX bundles."
     first = manifest.labels.labels[0]
-    label, value = _plain(first.name), _plain(first.classes[1])
-    asked = value if value.isdigit() else f'"{value}"'
+    # of code, which a reader copies: quoted as the shell and Python read it
+    label, value = printable(first.name), printable(first.classes[1])
+    asked = json.dumps({label: int(value) if value in ("0", "1") else value}, ensure_ascii=False)
     trust = ("allow_torchscript=True", "--allow-torchscript") if manifest.format == "torchscript" else ("", "")
-    command = f"    ccvae-deploy edit imgs/ --bundle THIS_FOLDER --set '{label}={value}' --samples 8 {trust[1]}"
+    edit = f"    ccvae-deploy edit imgs/ --bundle THIS_FOLDER --set {shlex.quote(f'{label}={value}')}"
+    command = f"{edit} --samples 8 {trust[1]}"
     python = (
         "from ccvae_deploy import Editor",
         f'editor = Editor.open("THIS_FOLDER"{", " * bool(trust[0])}{trust[0]})',
-        f'edit = editor.edit("face.jpg", set={{"{label}": {asked}}}, samples=8)',
+        f'edit = editor.edit("face.jpg", set={asked}, samples=8)',
         'edit.images[0].save("face-edited.png")',
         "print(edit.receipts[0].reached, edit.receipts[0].after)",
     )

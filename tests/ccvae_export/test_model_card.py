@@ -1,6 +1,8 @@
 """The model card: hub-style front matter, figures, terms, and a picture that shows nothing it may not show."""
 
+import ast
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +157,7 @@ def test_the_best_told_labels_are_shown(opened) -> None:
 
 def test_a_torchscript_card_says_that_it_is_code(torchscript_bundle: Path) -> None:
     card = (torchscript_bundle / "README.md").read_text()
-    assert "--set 'Smiling=1' --samples 8 --allow-torchscript\n" in card
+    assert "--set Smiling=1 --samples 8 --allow-torchscript\n" in card
     assert 'Editor.open("THIS_FOLDER", allow_torchscript=True)' in card
     assert (torchscript_bundle / "sheet.png").is_file()
 
@@ -183,7 +185,20 @@ def test_names_cannot_break_out_of_their_cell(opened) -> None:
         opened.manifest.model_copy(update={"labels": renamed}), PARITY, QUALITY, pictured=False
     )
     assert r"| a\|b&lt;script>'\u202e |" in card
-    assert "<script>" not in card
+    # in code, which is shown as it stands, a shell and Python read the name as it is
+    code = [line for line in card.splitlines() if line.startswith("    ")]
+    assert "<script>" not in "".join(line for line in card.splitlines() if line not in code)
+    command = next(line for line in code if "ccvae-deploy edit" in line)
+    assert shlex.split(command)[shlex.split(command).index("--set") + 1].startswith("a|b<script>`")
+    (call,) = (line for line in code if "editor.edit" in line)
+    ast.parse(call.strip())
+
+
+def test_figures_of_digits_are_of_test_images(opened) -> None:
+    for kind, split in (("mnist", "test"), ("celeba", "validation")):
+        told = trained_on(opened.manifest, f"{kind}:x")
+        told = told.model_copy(update={"provenance": {**told.provenance, "validation": {"accuracy": 0.9}}})
+        assert f'split: "{split}"' in head_of(model_card.model_card(told, PARITY, QUALITY, pictured=False))
 
 
 def test_front_matter_is_yaml() -> None:

@@ -131,6 +131,7 @@ def test_what_spreadsheets_write(tmp_path: Path) -> None:
         ("file,a\na.png,cat\nb.png,dog\nc.png,NA\n", "row 4, column a: 'NA'; leave the cell of a missing value blank"),
         ("file,a\n,1\n", "row 2: no file name"),
         ("file,a,split\na.png,1,later\n", "split 'later'; expected train, valid or test"),
+        ("file,a,partition,split\na.png,1,0,train\n", "columns split and partition both say what validates"),
         (b"file,a\n\xff.png,1\n", "is not UTF-8"),
         (b"file,a\n\0,1\n", "NUL"),
         ('file,a\n"a.png,1\n', "row"),

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,18 @@ def test_what_a_strangers_run_links_to_is_not_written(made: Made, tmp_path: Path
     checkpoint.save_checkpoint(run, model, torch.optim.AdamW(model.parameters()), state)
     assert mine.read_text() == "mine"
     assert not any(path.is_symlink() for path in run.rglob("*"))
+
+
+@pytest.mark.parametrize("name", ["grids", "tensorboard"])
+def test_a_strangers_run_whose_folder_is_a_link_does_not_go_on(made: Made, tmp_path: Path, name: str) -> None:
+    made(some_labels())
+    run = train(SMALL | {"epochs": 1}, out=Path("run")).run
+    shutil.rmtree(run / name, ignore_errors=True)
+    (tmp_path / "mine").mkdir()
+    (run / name).symlink_to(tmp_path / "mine", target_is_directory=True)
+    with pytest.raises(RunError, match=f"{name} is a link to another place"):
+        train({}, out=run, resume=True)
+    assert not list((tmp_path / "mine").iterdir())
 
 
 def test_a_table_of_others_is_no_run_that_has_begun(made: Made) -> None:

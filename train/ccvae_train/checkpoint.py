@@ -75,6 +75,8 @@ class RunState(Frozen):
     @model_validator(mode="after")
     def _parts_agree(self) -> Self:
         require_agreement(self.labels, self.layout, self.label_prior, self.latent_range)
+        if self.config.model != self.model.family:
+            raise ValueError(f"settings of {self.config.model} beside networks of {self.model.family}")
         return self
 
 

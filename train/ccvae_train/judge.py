@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 
-from ccvae_deploy.errors import RunError, TrainingError, UsageError, WriteError, nearest
+from ccvae_deploy.errors import DataError, RunError, TrainingError, UsageError, WriteError, nearest
 from ccvae_deploy.latest import RUNS
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet
 from ccvae_deploy.storage.store import refuse_unwritable
@@ -25,7 +25,7 @@ from ccvae_deploy.terminal.progress import progress
 
 from .batches import epoch_order, images_of
 from .config import Uncertain, make_config
-from .datasets.dataset import Dataset, Partition
+from .datasets.dataset import MISSING, Dataset, Partition
 from .datasets.source import open_dataset
 from .device import Device, choose_device, keep_freed_memory
 from .evaluate.accuracy import Accuracy, measure_accuracy
@@ -145,6 +145,8 @@ def train_judge(data: Dataset, out: Path, *, epochs: int, seed: int, device: Dev
     """Train on a data set that is open already; see `judge`."""
     refuse_taken(out)
     refuse_unwritable(out)
+    if not len(data.train) or (data.train.labels == MISSING).all():
+        raise DataError(f"{data.source} has no training image that shows a label, so no judge can learn; give --judge")
     keep_freed_memory(device)
     torch.manual_seed(seed)
     network = JudgeNetwork(data.image, data.labels).to(device.torch_device).to(memory_format=torch.channels_last)

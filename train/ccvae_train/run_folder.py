@@ -128,6 +128,17 @@ def refuse_other_metrics(run: Path) -> None:
         ) from error
 
 
+def refuse_links_out(run: Path) -> None:
+    """Refuse to go on with a run whose pictures or curves would be written elsewhere.
+
+    Raises:
+        RunError: one of its folders is a link.
+    """
+    for name in ("grids", "tensorboard"):
+        if (run / name).is_symlink():
+            raise RunError(f"{run / name} is a link to another place; put a folder there, and resume again")
+
+
 def append_metrics(run: Path, row: Mapping[str, float | int]) -> Path | None:
     """Add the row of an epoch to `metrics.csv`, in place of rows of the same or later epochs.
 

@@ -27,6 +27,7 @@ from .ranks import Ranks, together
 from .run_folder import (
     new_run_folder,
     point_latest,
+    refuse_links_out,
     refuse_other_metrics,
     refuse_stray_latest,
     refuse_taken,
@@ -97,6 +98,7 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     device = choose_device(settings.get("device", state.config.device), state.precision)
     refuse_stray_latest(folder)
     refuse_other_metrics(folder)
+    refuse_links_out(folder)
     fit = prepare(settled(state.config), device, ranks)
     if fit.data.fingerprint != state.provenance.get("fingerprint"):
         raise RunError(f"the data of {folder} have changed since it began ({state.config.data}); train a new run")

@@ -182,6 +182,21 @@ def test_several_runs_give_mean_and_spread(trained: Path) -> None:
     assert "2 runs" in table.title
 
 
+def test_a_figure_that_one_run_lacks_is_the_mean_of_the_others_and_says_so(trained: Path) -> None:
+    found = evaluate([trained / "seed0", trained / "seed1"], protocols=["accuracy"], images=80, device="cpu")
+    first, second = found.runs
+    lacking = replace(second, parts=tuple(replace(p, finding={"figures": {"accuracy": None}}) for p in second.parts))
+    other = Evaluation(found.out, (first, lacking))
+    (runs,) = other.groups().values()
+    assert mean_and_spread(runs, "accuracy") == (first.figure("accuracy"), None)
+    (note,) = other.notes()
+    assert "do not all have a finite accuracy, " in note
+    write_csvs(other)
+    with (found.out / "summary.csv").open(newline="") as file:
+        rows = {row["figure"]: row for row in csv.DictReader(file)}
+    assert rows["accuracy"]["runs"] == "1"
+
+
 def test_runs_that_validate_on_other_images_say_so(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = evaluate([trained / "seed0", trained / "seed1"], protocols=["accuracy"], images=80, device="cpu")
     assert not found.notes()

@@ -13,8 +13,8 @@ from ccvae_deploy.errors import DataError
 from ccvae_deploy.storage.plain import read_plain
 
 VALIDATION_SHARE = 0.1
-SIZE_LIMIT = 256 << 20
-"""Bytes; parsed they take some twenty times as much."""
+SIZE_LIMIT = 128 << 20
+"""Bytes; parsed they take up to forty times as much."""
 
 
 def read_rows(path: Path) -> list[tuple[int, list[str]]]:

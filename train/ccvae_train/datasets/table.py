@@ -115,6 +115,9 @@ def read_table(path: Path, asked: Sequence[str] | None = None) -> Table:
             raise DataError(f"{path}, row {number}: {len(row)} fields, the header has {len(header)}")
     lowered = [name.lower() for name in header]
     file_column = next((lowered.index(name) for name in FILE_COLUMNS if name in lowered), 0)
+    splits = [name for name in SPLIT_COLUMNS if name in lowered]
+    if len(splits) > 1:
+        raise DataError(f"{path}, row 1: columns {' and '.join(splits)} both say what validates; remove one")
     split_column = next((lowered.index(name) for name in SPLIT_COLUMNS if name in lowered), None)
     columns = [i for i in range(len(header)) if i not in (file_column, split_column)]
     if not columns:
@@ -184,7 +187,7 @@ def _classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[s
 def _numbered_classes(path: Path, name: str, cells: list[tuple[int, str]], present: set[str]) -> tuple[str, ...]:
     """Whole numbers of 0 or more as classes, in their order."""
     for number, cell in cells:
-        if cell and not cell.isdecimal():
+        if cell and not (cell.isdecimal() and len(cell) <= 100):
             seen = f"{path}, row {number}, column {name}: {cell[:40]!r}"
             raise DataError(f"{seen}; expected class names, or whole numbers of 0 or more")
     _refuse_one(path, name, present)

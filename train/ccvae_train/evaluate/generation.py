@@ -10,7 +10,7 @@ import numpy as np
 from ..datasets.dataset import MISSING
 from .accuracy import mean_of
 from .bench import Bench
-from .finding import Finding, by_label
+from .finding import Finding, Skipped, by_label
 from .label_columns import Floats, Values, predicted, prior_values, uniform_values
 
 NAME = "generation"
@@ -52,6 +52,9 @@ def run(bench: Bench) -> Finding:
 def real_values(bench: Bench, count: int, rng: np.random.Generator) -> Values:
     """Label vectors of random training images that show a label; a missing one is drawn from p(y)."""
     pool = np.asarray(bench.data.train.labels)
-    rows = rng.choice(np.flatnonzero((pool != MISSING).any(axis=1)), size=count)
+    shown = np.flatnonzero((pool != MISSING).any(axis=1))
+    if not len(shown):
+        raise Skipped("no training image shows a label")
+    rows = rng.choice(shown, size=count)
     drawn = prior_values(count, bench.labels, bench.prior, rng)
     return np.where(pool[rows] == MISSING, drawn, pool[rows]).astype(np.int64)

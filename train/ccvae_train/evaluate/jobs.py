@@ -151,7 +151,8 @@ def _settings(job: Job) -> dict[str, Any]:
 
 def _epochs_done(run: TrainedRun) -> int:
     """Whole epochs that its weights have seen."""
-    return int(run.provenance.get("epochs_done", 0))
+    done = run.provenance.get("epochs_done")
+    return done if isinstance(done, int) else 0
 
 
 def _unfinished(run: TrainedRun) -> str:

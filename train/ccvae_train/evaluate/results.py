@@ -122,12 +122,21 @@ class Evaluation:
                 found.append(f"{alike} validate on different images, drawn by their seeds: ± holds that too.")
             if len({run.seed for run in runs}) < len(runs):
                 found.append(f"{alike} are not all of different seeds: ± holds less than chance between seeds.")
+            names = dict.fromkeys(name for run in runs for part in run.parts for name in part.figures)
+            partly = [name for name in names if 0 < len(values_of(runs, name)) < len(runs)]
+            if partly:
+                found.append(f"{alike} do not all have a finite {', '.join(partly)}: means are of those that have.")
         return list(dict.fromkeys(found))
 
 
+def values_of(runs: list[RunResult], figure: str) -> list[float]:
+    """A figure of those runs that have it."""
+    return [value for run in runs if (value := run.figure(figure)) is not None]
+
+
 def mean_and_spread(runs: list[RunResult], figure: str) -> tuple[float | None, float | None]:
-    """Mean of a figure over runs, and its standard deviation where there are two or more."""
-    values = [value for run in runs if (value := run.figure(figure)) is not None]
+    """Mean of a figure over the runs that have it, and its standard deviation where these are two or more."""
+    values = values_of(runs, figure)
     if not values:
         return None, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -10,7 +10,7 @@ from typing import Any
 from ccvae_deploy.storage.store import replace_file
 
 from .protocols import PROTOCOLS
-from .results import Evaluation, mean_and_spread
+from .results import Evaluation, mean_and_spread, values_of
 
 FIGURES, SUMMARY = "figures.csv", "summary.csv"
 
@@ -58,7 +58,7 @@ def _summary(found: Evaluation) -> tuple[Sequence[str], list[Sequence[Any]]]:
                 mean, spread = mean_and_spread(runs, figure)
                 what = figure, protocol.source, model, data, runs[0].partition, rate
                 if mean is not None:
-                    rows.append((*what, len(runs), mean, spread, runs[0].paper(figure)))
+                    rows.append((*what, len(values_of(runs, figure)), mean, spread, runs[0].paper(figure)))
     return ("figure", "source", "model", "data", "partition", "supervision", "runs", "mean", "deviation", "paper"), rows
 
 
