@@ -251,9 +251,11 @@ def outcome_table(outcome: RunOutcome) -> "Table":
     rate = outcome.written / outcome.seconds if outcome.seconds else 0.0
     said = f"{done}{failures}{passed_over(outcome.ignored)}"
     rows.append(("written", f"{counted(outcome.written, 'image')}, {rate:,.1f} images/s{said}"))
+    if outcome.skipped and not outcome.written and not outcome.failed:
+        rows[-1] = ("written", f"nothing: all of it was there{said}")
     rows.append(("provider", outcome.provider))
     for name, share in outcome.reached.items():
-        rows.append(("reached", f"{name}: {share:.1%} of all outputs classify as asked"))
+        rows.append(("reached", f"{name}: {share:.1%} of the outputs classify as asked, by the bundle itself"))
     if len(outcome.reached) > 1:
         rows.append(("", f"all of them at once: {outcome.all_reached:.1%}"))
     rows.append(("results", printable(str(outcome.out))))

@@ -179,6 +179,8 @@ def summary_table(summary: Summary) -> "Table":
         rows.append(("failed", printable(f"{first.source}: {first.reason}") + more))
         rows.append(("failures", printable(summary.failures)))
     rows.append(("written", f"{counted(summary.written, 'image')}, {summary.images_per_second:,.1f} images/s"))
+    if summary.receipts and not summary.written and not summary.failed:
+        rows[-1] = ("written", "nothing: all of it was there")
     rows.append(("provider", summary.provider))
     if summary.receipts:
         rows += _figure_rows(summary)

@@ -17,14 +17,16 @@ def export_tables(report: "ExportReport") -> Group:
 
 
 def _graphs(report: "ExportReport") -> Table:
-    table = _table("graphs", ("bundle", "graph", "precision", "form"), ("KiB",))
+    # only graphs of 8 bits come in several forms
+    several = any(form for one in report.exported for form in one.forms.values())
+    table = _table("graphs", ("bundle", "graph", "precision", *(["form"] if several else [])), ("KiB",))
     for one in report.exported:
         for name, entry in one.manifest.files.items():
             size = f"{entry.bytes / 1024:,.0f}"
-            table.add_row(entry.format, name.replace("_", " "), entry.precision, one.forms.get(name, ""), size)
-        table.add_row(
-            one.manifest.format, "all", "", "", f"{sum(e.bytes for e in one.manifest.files.values()) / 1024:,.0f}"
-        )
+            form = [one.forms.get(name, "")] if several else []
+            table.add_row(entry.format, name.replace("_", " "), entry.precision, *form, size)
+        whole = f"{sum(entry.bytes for entry in one.manifest.files.values()) / 1024:,.0f}"
+        table.add_row(one.manifest.format, "all", *([""] * (2 if several else 1)), whole)
     return table
 
 
