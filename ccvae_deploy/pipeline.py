@@ -248,6 +248,7 @@ def _write(job: Job, done: Finished) -> None:
 def _write_sheet(job: Job) -> Path | str | None:
     """The first sources in plan order beside what lies on disk for them."""
     rows: list[tuple[Picture, list[Picture]]] = []
+    edits: list[str] = []
     for task in job.tasks:
         if len(rows) >= ROWS:
             break
@@ -258,12 +259,17 @@ def _write_sheet(job: Job) -> Path | str | None:
             for wanted in task.wanted:
                 names = wanted.outputs(task.stem, original.format)[:COLUMNS]
                 rows.append((small(original), [_seen(job, name) for name in names]))
+                edits.append(wanted.name)
         except ImageError:
             continue
     if not rows:
         return None
     name = job.ledger.names.sheet
-    job.store.write(name, sheet_file(contact_sheet(rows, job.title)))
+    units = sum(len(task.wanted) for task in job.tasks)
+    cut = f"; the first {ROWS} of {units:,}" if units > ROWS else ""
+    # a plan may ask for something else in every row
+    captions = edits if len(set(edits)) > 1 else []
+    job.store.write(name, sheet_file(contact_sheet(rows, f"{job.title}{cut}", captions)))
     return job.store.path(name)
 
 

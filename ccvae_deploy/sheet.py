@@ -9,12 +9,14 @@ from .images import Picture, encode, from_pil, to_pil
 from .pictures.canvas import one_at_a_time
 from .records.pages import MARK
 
-CELL, GAP, HEAD = 128, 6, 26
+CELL, GAP, HEAD, CAPTION = 128, 6, 26, 16
 ROWS, COLUMNS = 12, 8
 PAPER, INK, RULE = (255, 255, 255), (40, 40, 40), (200, 200, 200)
 
 
-def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str) -> Image.Image:
+def contact_sheet(
+    rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str, captions: Sequence[str] = ()
+) -> Image.Image:
     """One row per source: the original, a rule, then its samples; at most 12 rows of 8 samples.
 
     Few samples leave the sheet as wide as its title, up to the width of 8.
@@ -22,19 +24,23 @@ def contact_sheet(rows: Sequence[tuple[Picture, Sequence[Picture]]], title: str)
     Args:
         rows: each original with its results.
         title: what stands over the samples, such as `smiling=1`.
+        captions: what stands over each row, where rows differ; none leaves no room for it.
     """
     shown = [(original, list(samples)[:COLUMNS]) for original, samples in list(rows)[:ROWS]]
     columns = max((len(samples) for _, samples in shown), default=0)
     first = GAP + CELL + 2 * GAP
     wanted = math.ceil(ImageFont.load_default(13).getlength(_drawable(title))) + GAP
     width = max(columns * (CELL + GAP), min(wanted, COLUMNS * (CELL + GAP)))
-    sheet = Image.new("RGB", (first + width, HEAD + len(shown) * (CELL + GAP)), PAPER)
+    over = CAPTION if captions else 0
+    sheet = Image.new("RGB", (first + width, HEAD + len(shown) * (over + CELL + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)
     write(draw, "original", (GAP + CELL / 2, HEAD / 2), 13, CELL, "mm")
     write(draw, title, (first, HEAD / 2), 13, width, "lm")
     draw.line([(first - 1.5 * GAP, 4), (first - 1.5 * GAP, sheet.height - 4)], fill=RULE)
     for row, (original, samples) in enumerate(shown):
-        top = HEAD + row * (CELL + GAP)
+        top = HEAD + row * (over + CELL + GAP) + over
+        if captions:
+            write(draw, captions[row], (first, top - over / 2), 11, width, "lm")
         paste(sheet, original, GAP, top)
         for column, sample in enumerate(samples):
             paste(sheet, sample, first + column * (CELL + GAP), top)

@@ -7,7 +7,7 @@ import pytest
 
 from ccvae_deploy.images import from_array
 from ccvae_deploy.pictures import canvas
-from ccvae_deploy.sheet import CELL, GAP, HEAD, contact_sheet, small
+from ccvae_deploy.sheet import CAPTION, CELL, GAP, HEAD, contact_sheet, small
 
 
 def plain(colour: tuple[int, int, int], width: int = 60, height: int = 60):
@@ -37,6 +37,16 @@ def test_at_most_twelve_rows_of_eight() -> None:
     sheet = contact_sheet([(one, [one] * 20)] * 40, title)
     assert sheet.size == (3 * GAP + CELL + 8 * (CELL + GAP), HEAD + 12 * (CELL + GAP))
     assert sheet.tobytes() == contact_sheet([(one, [one] * 8)] * 12, title).tobytes()
+
+
+def test_rows_that_differ_have_captions_of_their_own() -> None:
+    rows = [(plain((250, 0, 0)), [plain((0, 250, 0))]), (plain((0, 0, 250)), [plain((9, 9, 9))])]
+    sheet = np.asarray(contact_sheet(rows, "by plan", ["smiling=1", "young=vary"]))
+    assert len(sheet) == HEAD + 2 * (CAPTION + CELL + GAP)
+    for row, colour in enumerate(([0, 250, 0], [9, 9, 9])):
+        top = HEAD + row * (CAPTION + CELL + GAP)
+        assert (sheet[top : top + CAPTION, 3 * GAP + CELL :] < 200).any()
+        assert sheet[top + CAPTION + CELL // 2, 3 * GAP + CELL + CELL // 2].tolist() == colour
 
 
 def test_few_samples_do_not_cut_the_title() -> None:
