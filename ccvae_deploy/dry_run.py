@@ -89,7 +89,7 @@ def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Source], str]
     if group is None:
         return "new" if _is_there(job, task) else "unreadable"
     if group.settings != wanted.settings.id:
-        return "replaced"
+        return "replaced" if _is_there(job, task) else "unreadable"
     now = digest(task.source)
     if not now:
         return "unreadable"

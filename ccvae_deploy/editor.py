@@ -61,10 +61,12 @@ class Editor(Composer):
         """Label probabilities of one image; see `classify_picture` for arguments and errors."""
         return classify_picture(self, *_open(image, self.max_pixels), samples=samples, seed=seed)
 
-    def generate(self, count: int = 1, *, seed: int = 0, set: Asking = (), **labels: Value) -> list[Image.Image]:
+    def generate(
+        self, count: int = 1, *, seed: int = 0, set: Asking | None = None, **labels: Value
+    ) -> list[Image.Image]:
         """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
         refuse_outside("--count", count, 1, MAX_COUNT)
-        made = generate(self, range(count), set=[*pairs(set), *labels.items()], seed=seed)
+        made = generate(self, range(count), set=[*pairs(set or ()), *labels.items()], seed=seed)
         return [images.to_pil(to_picture(image)) for image in made.images]
 
     def swap(
@@ -91,7 +93,7 @@ class Editor(Composer):
         compose: str = "residual",
         until_reached: int = 1,
         vary: Sequence[str] = (),
-        set: Asking = (),
+        set: Asking | None = None,
         **labels: Value,
     ) -> Edit:
         """Edit one image.
@@ -110,7 +112,7 @@ class Editor(Composer):
             UsageError: another argument outside its range.
         """
         request = self.request(
-            [*pairs(set), *labels.items()],
+            [*pairs(set or ()), *labels.items()],
             vary=vary,
             samples=samples,
             seed=seed,

@@ -49,9 +49,13 @@ def reals(option: str, given: float | Iterable[float]) -> list[float]:
     Raises:
         UsageError: there is something else.
     """
-    if isinstance(given, Iterable) and not isinstance(given, str | bytes | bytearray):
-        return [real(option, one) for one in given]
-    return [real(option, given)]  # type: ignore[arg-type]
+    if isinstance(given, str | bytes | bytearray):
+        return [real(option, given)]  # type: ignore[arg-type]
+    try:
+        several = list(given)  # type: ignore[arg-type]
+    except TypeError:
+        return [real(option, given)]  # type: ignore[arg-type]
+    return [real(option, one) for one in several]
 
 
 def real(option: str, given: float) -> float:

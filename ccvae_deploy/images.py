@@ -41,6 +41,8 @@ from .storage.remote import Place, Remote
 Format = Literal["jpeg", "png", "webp", "avif"]
 
 ENDING: dict[Format, str] = {"jpeg": "jpg", "png": "png", "webp": "webp", "avif": "avif"}
+GREY_AND_ALPHA = "ccvae-deploy: grey and alpha"
+"""What is kept beside a Pillow image that is such, once it is loaded."""
 MAX_PIXELS = 100_000_000
 MOST_PIXELS = 178_956_970
 """What Pillow itself refuses beyond."""
@@ -230,8 +232,10 @@ def from_pil(image: Image.Image) -> Picture:
         raise ImageError("an image without pixels")
     refuse_large(*image.size, MOST_PIXELS)
     with one_at_a_time(image.size):
-        # grey and alpha, whatever Pillow makes of it
-        grey = _raw_mode(image) == "LA;16B"
+        # grey and alpha, whatever Pillow makes of it: an image says so until it is loaded, and may be asked again
+        if _raw_mode(image) == "LA;16B":
+            image.info[GREY_AND_ALPHA] = True
+        grey = GREY_AND_ALPHA in image.info
         _match_transparency(image)
         # the profile of a PNG may stand behind its pixels, and Pillow turns a TIFF upright as it loads
         image.load()

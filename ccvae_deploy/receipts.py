@@ -36,7 +36,7 @@ class RunSettings(Frozen):
 
     @cached_property
     def id(self) -> str:
-        """16 hex digits that name these settings in receipts."""
+        """16 hex digits that name these settings in receipts; a `model_copy` would keep it."""
         text = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -98,7 +98,10 @@ class Label(Frozen):
         if len({folded(c) for c in self.classes}) != len(self.classes):
             raise ValueError(f"label {self.name} needs two or more distinct classes")
         if self.kind == "categorical" and self.dims * max(self.dims, len(self.classes)) > BLOCK_LIMIT:
-            raise ValueError(f"label {self.name} has {self.dims} latents and {len(self.classes)} classes, too many")
+            raise ValueError(
+                f"label {self.name} has {self.dims} latents and {len(self.classes)} classes; "
+                f"expected at most {BLOCK_LIMIT:,} latents times classes, and latents squared"
+            )
         return self
 
     @property

@@ -19,7 +19,7 @@ def contact_sheet(
 ) -> Image.Image:
     """One row per source: the original, a rule, then its samples; at most 12 rows of 8 samples.
 
-    Few samples leave the sheet as wide as its title, up to the width of 8.
+    Few samples leave the sheet as wide as its title and captions, up to the width of 8.
 
     Args:
         rows: each original with its results.
@@ -29,8 +29,9 @@ def contact_sheet(
     shown = [(original, list(samples)[:COLUMNS]) for original, samples in list(rows)[:ROWS]]
     columns = max((len(samples) for _, samples in shown), default=0)
     first = GAP + CELL + 2 * GAP
-    wanted = math.ceil(ImageFont.load_default(13).getlength(_drawable(title))) + GAP
-    width = max(columns * (CELL + GAP), min(wanted, COLUMNS * (CELL + GAP)))
+    texts = [(title, 13), *((caption, 11) for caption in captions)]
+    wanted = max(ImageFont.load_default(points).getlength(_drawable(text)) for text, points in texts)
+    width = max(columns * (CELL + GAP), min(math.ceil(wanted) + GAP, COLUMNS * (CELL + GAP)))
     over = CAPTION if captions else 0
     sheet = Image.new("RGB", (first + width, HEAD + len(shown) * (over + CELL + GAP)), PAPER)
     draw = ImageDraw.Draw(sheet)

@@ -47,7 +47,8 @@ class Effect(Frozen):
         images: those that the effect, the flips and the shares are told of; a direction that has too few does not
             count.
         effect: mean shift against the redraw; `low` to `high` holds it with 95 %, this figure taken alone.
-        joint_low, joint_high: the interval that decides: all of an audit hold together with 95 %.
+        joint_low, joint_high: the interval that decides: those of all effects with enough images hold together with
+            95 %.
         p: of no effect, adjusted for all tests of the audit; effects with too few images are none of them.
         against_control: the same mean shift, against the control picture instead of the redraw.
         spread: standard deviation of the output over the control pictures.

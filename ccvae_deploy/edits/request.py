@@ -223,7 +223,9 @@ def pairs(asked: Asking) -> list[tuple[str, Value]]:
     try:
         return [item if isinstance(item, tuple) and len(item) == 2 else _split(item) for item in asked]
     except TypeError as error:
-        raise UsageError(f"{one_line(repr(asked), 40)}: expected LABEL=VALUE texts, or labels to values") from error
+        raise UsageError(
+            f"--set {one_line(repr(asked), 40)}: expected LABEL=VALUE texts, or labels to values"
+        ) from error
 
 
 def _split(item: object) -> tuple[str, str]:

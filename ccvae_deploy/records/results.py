@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """What a run of `generate` or `swap` came to; shares count every receipt of these settings.
+    """What a run of `generate` or `swap` came to; shares are of all outputs that it asks for.
 
     Attributes:
         written: outputs of this run, `skipped` those that an earlier run had made, `failed` inputs that could not

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 NAME_LIMIT = 255
 """Bytes of a file name on ordinary file systems."""
+WHO = ("username", "user", "password", "token")
 NO_URL = "a URL, which only images and --out of `edit` may be; give a path of this machine"
+CHAIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(::.*://|://.*::)", re.DOTALL)
 URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 
 
@@ -134,8 +136,17 @@ class Remote:
 
 @lru_cache(maxsize=64)
 def _canonical(root: str) -> str:
-    files, path = Remote(root).file_system()
-    return f"{type(files).__qualname__} {sorted(files.storage_options.items())} {path.rstrip('/')}"
+    try:
+        from fsspec import get_filesystem_class
+
+        kind = get_filesystem_class(root.partition("://")[0])
+    except (ImportError, ValueError):
+        # which tells what is missing
+        Remote(root).file_system()
+        raise
+    # what the URL says, such as a host; who asks, and how, makes no other place
+    said = {key: value for key, value in kind._get_kwargs_from_urls(root).items() if key not in WHO}
+    return f"{kind.__qualname__} {sorted(said.items())} {str(kind._strip_protocol(root)).rstrip('/')}"
 
 
 Place = Path | Remote
@@ -168,17 +179,21 @@ def location(given: "str | os.PathLike[str]") -> Place:
         raise UsageError("a path is empty, as an unset variable makes it; give one")
     if "\0" in text:
         raise UsageError(f"{one_line(text)}: a path with a zero byte; give one without")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*::", text) and "://" in text:
+    if CHAIN.match(text):
         raise UsageError(f"{text}: chained URLs are not taken; give one such as s3://bucket/folder")
     match = URL.fullmatch(text) if isinstance(given, str) else None
     if match is None:
-        if any(len(os.fsencode(part)) > NAME_LIMIT for part in text.split("/")):
+        try:
+            longest = max(len(os.fsencode(part)) for part in text.split("/"))
+        except UnicodeEncodeError as error:
+            raise UsageError(
+                f"{one_line(repr(text), 60)} is no path: no file can be called so; give another"
+            ) from error
+        if longest > NAME_LIMIT:
             raise UsageError(f"{one_line(text, 60)}: no file has a name of more than {NAME_LIMIT} bytes; give another")
         return Path(text)
     if match[1].lower() in ("file", "local"):
         return Path(match[2])
-    if "::" in text:
-        raise UsageError(f"{text}: chained URLs are not taken; give one such as s3://bucket/folder")
     return Remote(text.rstrip("/") if match[2].strip("/") else text)
 
 

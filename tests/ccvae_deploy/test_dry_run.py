@@ -46,12 +46,16 @@ def test_every_state_and_then_the_run(forecast, pictures, tmp_path, expected, ru
     assert forecast(out).units == {"unreadable": 1, "done": 9}
 
 
-def test_what_is_gone_or_empty_is_no_image_to_be_made(forecast, pictures, tmp_path) -> None:
+def test_what_is_gone_or_empty_is_no_image_to_be_made(forecast, pictures, tmp_path, run) -> None:
     (pictures / "empty.jpg").touch()
     (pictures / "gone.png").symlink_to("nowhere")
     found = forecast(tmp_path / "out")
     assert found.units == {"new": 9, "unreadable": 2}
     assert found.outputs == 27
+    replaced = pictures / "a.png"
+    done = run(tmp_path / "other", pictures / "a.png")
+    replaced.write_bytes(b"")
+    assert (done.written, forecast(tmp_path / "other", overwrite=True, seed=5).units["unreadable"]) == (3, 3)
 
 
 def test_more_samples_and_other_settings(forecast, tmp_path, expected, tree) -> None:

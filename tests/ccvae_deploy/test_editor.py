@@ -146,10 +146,19 @@ def test_mapping_for_names_that_clash(editor: Editor, picture: Image.Image) -> N
 
 def test_labels_may_be_texts_or_pairs(editor: Editor, picture: Image.Image) -> None:
     one = editor.edit(picture, wearing_hat=1, mode="mean").images[0]
+    assert editor.edit(picture, set=None, wearing_hat=1, mode="mean").images[0].tobytes() == one.tobytes()
     for asked in ("wearing_hat=1", ["wearing_hat=1"], [("Wearing Hat", 1)]):
         assert editor.edit(picture, set=asked, mode="mean").images[0].tobytes() == one.tobytes()
     with pytest.raises(LabelError, match="set twice"):
         editor.edit(picture, set={"Wearing Hat": 0}, wearing_hat=1)
+
+
+def png_of(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """A PNG file of these chunks."""
+    parts = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 def test_an_image_that_is_opened_only_is_read_as_its_file(editor: Editor, tmp_path: Path) -> None:
@@ -158,14 +167,27 @@ def test_an_image_that_is_opened_only_is_read_as_its_file(editor: Editor, tmp_pa
     rows = b"".join(b"\0" + bytes([0b00011011, 0b11100100]) for _ in range(8))
     chunks = [(b"IHDR", header), (b"tRNS", b"\0\1"), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     path = tmp_path / "a.png"
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + b"".join(struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
-    )
+    path.write_bytes(png_of(chunks))
     by_path = editor.edit(path, smiling=1, mode="mean").images[0]
     with Image.open(path) as image:
-        assert editor.edit(image, smiling=1, mode="mean").images[0].tobytes() == by_path.tobytes()
+        # also a second time, when it is loaded
+        for _ in range(2):
+            assert editor.edit(image, smiling=1, mode="mean").images[0].tobytes() == by_path.tobytes()
     assert by_path.mode == "LA"
+
+
+def test_a_grey_image_of_16_bits_with_alpha_stays_grey_however_often_it_is_edited(
+    editor: Editor, tmp_path: Path
+) -> None:
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 4, 0, 0, 0)
+    rows = b"".join(b"\0" + struct.pack(">HH", 30_000, 40_000) * 8 for _ in range(8))
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of(chunks))
+    with Image.open(path) as image:
+        edits = [editor.edit(one, smiling=1, mode="mean") for one in (path, image, image)]
+    assert [edit.images[0].mode for edit in edits] == ["LA"] * 3
+    assert len({edit.images[0].tobytes() for edit in edits}) == 1
 
 
 def test_what_is_in_memory_is_told_apart_by_shape_and_alpha(editor: Editor) -> None:

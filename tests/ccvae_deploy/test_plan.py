@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ccvae_deploy import pipeline
 from ccvae_deploy.edits import plan as plans
 from ccvae_deploy.edits.plan import read_plan
 from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.errors import CCVAEError
 from ccvae_deploy.folder import Source
 from ccvae_deploy.schema import Label, LabelSet
+from ccvae_deploy.sheet import contact_sheet
 
 LABELS = LabelSet(
     labels=(
@@ -108,6 +110,21 @@ def test_refused_with_the_row_and_the_remedy(path: Path, text: str, message: str
         asked(path, text)
     assert caught.value.exit_code == 2
     assert len(str(caught.value)) < 500
+
+
+def test_the_sheet_of_a_plan_names_its_rows_and_says_what_is_cut(tmp_path, run, monkeypatch) -> None:
+    told = []
+    monkeypatch.setattr(pipeline, "contact_sheet", lambda *given: told.append(given[1:]) or contact_sheet(*given))
+    rows = [f"{name},{smiling},{young}" for name in ("a.png", "b.jpg") for smiling, young in ((1, ""), ("vary", 0))]
+    plan = tmp_path / "plan.csv"
+    plan.write_text("\n".join(["file,smiling,young", *rows]))
+    run(tmp_path / "out", plan=plan, samples=1, sheet=True)
+    monkeypatch.setattr(pipeline, "ROWS", 3)
+    run(tmp_path / "cut", plan=plan, samples=1, sheet=True)
+    run(tmp_path / "alike", samples=1, sheet=True)
+    assert told[0] == ("by plan, 1 sample each", ["smiling=1", "smiling=vary,young=0"] * 2)
+    assert told[1][0] == "by plan, 1 sample each; the first 3 of 4"
+    assert told[2] == ("smiling=1, 1 sample each; the first 3 of 9", [])
 
 
 def test_a_plan_that_is_no_file_or_too_long(path: Path, tmp_path: Path, monkeypatch) -> None:

@@ -15,7 +15,7 @@ from ccvae_deploy.folder import scan
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records import remote_ledger
 from ccvae_deploy.records.remote_ledger import RemoteLedger
-from ccvae_deploy.storage import remote_store
+from ccvae_deploy.storage import remote, remote_store
 from ccvae_deploy.storage.lock import FolderLock
 from ccvae_deploy.storage.remote import Remote, location, paths
 
@@ -362,10 +362,26 @@ def test_a_place_has_one_canonical_text_however_its_url_is_written(memory) -> No
     assert RemoteLedger(Remote(memory), []).out == RemoteLedger(Remote(f"memory:///{name}"), []).out
 
 
+def test_who_asks_makes_no_other_place_and_no_secret_is_part_of_it(memory, monkeypatch) -> None:
+    texts = set()
+    for token in ("secret-a", "secret-b"):
+        monkeypatch.setitem(fsspec.config.conf, "memory", {"token": token})
+        remote._canonical.cache_clear()
+        texts.add(Remote(memory).canonical())
+    (text,) = texts
+    assert "secret" not in text
+    assert Remote("ftp://ann:pass@host/x").canonical() == Remote("ftp://bob@host/x").canonical()
+    assert Remote("ftp://host/x").canonical() != Remote("ftp://other/x").canonical()
+
+
 def test_what_is_no_path_is_one_line() -> None:
     for given in (None, 3, b"imgs"):
         with pytest.raises(UsageError, match="is no path; give a text or a Path"):
             location(given)
+    with pytest.raises(UsageError, match="is no path: no file can be called so"):
+        location("\ud800/x")
+    with pytest.raises(UsageError, match="chained URLs are not taken"):
+        location("zip::memory://a")
     with pytest.raises(UsageError, match="None is no path; give one, or several"):
         paths(None)
     with pytest.raises(UsageError, match="no file has a name of more than 255 bytes"):

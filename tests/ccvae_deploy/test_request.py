@@ -76,7 +76,7 @@ def test_a_truth_value_is_0_or_1(kind) -> None:
         (["=1"], UsageError, "expected LABEL=VALUE"),
         ([], UsageError, "nothing to change"),
         ("smiling", UsageError, "--set 'smiling': expected LABEL=VALUE"),
-        (None, UsageError, "None: expected LABEL=VALUE texts, or labels to values"),
+        (None, UsageError, "--set None: expected LABEL=VALUE texts, or labels to values"),
         ([3], UsageError, "--set 3: expected LABEL=VALUE"),
         ({1: 1}, LabelError, "label 1: expected a name, such as Smiling"),
         ({"smiling": 1, "hair": None}, LabelError, "hair=None: expected a value; `vary` names"),

@@ -155,7 +155,7 @@ def test_a_checkpoint_whose_parts_disagree_is_one_line(run: Path) -> None:
         "label prior has 1 values": {"label_prior": [0.5]},
         "latent range must have 8 values": {"latent_range": {"low": [0.0], "high": [1.0]}},
         "latent layout and labels disagree": {"layout": {"blocks": [2, 1, 1], "residual": 4}},
-        "2048 latents and 2048 classes, too many": wide,
+        "2048 latents and 2048 classes; expected at most": wide,
         "settings of m2 beside networks of ccvae": {"config": {**whole["config"], "model": "m2"}},
     }
     for message, change in changes.items():

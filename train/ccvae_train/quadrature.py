@@ -6,8 +6,9 @@ are integrals over one standard normal t, u = mean + deviation * t (docs/mathema
 
 The trapezoid rule on an even grid beats Gauss-Hermite with as many nodes here: the integrand is analytic in a strip
 of half-width pi / deviation, so the error falls as exp(-2 pi^2 / (deviation * step)). The step follows the
-deviation: with 49 nodes the error of log q(y|x) is 3e-12 at deviation 2 and 3e-8 at 3, and with more it stays there.
-Where the classifier is far wrong the tilt moves the mass by up to the deviation, so nodes reach beyond that.
+deviation: with 49 nodes the error of log q(y|x) is 3e-12 at deviation 2 and 3e-8 at 3 for means near 0. Where the
+classifier is far wrong the tilt moves the mass by up to the deviation, so nodes reach beyond that: the error stays
+below 1e-6 for any mean up to a deviation of 16.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The tilted posterior r(z_i|x,y_i) = q(z_i|x) q(y_i|z_i) / q(y_i|x) of every label. Pure tensor functions.
 
 A binary label, or a categorical one of a single latent, needs one-dimensional integrals only, which the trapezoid rule
-gives to seven digits or more. The classes of a label of several latents are integrated over draws of q(z_i|x), weighted
-and normalised.
+gives to six digits (docs/mathematics.md, 3). The classes of a label of several latents are integrated over draws of
+q(z_i|x), weighted and normalised.
 """
 
 from dataclasses import dataclass
