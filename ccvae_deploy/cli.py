@@ -72,7 +72,7 @@ class Commands(TyperGroup):
                 sys.stdout.flush()
         except typer.TyperException as error:
             raise misused(error) from None
-        except OSError as error:
+        except (OSError, KeyboardInterrupt) as error:
             raise ended(error, None) from None
 
     def invoke(self, ctx: Any) -> Any:

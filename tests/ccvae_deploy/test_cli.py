@@ -1,15 +1,18 @@
 """The command line as a user meets it: exit codes, one line per error, nothing heavy loaded for help."""
 
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from ccvae_deploy import __version__, cli, pipeline
+from ccvae_deploy.__main__ import main
 from ccvae_deploy.cli import app
 
 
@@ -344,3 +347,22 @@ def test_only_the_command_that_is_asked_for_is_built(monkeypatch: pytest.MonkeyP
     assert len(built) == 1
     assert "Did you mean 'merge'?" in CliRunner().invoke(app, ["merg"]).output
     assert len(built) == 1
+
+
+def test_an_interrupt_before_the_command_has_begun_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TyperGroup, "parse_args", interrupted)
+        result = CliRunner().invoke(app, ["edit", "imgs"])
+    assert (result.exit_code, result.stderr) == (130, "error: interrupted; run the same command again\n")
+    monkeypatch.setattr(cli, "app", interrupted)
+    # what it sets for the whole process
+    for name in ("PYDANTIC_DISABLE_PLUGINS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.setattr(gc, "set_threshold", lambda *_: None)
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (130, "error: interrupted; run the same command again\n")
