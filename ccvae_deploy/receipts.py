@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Annotated, Any, NamedTuple, Self, TypedDict
 
 from pydantic import AfterValidator
@@ -34,9 +33,9 @@ class RunSettings(Frozen):
     bundle: str
     edit: str
 
-    @cached_property
+    @property
     def id(self) -> str:
-        """16 hex digits that name these settings in receipts; a `model_copy` would keep it."""
+        """16 hex digits that name these settings in receipts."""
         text = json.dumps(self.model_dump(exclude_defaults=True), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,11 @@ class Wanted:
     def name(self) -> str:
         """How output names call it."""
         return self.settings.edit
+
+    @cached_property
+    def id(self) -> str:
+        """The id of the settings, which takes a while to compute."""
+        return self.settings.id
 
     def format(self, kept: Format) -> Format:
         """The format of the outputs of a source."""
@@ -205,7 +211,7 @@ def start(composer: Composer, reads: Sequence[Read], pool: Executor) -> Batch:
     by_edit: dict[str, list[tuple[int, Wanted]]] = {}
     for row, one in enumerate(reads):
         for wanted in one.task.wanted:
-            by_edit.setdefault(wanted.settings.id, []).append((row, wanted))
+            by_edit.setdefault(wanted.id, []).append((row, wanted))
     latents: dict[tuple[int, str], Array] = {}
     for settings_id, rows in by_edit.items():
         some = [row for row, _ in rows]
@@ -214,7 +220,7 @@ def start(composer: Composer, reads: Sequence[Read], pool: Executor) -> Batch:
         latents |= zip(((row, settings_id) for row in some), edited, strict=True)
     # one decode for all edits: graphs run on full batches
     units = [(row, wanted) for row, one in enumerate(reads) for wanted in one.task.wanted]
-    decoded = iter(composer.decode(np.concatenate([latents[row, wanted.settings.id] for row, wanted in units])))
+    decoded = iter(composer.decode(np.concatenate([latents[row, wanted.id] for row, wanted in units])))
     pending = []
     for row, wanted in units:
         unit = _Pending(row, wanted, reads[row], encoded.decoded[row])
@@ -227,7 +233,7 @@ def finish(composer: Composer, batch: Batch, pool: Executor) -> Iterator[Finishe
     """Classify what was rendered, redraw where that is asked; gives the files of a source under an edit, or why not."""
     by_edit: dict[str, list[_Pending]] = {}
     for unit in batch.pending:
-        by_edit.setdefault(unit.wanted.settings.id, []).append(unit)
+        by_edit.setdefault(unit.wanted.id, []).append(unit)
     for units in by_edit.values():
         yield from _finish_edit(composer, batch.encoded, units, pool)
 
@@ -286,7 +292,7 @@ def _outputs(
         ],
         source=source.task.source.relative,
         digest=source.digest,
-        settings=wanted.settings.id,
+        settings=wanted.id,
     )
     return tuple(
         Output(name, one.result.data, receipt.noted()) for name, one, receipt in zip(names, made, receipts, strict=True)

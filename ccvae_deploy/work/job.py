@@ -127,7 +127,7 @@ class Job:
     def asks_for(self, receipt: Mapping[str, Any]) -> bool:
         """Whether a receipt is of an output that this run is about; a folder may hold others."""
         return any(
-            one.settings.id == receipt["settings"] and receipt["sample"] < one.request.samples
+            one.id == receipt["settings"] and receipt["sample"] < one.request.samples
             for one in self._wanted.get(receipt["source"], ())
         )
 
@@ -152,7 +152,7 @@ class Job:
 
 def _covers(group: Group, wanted: Wanted) -> bool:
     """Whether a record has these settings, and no fewer samples than are asked."""
-    return group.settings == wanted.settings.id and group.samples >= wanted.request.samples
+    return group.settings == wanted.id and group.samples >= wanted.request.samples
 
 
 def settle(

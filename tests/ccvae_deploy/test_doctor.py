@@ -47,9 +47,8 @@ def blocked(folder: Path, names: set[str], error: str = "ModuleNotFoundError(f'N
 def test_this_machine_is_healthy_and_json_says_the_same(monkeypatch) -> None:
     # importing what is optional is slow and asserted elsewhere
     monkeypatch.setattr("ccvae_deploy.doctor.modules_to_ask", lambda _: [*REQUIRED, "onnxruntime"])
-    monkeypatch.setattr(
-        "ccvae_deploy.doctor.installed", lambda: {"onnxruntime-gpu": __import__("onnxruntime").__version__}
-    )
+    versions = dict.fromkeys(REQUIRED.values(), "1.0") | {"onnxruntime-gpu": __import__("onnxruntime").__version__}
+    monkeypatch.setattr("ccvae_deploy.doctor.installed", lambda: versions)
     monkeypatch.setattr("ccvae_deploy.doctor.diagnose", functools.cache(diagnose))
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0, result.stdout
