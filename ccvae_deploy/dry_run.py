@@ -88,7 +88,7 @@ def _state(job: Job, task: Task, wanted: Wanted, digest: Callable[[Source], str]
     group = job.ledger.group(task.source.relative, wanted.name)
     if group is None:
         return "new" if _is_there(job, task) else "unreadable"
-    if group.settings != wanted.settings.id:
+    if group.settings != wanted.id:
         return "replaced" if _is_there(job, task) else "unreadable"
     now = digest(task.source)
     if not now:
