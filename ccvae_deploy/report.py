@@ -89,6 +89,10 @@ class Collected:
         if self._bottom is None or down > self._bottom:
             self._bottom = down
 
+    def meant(self, edit: str) -> str:
+        """What the probabilities of an edit are of."""
+        return "the label" if edit in self.soft else "what was asked"
+
     def best(self) -> list[Ranked]:
         """The outputs that answer best what was asked, among sources that did not have it."""
         self._close()
@@ -259,11 +263,10 @@ def _summary(summary: Summary) -> str:
 def _plots(collected: Collected, drifts: Mapping[str, float]) -> str:
     figures = [
         (
-            f"{escaped(name)}: probability of {of}, after the edit",
+            f"{escaped(name)}: probability of {collected.meant(name)}, after the edit",
             histogram([("", bins.tolist())], 0, 1, "probability"),
         )
         for name, bins in collected.chances.items()
-        for of in ["the label" if name in collected.soft else "what was asked"]
     ]
     drift = sorted(drifts.items(), key=lambda one: -one[1])
     if drift:

@@ -77,21 +77,14 @@ def check_packages(versions: Mapping[str, str], answers: Answers) -> list[Findin
         for module, name in REQUIRED.items()
         if (error := answers[module].get("error"))
     ]
+    working = [name for module, name in REQUIRED.items() if "error" not in answers[module]]
+    nameless = "pip knows no version of it, its installation is damaged"
     broken += [
-        Finding(
-            name,
-            "warn",
-            "pip knows no version of it, its installation is damaged",
-            f"pip install --force-reinstall {name}",
-        )
-        for module, name in REQUIRED.items()
-        if "error" not in answers[module] and not versions.get(name)
+        Finding(name, "warn", nameless, f"pip install --force-reinstall {name}")
+        for name in working
+        if not versions.get(name)
     ]
-    whole = [
-        f"{name} {versions[name]}"
-        for module, name in REQUIRED.items()
-        if "error" not in answers[module] and versions.get(name)
-    ]
+    whole = [f"{name} {versions[name]}" for name in working if versions.get(name)]
     return [Finding("packages", "ok", ", ".join(whole)), *broken] if whole else broken
 
 

@@ -113,9 +113,7 @@ class Results:
             sources: what the run is about; the folder may hold results of others.
         """
         hits, count, every = dict.fromkeys((composer.labels.names[i] for i in labels), 0), 0, 0
-        for row in self.ledger.receipts():
-            if row["source"] not in sources:
-                continue
+        for row in (row for row in self.ledger.receipts() if row["source"] in sources):
             count, every = count + 1, every + row["reached"]
             after = np.array([*row["after"].values()], np.float32)
             for i in labels:
@@ -250,9 +248,11 @@ def outcome_table(outcome: RunOutcome) -> "Table":
     done = f", {outcome.skipped:,} done before" if outcome.skipped else ""
     rate = outcome.written / outcome.seconds if outcome.seconds else 0.0
     said = f"{done}{failures}{passed_over(outcome.ignored)}"
-    rows.append(("written", f"{counted(outcome.written, 'image')}, {rate:,.1f} images/s{said}"))
-    if outcome.skipped and not outcome.written and not outcome.failed:
-        rows[-1] = ("written", f"nothing: all of it was there{said}")
+    all_there = outcome.skipped and not outcome.written and not outcome.failed
+    written = (
+        "nothing: all of it was there" if all_there else f"{counted(outcome.written, 'image')}, {rate:,.1f} images/s"
+    )
+    rows.append(("written", f"{written}{said}"))
     rows.append(("provider", outcome.provider))
     for name, share in outcome.reached.items():
         rows.append(("reached", f"{name}: {share:.1%} of the outputs classify as asked, by the bundle itself"))

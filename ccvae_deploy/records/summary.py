@@ -178,9 +178,9 @@ def summary_table(summary: Summary) -> "Table":
         first, more = summary.first_failure, f" (the first of {summary.failed:,})" if summary.failed > 1 else ""
         rows.append(("failed", printable(f"{first.source}: {first.reason}") + more))
         rows.append(("failures", printable(summary.failures)))
-    rows.append(("written", f"{counted(summary.written, 'image')}, {summary.images_per_second:,.1f} images/s"))
-    if summary.receipts and not summary.written and not summary.failed:
-        rows[-1] = ("written", "nothing: all of it was there")
+    all_there = summary.receipts and not summary.written and not summary.failed
+    written = f"{counted(summary.written, 'image')}, {summary.images_per_second:,.1f} images/s"
+    rows.append(("written", "nothing: all of it was there" if all_there else written))
     rows.append(("provider", summary.provider))
     if summary.receipts:
         rows += _figure_rows(summary)

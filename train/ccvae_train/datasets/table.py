@@ -118,7 +118,7 @@ def read_table(path: Path, asked: Sequence[str] | None = None) -> Table:
     splits = [name for name in SPLIT_COLUMNS if name in lowered]
     if len(splits) > 1:
         raise DataError(f"{path}, row 1: columns {' and '.join(splits)} both say what validates; remove one")
-    split_column = next((lowered.index(name) for name in SPLIT_COLUMNS if name in lowered), None)
+    split_column = lowered.index(splits[0]) if splits else None
     columns = [i for i in range(len(header)) if i not in (file_column, split_column)]
     if not columns:
         raise DataError(f"{path}, row 1: no label column beside {', '.join(header)}")
