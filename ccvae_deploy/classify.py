@@ -17,7 +17,8 @@ from .edits.request import refuse_seed
 from .errors import underway
 from .folder import Source, part_of, scan
 from .given import refuse_outside
-from .images import MAX_PIXELS, Picture, frame_of, network_input
+from .images import Picture, frame_of, network_input
+from .pictures.decoding import MAX_PIXELS
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
 from .speed import refuse_speed

@@ -18,6 +18,7 @@ from .edits.latents import Latents
 from .edits.outcome import drift, outcomes
 from .edits.request import CONFIDENCE, Asking, EditRequest, RequestOptions, make_request
 from .given import refuse_outside
+from .pictures.decoding import MAX_PIXELS
 from .receipts import Receipt, Settings, file_facts
 from .schema import LabelSet
 from .speed import BATCH, refuse_speed
@@ -67,7 +68,7 @@ class Composer:
         latents: the interventions, with the bundle's conditional prior and classifier.
     """
 
-    def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = images.MAX_PIXELS) -> None:
+    def __init__(self, bundle: Bundle, batch_size: int = BATCH, max_pixels: int = MAX_PIXELS) -> None:
         refuse_outside("--max-pixels", max_pixels, 1, images.MOST_PIXELS)
         refuse_speed(batch_size)
         self.bundle = bundle
@@ -84,7 +85,7 @@ class Composer:
         allow_torchscript: bool = False,
         threads: int = 0,
         batch_size: int = BATCH,
-        max_pixels: int = images.MAX_PIXELS,
+        max_pixels: int = MAX_PIXELS,
     ) -> Self:
         """Open and verify a bundle folder; see `open_bundle` for arguments and errors.
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal, Unpack, get_args
 
-from . import images
 from .errors import ImageError
 from .folder import Source
 from .images import Format
+from .pictures.decoding import decode
 from .records.results import in_the_way
 from .storage.remote import Paths, Place, Remote
+from .storage.source_file import read_file
 from .terminal.printable import printable
 from .terminal.screen import counted, facts, passed_over
 from .work.batch import Task, Wanted, stored
@@ -124,7 +125,7 @@ def _digest(job: Job, source: Source) -> str:
     try:
         if job.latents is not None and not job.read:
             return stored(job.latents, source).source_sha256
-        return hashlib.sha256(images.read_file(source.path)).hexdigest()
+        return hashlib.sha256(read_file(source.path)).hexdigest()
     except ImageError:
         return ""
 
@@ -151,7 +152,7 @@ def _names(job: Job, task: Task, wanted: Wanted) -> list[str]:
 def _format(job: Job, source: Source) -> Format:
     if job.latents is not None and not job.read:
         return stored(job.latents, source).frame.format
-    return images.decode(images.read_file(source.path), max_pixels=job.composer.max_pixels).format
+    return decode(read_file(source.path), max_pixels=job.composer.max_pixels).format
 
 
 def forecast_table(forecast: Forecast) -> "Table":

@@ -22,6 +22,7 @@ from .generate import MAX_COUNT, generate, to_picture
 from .given import refuse_outside
 from .images import Picture
 from .pictures import compositing
+from .pictures.decoding import open_picture, told
 from .pictures.rendering import render
 from .receipts import Receipt
 from .records.label_table import Row
@@ -165,10 +166,10 @@ def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:
     """Picture, name for the noise, and sha256 of the file, or of shape, pixels and alpha of what is in memory."""
     if isinstance(image, str | PathLike):
         path = Path(image)
-        picture, data = images.open_picture(path, max_pixels=max_pixels)
+        picture, data = open_picture(path, max_pixels=max_pixels)
         return picture, path.name, hashlib.sha256(data).hexdigest()
     if isinstance(image, Image.Image):
-        with images.told(max_pixels):
+        with told(max_pixels):
             images.refuse_large(*image.size, max_pixels)
             picture = images.from_pil(image)
     elif isinstance(image, np.ndarray):

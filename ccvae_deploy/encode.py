@@ -10,8 +10,8 @@ from pathlib import Path
 from .composer import Composer
 from .errors import UsageError
 from .folder import Source, part_of, scan
-from .images import MAX_PIXELS
 from .latent_store import LatentRow, LatentWriter
+from .pictures.decoding import MAX_PIXELS
 from .receipts import Failure
 from .records.reading import read_failures
 from .speed import refuse_speed

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import UsageError
-from .images import ENDINGS
+from .pictures.decoding import ENDINGS
 from .storage.remote import NAME_LIMIT, Place, Remote, refuse_url
 from .storage.store import inside, refuse_unwritable
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import images
 from .errors import ImageError, UsageError, WriteError
 from .folder import check_out, in_shard
 from .receipts import Failure
@@ -38,6 +37,7 @@ from .records.reading import (
 )
 from .storage.lock import FolderLock
 from .storage.remote import Paths, local_path, paths
+from .storage.source_file import read_file
 from .storage.store import Store, inside, replace_file
 from .terminal.printable import printable
 
@@ -265,7 +265,7 @@ def _copied(store: Store, row: Mapping[str, Any], folder: Path) -> bool:
     if store.holds([row["output"]], [row["output_bytes"]]):
         return True
     try:
-        data = images.read_file(folder / row["output"])
+        data = read_file(folder / row["output"])
     except ImageError:
         return False
     if hashlib.sha256(data).hexdigest() != row["output_sha256"]:
@@ -291,7 +291,7 @@ def _refuse_others(target: Path, rows: Iterable[Mapping[str, Any]], folder: Path
         if not inside(there, target) or not os.path.lexists(there):
             continue
         try:
-            same = hashlib.sha256(images.read_file(there)).hexdigest() == row["output_sha256"]
+            same = hashlib.sha256(read_file(there)).hexdigest() == row["output_sha256"]
         except ImageError:
             same = False
         if not same:

@@ -17,17 +17,18 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
-from . import images
 from .errors import ImageError, underway
 from .images import Picture
 from .machine.resources import usable_cores
 from .pictures.compositing import enlarge
+from .pictures.decoding import decode
 from .receipts import Failure
 from .records.results import take_back
 from .records.summary import Summary, summarise
 from .report import write_report
 from .sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
 from .storage.remote import Paths
+from .storage.source_file import read_file
 from .terminal.progress import Reporter, progress
 from .work import batch, processes, ray_engine
 from .work.actor import Settled
@@ -276,11 +277,11 @@ def _write_sheet(job: Job) -> Path | str | None:
 def _original(job: Job, task: Task) -> Picture:
     """A source; where sources are not read, the model's own reconstruction of it."""
     if job.latents is None or job.read:
-        return images.decode(images.read_file(task.source.path), max_pixels=job.composer.max_pixels)
+        return decode(read_file(task.source.path), max_pixels=job.composer.max_pixels)
     row = batch.stored(job.latents, task.source)
     return enlarge(job.composer.decode(row.z_loc[None])[0], row.frame)
 
 
 def _seen(job: Job, name: str) -> Picture:
     """A picture at the size a sheet shows it: at their own, all of a sheet may be more than memory holds."""
-    return small(images.decode(job.store.read(name), max_pixels=job.composer.max_pixels))
+    return small(decode(job.store.read(name), max_pixels=job.composer.max_pixels))

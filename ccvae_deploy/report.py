@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from . import images
 from .errors import ImageError
+from .pictures.decoding import decode
 from .pictures.film import thumbnail
 from .pictures.plots import bars, escaped, histogram
 from .records.pages import MARK
 from .records.summary import Summary, drift_text, pixels_text
 from .schema import folded
 from .storage.remote import Place
+from .storage.source_file import read_file
 from .storage.store import replace_file
 
 REPORT = "report.html"
@@ -307,7 +309,7 @@ def _image(path: Place | None, alt: str) -> str:
     if path is None:
         return ""
     try:
-        picture = images.decode(images.read_file(path), max_pixels=images.MOST_PIXELS)
+        picture = decode(read_file(path), max_pixels=images.MOST_PIXELS)
     except ImageError:
         return ""
     buffer = io.BytesIO()

@@ -17,6 +17,7 @@ from .errors import ImageError, UsageError, underway
 from .folder import Source, check_out, default_out, lying_below, output_stems, scan
 from .images import Picture, from_array
 from .machine.resources import usable_cores
+from .pictures.decoding import MAX_PIXELS, decode
 from .pictures.film import Cell, film_grid, shrunk
 from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
@@ -24,6 +25,7 @@ from .records.reading import Names
 from .records.results import Results, RunOutcome, open_results
 from .speed import refuse_speed
 from .storage.remote import Paths, local_path, paths
+from .storage.source_file import read_file
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
 from .work.references import Reference, read_references
@@ -91,7 +93,7 @@ def swap_folder(
     batch_size: int = 16,
     workers: int | None = None,
     overwrite: bool = False,
-    max_pixels: int = images.MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     sheet: bool = True,
     allow_torchscript: bool = False,
 ) -> RunOutcome:
@@ -218,12 +220,12 @@ def _pixels(one: Whole | int | Failure) -> int:
 
 def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> Whole | int:
     """A source decoded, or the number of its outputs when they are there and it is still the same."""
-    data = images.read_file(source.path)
+    data = read_file(source.path)
     digest = hashlib.sha256(data).hexdigest()
     for names in swap.possible_outputs(row, stem):
         if results.done(source.relative, names) == digest:
             return len(names)
-    picture = images.decode(data, max_pixels=swap.composer.max_pixels)
+    picture = decode(data, max_pixels=swap.composer.max_pixels)
     seen = images.network_input(picture, swap.composer.bundle.manifest.image)
     return Whole(source, digest, seen, images.frame_of(picture), picture, row, stem)
 
@@ -283,7 +285,7 @@ def _rendered(swap: Swap, encoded: Encoded, units: Sequence[Unit], pool: ThreadP
 
 
 def _picture(swap: Swap, source: Source) -> Picture:
-    return images.decode(images.read_file(source.path), max_pixels=swap.composer.max_pixels)
+    return decode(read_file(source.path), max_pixels=swap.composer.max_pixels)
 
 
 def _write_sheet(swap: Swap, results: Results, sources: Sequence[Source], stems: Sequence[str]) -> Path | None:

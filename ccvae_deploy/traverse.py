@@ -19,6 +19,7 @@ from .errors import LabelError, UsageError, nearest
 from .given import real, refuse_outside
 from .images import Picture
 from .interventions import Block, intervene
+from .pictures.decoding import MAX_PIXELS, open_picture
 from .pictures.film import Cell, film_gif, film_grid, shrunk
 from .pictures.rendering import render
 from .schema import Label, folded
@@ -122,7 +123,7 @@ def traverse(
     compose: str = "residual",
     out: Path | str = "walk.png",
     provider: str = "auto",
-    max_pixels: int = images.MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> Walk:
@@ -138,7 +139,7 @@ def traverse(
     refuse_output(out, image, ENDINGS, overwrite)
     animated = out.suffix.lower() == ".gif"
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
-    source, _ = images.open_picture(image, max_pixels=max_pixels)
+    source, _ = open_picture(image, max_pixels=max_pixels)
     size = GIF_SIZE if animated else STRIP_SIZE
     found = walk(composer, source, labels, steps=steps, classes=classes, reach=reach, compose=compose, size=size)
     if animated:

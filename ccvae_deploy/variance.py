@@ -22,6 +22,7 @@ from .edits.outcome import decided
 from .edits.request import MAX_SAMPLES, labels_or_all
 from .given import refuse_outside
 from .images import Picture
+from .pictures.decoding import MAX_PIXELS, open_picture
 from .pictures.film import Cell, film_grid, shrunk
 from .storage.remote import local_path
 from .storage.store import refuse_output, replace_file
@@ -113,7 +114,7 @@ def variance(
     samples: int = 64,
     seed: int = 0,
     provider: str = "auto",
-    max_pixels: int = images.MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     overwrite: bool = False,
     allow_torchscript: bool = False,
 ) -> Variance:
@@ -129,7 +130,7 @@ def variance(
     image, out = local_path(image), local_path(out)
     refuse_output(out, image, ENDINGS, overwrite)
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
-    picture, _ = images.open_picture(image, max_pixels=max_pixels)
+    picture, _ = open_picture(image, max_pixels=max_pixels)
     found = variance_maps(composer, picture, image.name, labels, samples, seed)
     replace_file(out, [encoded_file(found, out.suffix.lower())])
     return found

@@ -25,9 +25,11 @@ from ..edits.outcome import state
 from ..edits.request import EditRequest, checked_compose
 from ..folder import Source
 from ..images import Picture
+from ..pictures.decoding import decode
 from ..pictures.film import shrunk
 from ..pictures.pixels import Pixels
 from ..pictures.rendering import render
+from ..storage.source_file import read_file
 from .model import AuditedModel
 from .record import AuditRecord, AuditSettings, Change, Response, Tally, spelled
 
@@ -113,8 +115,8 @@ class Auditor:
         Raises:
             ImageError: it cannot be read as an image.
         """
-        data = images.read_file(source.path)
-        picture = images.decode(data)
+        data = read_file(source.path)
+        picture = decode(data)
         seen = images.network_input(picture, self.composer.bundle.manifest.image)
         return Original(source, hashlib.sha256(data).hexdigest(), picture, seen)
 

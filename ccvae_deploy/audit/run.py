@@ -15,13 +15,13 @@ from ..edits.request import MAX_SAMPLES, labels_or_all, refuse_seed
 from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
 from ..given import reals, refuse_outside
-from ..images import read_file
 from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..records.ledger import Ledger
 from ..records.reading import AUDIT, of_audit
 from ..speed import refuse_speed
 from ..storage.remote import Paths, local_path, paths
+from ..storage.source_file import read_file
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress

@@ -1,1 +1,1 @@
-"""What is done with pixels once `images` has read them. Touches no file but nameless temporary ones."""
+"""Image files decoded, and what is done with their pixels. Touches nameless temporary files, and see `decoding`."""

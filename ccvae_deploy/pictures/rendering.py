@@ -12,6 +12,7 @@ from ..arrays import Array
 from ..edits.request import Compose
 from ..errors import UsageError, nearest
 from ..images import Format, Picture
+from ..pictures.decoding import decode
 from ..schema import ImageSpec
 from . import compositing
 from .canvas import is_large
@@ -67,7 +68,7 @@ def look_again(result: Picture, data: bytes, format: Format, spec: ImageSpec) ->
         # a JPEG of ours is upright, opaque, grey or RGB: one Pillow image gives both without the rules for strangers'
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             return Picture(np.asarray(image)), images.brought_down(image, spec)
-    written = result if format == "png" else images.decode(data, max_pixels=images.MOST_PIXELS)
+    written = result if format == "png" else decode(data, max_pixels=images.MOST_PIXELS)
     return written, images.network_input(written, spec)
 
 

@@ -18,9 +18,11 @@ from ..composer import Composer
 from ..edits.outcome import outcome as judged
 from ..errors import ImageError, UsageError
 from ..images import Picture
+from ..pictures.decoding import decode
 from ..receipts import Failure, OutputRecord, RunSettings
 from ..sheet import sheet_file
 from ..storage.remote_store import RemoteStore
+from ..storage.source_file import read_file
 from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.screen import counted, facts, passed_over
@@ -144,7 +146,7 @@ class Results:
         Raises:
             ImageError: it is gone or damaged.
         """
-        return images.decode(images.read_file(self.out / name), max_pixels=images.MOST_PIXELS)
+        return decode(read_file(self.out / name), max_pixels=images.MOST_PIXELS)
 
 
 @contextmanager

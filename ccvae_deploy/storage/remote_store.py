@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from ..errors import ImageError, UsageError, WriteError, one_line
-from ..images import MAX_BYTES
+from ..storage.source_file import MAX_BYTES
 from .remote import Remote, unreadable
 from .store import TEMPORARIES, TEMPORARY, temporary
 

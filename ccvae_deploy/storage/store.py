@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from ..errors import ImageError, UsageError, WriteError
-from ..images import read_file
+from ..storage.source_file import read_file
 from .remote import refuse_url
 
 TEMPORARIES = ".ccvae-tmp"

@@ -25,8 +25,10 @@ from ..errors import ImageError
 from ..folder import Source, output_name
 from ..images import ENDING, Format, Picture
 from ..latent_store import LatentRow, LatentStore, encoded_rows
+from ..pictures.decoding import decode
 from ..pictures.rendering import Rendered, output_format, write_out
 from ..receipts import Failure, Noted, Settings
+from ..storage.source_file import read_file
 
 OUTPUTS = 64
 """Outputs of one batch, and of one task: a source of which more are asked is read several times."""
@@ -147,7 +149,7 @@ def read(task: Task, composer: Composer, data: bytes, latents: LatentStore | Non
         ImageError: it cannot be done, or the latents are not those of these bytes.
     """
     digest = hashlib.sha256(data).hexdigest()
-    picture = images.decode(data, max_pixels=composer.max_pixels)
+    picture = decode(data, max_pixels=composer.max_pixels)
     if latents is not None:
         row = stored(latents, task.source)
         if row.source_sha256 != digest:
@@ -197,7 +199,7 @@ def due(task: Task, done: Sequence[str], composer: Composer, latents: LatentStor
     if latents is not None and not task.read:
         unread = _unread(task, composer, latents)
     else:
-        data = images.read_file(task.source.path)
+        data = read_file(task.source.path)
     digest = unread.digest if unread else hashlib.sha256(data).hexdigest()
     todo = [wanted for wanted, known in zip(task.wanted, done, strict=True) if known != digest]
     if not todo:

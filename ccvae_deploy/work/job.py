@@ -7,7 +7,6 @@ from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, Required, Unpack, get_args
 
-from .. import images
 from ..composer import Composer
 from ..edits.plan import read_plan
 from ..edits.request import Asking, EditRequest, RequestOptions
@@ -26,6 +25,7 @@ from ..folder import (
 )
 from ..images import Format
 from ..latent_store import LatentStore
+from ..pictures.decoding import MAX_PIXELS
 from ..pictures.rendering import refuse_format
 from ..receipts import Settings
 from ..records.ledger import Ledger
@@ -166,7 +166,7 @@ def settle(
     format: str = "same",
     provider: str = "auto",
     batch_size: int = 16,
-    max_pixels: int = images.MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
     shard: str | None = None,
     overwrite: bool = False,
     allow_torchscript: bool = False,

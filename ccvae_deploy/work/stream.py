@@ -15,8 +15,10 @@ from ..errors import ImageError
 from ..folder import Source
 from ..images import Picture
 from ..machine.resources import usable_cores
+from ..pictures.decoding import MAX_PIXELS, decode
 from ..receipts import Failure
 from ..schema import ImageSpec
+from ..storage.source_file import read_file
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -45,14 +47,14 @@ class Seen:
     frame: Picture
 
 
-def see(source: Source, spec: ImageSpec, max_pixels: int = images.MAX_PIXELS) -> Seen:
+def see(source: Source, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Seen:
     """Read one source for the encoder; the picture itself is let go.
 
     Raises:
         ImageError: it cannot be read as an image.
     """
-    data = images.read_file(source.path)
-    picture = images.decode(data, max_pixels=max_pixels)
+    data = read_file(source.path)
+    picture = decode(data, max_pixels=max_pixels)
     pixels = images.network_input(picture, spec)
     return Seen(source, hashlib.sha256(data).hexdigest(), pixels, images.frame_of(picture))
 

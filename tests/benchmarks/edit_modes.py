@@ -18,7 +18,9 @@ from rich.table import Table
 
 from ccvae_deploy import Editor
 from ccvae_deploy.folder import scan
-from ccvae_deploy.images import Picture, decode, network_input, read_file, to_pil
+from ccvae_deploy.images import Picture, network_input, to_pil
+from ccvae_deploy.pictures.decoding import decode
+from ccvae_deploy.storage.source_file import read_file
 
 WAYS: dict[str, dict] = {
     "sample": {"samples": 4},

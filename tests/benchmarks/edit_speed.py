@@ -37,7 +37,9 @@ from ccvae_deploy import Editor, images
 from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.folder import scan
 from ccvae_deploy.pictures import compositing
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.pictures.rendering import look_again
+from ccvae_deploy.storage.source_file import read_file
 from ccvae_train.checkpoint import load_run
 from ccvae_train.datasets.portraits import draw_factors, render
 
@@ -139,7 +141,7 @@ def share_of_limit(
     editor, costs = Editor.open(bundle, threads=1), {}
     spec, batch = editor.bundle.manifest.image, editor.batch_size
     request = make_request(editor.labels, label, samples=SAMPLES)
-    data, names = [images.read_file(path) for path in files], [path.name for path in files]
+    data, names = [read_file(path) for path in files], [path.name for path in files]
 
     def alone(kind: str, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         items = list(items)
@@ -152,7 +154,7 @@ def share_of_limit(
     def batches(rows: Sequence[Any]) -> list[slice]:
         return [slice(at, at + batch) for at in range(0, len(rows), batch)]
 
-    pictures = alone("decode sources", images.decode, data)
+    pictures = alone("decode sources", decode, data)
     seen = np.stack(alone("resize sources", lambda picture: images.network_input(picture, spec), pictures))
     parts = alone("graphs: encode", lambda part: editor.encode(seen[part]), batches(seen))
     pairs = zip(parts, (names[part] for part in batches(names)), strict=True)

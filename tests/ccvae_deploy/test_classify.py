@@ -17,6 +17,7 @@ from ccvae_deploy.composer import Composer
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import BundleError, EngineError, UsageError
 from ccvae_deploy.folder import scan
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.records.label_table import LabelTable, Row
 
 
@@ -30,7 +31,7 @@ def test_the_table_holds_what_the_editor_says_in_path_order(pictures, tiny_bundl
     rows = rows_of(tmp_path / "labels.csv")
     assert (result.sources, result.failed) == (9, 0)
     assert [row["source"] for row in rows] == [source.relative for source in scan([pictures]).sources]
-    picture = images.decode((pictures / "a.png").read_bytes())
+    picture = decode((pictures / "a.png").read_bytes())
     expected = editor.classify(images.network_input(picture, editor.bundle.manifest.image)[None])[0]
     assert [float(rows[0][name]) for name in editor.labels.names] == pytest.approx(expected.tolist(), abs=1e-6)
     assert list(rows[0]) == ["source", "source_sha256", "Smiling", "Wearing_Hat", "Young", "error"]
@@ -41,7 +42,7 @@ def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bun
     many = list(classify_sources(editor, sources, samples=1000, seed=3))
     alone = list(classify_sources(Editor(editor.bundle, batch_size=1), sources[4:5], samples=1000, seed=3))
     assert alone[0].probabilities == pytest.approx(many[4].probabilities, abs=1e-6)
-    picture = images.decode(sources[4].path.read_bytes())
+    picture = decode(sources[4].path.read_bytes())
     z = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None]).z
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     logits = 2.0 * (z[0, 0] + 0.1 * nodes) + 0.2  # the tiny classifier, posterior scale 0.1

@@ -28,6 +28,7 @@ from ccvae_deploy.folder import in_shard, scan
 from ccvae_deploy.inspection import inspect
 from ccvae_deploy.latent_store import LatentStore, encoded_rows
 from ccvae_deploy.merge import merge_folders
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.pipeline import edit_folder
 
 
@@ -48,10 +49,7 @@ def test_a_row_is_what_the_editor_says(pictures, latents, editor: Editor) -> Non
     assert len(store) == 9
     sources = scan([pictures]).sources
     assert [row.source for row in store] == [source.relative for source in sources]
-    seen = [
-        images.network_input(images.decode(source.path.read_bytes()), editor.bundle.manifest.image)
-        for source in sources
-    ]
+    seen = [images.network_input(decode(source.path.read_bytes()), editor.bundle.manifest.image) for source in sources]
     encoded = editor.encode(np.stack(seen))
     for i, source in enumerate(sources):
         row = store.row(source.relative)

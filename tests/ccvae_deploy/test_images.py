@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from ccvae_deploy import images
 from ccvae_deploy.errors import ImageError
-from ccvae_deploy.images import (
-    decode,
-    encode,
-    from_array,
-    from_pil,
-    network_input,
-    over_white,
-    to_pil,
-)
-from ccvae_deploy.pictures import canvas
+from ccvae_deploy.images import encode, from_array, from_pil, network_input, over_white, to_pil
+from ccvae_deploy.pictures import canvas, decoding
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.schema import ImageSpec
 
 from .made_pictures import RGB, cmyk_profile, saved
@@ -256,7 +248,7 @@ def test_heic_is_read_upright_and_written_as_png() -> None:
 
 
 def test_heic_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_readable_formats", lambda: ("JPEG", "PNG"))
+    monkeypatch.setattr(decoding, "_readable_formats", lambda: ("JPEG", "PNG"))
     with pytest.raises(ImageError, match=r"ccvae-deploy\[heif\]"):
         decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
 

@@ -6,7 +6,8 @@ import struct
 import pytest
 from PIL import ExifTags, Image
 
-from ccvae_deploy.images import decode, encode, from_pil, to_pil
+from ccvae_deploy.images import encode, from_pil, to_pil
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.pictures.metadata import Metadata
 
 from .made_pictures import RGB, saved

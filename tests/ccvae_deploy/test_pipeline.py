@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ccvae_deploy import images
+from ccvae_deploy import images, pipeline
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.errors import BundleError, EngineError
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.pictures.rendering import look_again
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records.summary import drift_text, summary_table
 from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.storage.source_file import read_file
+from ccvae_deploy.work import batch
 
 
 def test_mirrors_the_tree_and_records_every_output(pictures, tmp_path, run, tree, receipts) -> None:
@@ -65,7 +68,7 @@ def test_the_drift_of_every_label_is_told(drift: dict[str, float], text: str) ->
 
 
 def test_receipts_describe_the_written_files(tmp_path, editor, run, receipts) -> None:
-    from ccvae_deploy.images import decode, network_input
+    from ccvae_deploy.images import network_input
 
     run(tmp_path / "out")
     for row in receipts(tmp_path / "out"):
@@ -138,13 +141,14 @@ def test_a_failed_source_is_not_read_again_for_the_sheet(tmp_path, run, monkeypa
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(folder / "a.png")
     (folder / "bad.png").write_bytes(b"no image at all")
-    asked, read = [], images.read_file
+    asked, read = [], read_file
 
     def counted(path, *rest):
         asked.append(Path(path).name)
         return read(path, *rest)
 
-    monkeypatch.setattr(images, "read_file", counted)
+    for reader in (batch, pipeline):
+        monkeypatch.setattr(reader, "read_file", counted)
     assert run(tmp_path / "out", inputs=folder).sheet
     assert asked.count("bad.png") == 1
 
@@ -181,8 +185,6 @@ def test_every_kind_of_bad_and_odd_file(tmp_path, run, receipts, failures) -> No
 
 
 def test_unreadable_file_is_a_failure_with_its_reason(tmp_path, monkeypatch, run, failures) -> None:
-    import ccvae_deploy.images as images
-
     opened = os.open
 
     def refusing(path, *arguments):
@@ -190,7 +192,7 @@ def test_unreadable_file_is_a_failure_with_its_reason(tmp_path, monkeypatch, run
             raise PermissionError(13, "Permission denied")
         return opened(path, *arguments)
 
-    monkeypatch.setattr(images.os, "open", refusing)
+    monkeypatch.setattr(os, "open", refusing)
     assert run(tmp_path / "out").failed == 1
     assert failures(tmp_path / "out")[0]["reason"] == "unreadable: permission denied"
 
@@ -276,6 +278,6 @@ def test_a_written_jpeg_is_seen_as_any_reader_sees_it(mode: str, channels: int) 
     result = images.from_pil(Image.fromarray(noise).convert(mode))
     data, spec = images.encode(result, "jpeg"), ImageSpec(size=32, channels=channels)
     written, seen = look_again(result, data, "jpeg", spec)
-    expected = images.decode(data)
+    expected = decode(data)
     assert (written.pixels == expected.pixels).all()
     assert (seen == images.network_input(expected, spec)).all()

@@ -12,15 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ccvae_deploy import images
 from ccvae_deploy.errors import ImageError
-from ccvae_deploy.images import (
-    decode,
-    from_pil,
-    network_input,
-    read_file,
-)
+from ccvae_deploy.images import from_pil, network_input
+from ccvae_deploy.pictures import decoding
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.storage.source_file import read_file
 
 from .made_pictures import RGB, cmyk_profile, saved
 
@@ -31,7 +28,7 @@ def test_a_tile_many_times_its_picture_is_refused() -> None:
     with Image.open(io.BytesIO(small)) as image:
         image.tag_v2[322], image.tag_v2[323] = 26_000, 26_000
         with pytest.raises(ImageError, match="tiles of 26000 x 26000 pixels in a picture of 1 x 1"):
-            images._refuse_hidden_work(image, small)
+            decoding._refuse_hidden_work(image, small)
     assert decode(small).size == (1, 1)
 
 

@@ -15,6 +15,7 @@ from ccvae_deploy.cli import app
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.pictures import compositing
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.storage.store import Store
 from ccvae_deploy.swap import Swap, SwapSettings, chosen_labels
 from ccvae_deploy.swap_folder import swap_folder
@@ -66,8 +67,8 @@ def test_every_source_takes_the_only_reference(pictures, references, tiny_bundle
     assert min(row["before"]["Smiling"] for row in rows) < 0.5 < rows[0]["reference_labels"]["Smiling"]
     drift = np.mean([abs(rows[0]["after"][name] - rows[0]["before"][name]) for name in ("Wearing_Hat", "Young")])
     assert rows[0]["drift"] == pytest.approx(drift, abs=2e-6)
-    written = images.decode((out / rows[0]["output"]).read_bytes())
-    source = images.decode((pictures / "a.png").read_bytes())
+    written = decode((out / rows[0]["output"]).read_bytes())
+    source = decode((pictures / "a.png").read_bytes())
     assert rows[0]["pixel_change"] == pytest.approx(compositing.pixel_change(source, written), abs=1e-6)
     after = editor.classify(images.network_input(written, editor.bundle.manifest.image)[None])[0]
     assert rows[0]["after"] == pytest.approx(editor.named(after), abs=2e-6)

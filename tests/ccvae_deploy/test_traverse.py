@@ -15,6 +15,7 @@ from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.interventions import Block
 from ccvae_deploy.pictures import compositing
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.schema import LatentRange
 from ccvae_deploy.traverse import axis, polytope, traverse, walk
 
@@ -45,7 +46,7 @@ def test_a_polytope_has_its_classes_at_its_corners() -> None:
 
 
 def test_a_strip_moves_one_block_and_nothing_else(pictures, editor: Editor) -> None:
-    picture = images.decode((pictures / "a.png").read_bytes())
+    picture = decode((pictures / "a.png").read_bytes())
     found = walk(editor, picture, ["wearing hat"], steps=5, reach=1)
     source = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None]).z[0]
     # the tiny prior of Wearing_Hat: -3.5 with scale 0.4 and 3.5 with 1.0; real latents end at -3 and 3
@@ -66,7 +67,7 @@ def test_a_walk_begins_at_the_source_whatever_size_it_is_shown_at(editor: Editor
 
 
 def test_a_grid_walks_each_axis_over_its_own_range(pictures, editor: Editor) -> None:
-    picture = images.decode((pictures / "a.png").read_bytes())
+    picture = decode((pictures / "a.png").read_bytes())
     found = walk(editor, picture, ["young", "smiling"], steps=3, reach=0)
     np.testing.assert_allclose(found.z[:, :, 2], np.repeat([[-3], [0], [3]], 3, axis=1), atol=1e-6)
     np.testing.assert_allclose(found.z[:, :, 0], np.repeat([[-3, 0, 3]], 3, axis=0), atol=1e-6)
@@ -74,7 +75,7 @@ def test_a_grid_walks_each_axis_over_its_own_range(pictures, editor: Editor) -> 
 
 
 def test_the_walk_passes_through_the_source(pictures, editor: Editor) -> None:
-    picture = images.decode((pictures / "a.png").read_bytes())
+    picture = decode((pictures / "a.png").read_bytes())
     found = walk(editor, picture, ["smiling"], steps=61)
     z = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None]).z[0, 0]
     closest = int(np.abs(found.z[0, :, 0] - z).argmin())

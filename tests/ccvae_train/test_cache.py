@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from ccvae_deploy.errors import DataError
-from ccvae_deploy.images import decode, network_input
+from ccvae_deploy.images import network_input
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.schema import ImageSpec
 from ccvae_train import cache
 from ccvae_train.cache import cached_images, decoded_images

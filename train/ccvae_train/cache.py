@@ -18,11 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccvae_deploy.errors import DataError, ImageError
-from ccvae_deploy.images import decode, network_input, read_file
+from ccvae_deploy.images import network_input
 from ccvae_deploy.machine.resources import usable_cores
+from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.schema import ImageSpec
 from ccvae_deploy.storage.places import cache_root
 from ccvae_deploy.storage.room import take_room
+from ccvae_deploy.storage.source_file import read_file
 from ccvae_deploy.terminal.progress import progress
 
 Images = NDArray[np.uint8]

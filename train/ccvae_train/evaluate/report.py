@@ -11,6 +11,7 @@ from typing import Any
 
 from ccvae_deploy import images
 from ccvae_deploy.errors import ImageError
+from ccvae_deploy.pictures.decoding import open_picture
 from ccvae_deploy.pictures.plots import bars, escaped
 from ccvae_deploy.report import page
 from ccvae_deploy.storage.store import replace_file
@@ -117,7 +118,7 @@ def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _picture(path: Path, alt: str) -> str:
     buffer = io.BytesIO()
     try:
-        picture = images.to_pil(images.open_picture(path)[0])
+        picture = images.to_pil(open_picture(path)[0])
     except ImageError as error:
         return f'<p class="note">{escaped(str(error))}</p>'
     picture.convert("RGB").save(buffer, "JPEG", quality=88)
