@@ -1,4 +1,4 @@
-"""Accuracy, AUROC and calibration against answers worked out by hand or by brute force."""
+"""Accuracy, AUROC, average precision and calibration against answers worked out by hand or by brute force."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccvae_deploy.schema import Label, LabelSet
-from ccvae_train.evaluate.accuracy import accuracies, area_under_roc, calibration_error, measure_accuracy
+from ccvae_train.evaluate.accuracy import (
+    accuracies,
+    area_under_roc,
+    average_precision,
+    calibration_error,
+    measure_accuracy,
+)
 
 TWO = LabelSet(labels=(Label(name="a"), Label(name="k", kind="categorical", classes=("x", "y", "z"))))
 
@@ -18,7 +24,9 @@ def test_figures_by_hand() -> None:
     assert found.accuracy == pytest.approx([3 / 4, 4 / 5])
     assert found.balanced == pytest.approx([(2 / 3 + 1) / 2, (1 + 1 + 2 / 3) / 3])
     assert found.floor == pytest.approx([3 / 4, 3 / 5])
-    assert found.auroc[0] == pytest.approx(1)
+    assert found.auroc[0] == found.average_precision[0] == pytest.approx(1)
+    # the image of x stands first, that of y shares its place, and of z two stand first and one shares the last place
+    assert found.average_precision[1] == pytest.approx((1 + 1 / 2 + (1 + 1 + 3 / 5) / 3) / 3)
     assert found.count.tolist() == [4, 5]
     assert found.means()["accuracy"] == pytest.approx((3 / 4 + 4 / 5) / 2)
 
@@ -28,7 +36,7 @@ def test_a_label_that_nobody_shows_has_no_figure() -> None:
     assert np.isnan([found.accuracy[0], found.balanced[0], found.auroc[0], found.ece[0], found.floor[0]]).all()
     assert found.accuracy[1] == 1
     # always saying the one value that there is would be right of all
-    assert np.isnan([found.auroc[1], found.balanced[1]]).all()
+    assert np.isnan([found.auroc[1], found.average_precision[1], found.balanced[1]]).all()
     assert found.means()["accuracy"] == 1
 
 
@@ -57,6 +65,15 @@ def test_area_is_the_chance_that_a_positive_scores_higher(pairs) -> None:
     wins = [(a > b) + (a == b) / 2 for a in score[positive] for b in score[~positive]]
     expected = np.mean(wins) if wins else float("nan")
     assert area_under_roc(score, positive) == pytest.approx(expected, nan_ok=True)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=30))
+def test_average_precision_is_that_of_all_that_score_no_less(pairs) -> None:
+    score = np.array([s for s, _ in pairs], float)
+    positive = np.array([p for _, p in pairs])
+    precisions = [positive[score >= one].mean() for one in score[positive]]
+    expected = np.mean(precisions) if 0 < len(precisions) < len(pairs) else float("nan")
+    assert average_precision(score, positive) == pytest.approx(expected, nan_ok=True)
 
 
 def test_calibration() -> None:

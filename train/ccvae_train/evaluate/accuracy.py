@@ -1,4 +1,4 @@
-"""How well probabilities tell labels: accuracy beside its floor, balanced accuracy, AUROC, calibration. Pure numpy.
+"""How well probabilities tell labels: accuracy beside its floor, balanced accuracy, ranking, calibration. Pure numpy.
 
 Table 1 and Table 6. Accuracy alone says little where labels are rare: always saying each label's more frequent value
 is right for 0.7935 of CelebA's test labels, which is what weak models score.
@@ -26,6 +26,7 @@ class Accuracy:
         balanced: mean over the values that occur of the share that is told right; 1 / K is chance. NaN where only one
             occurs, of which always saying it would tell all.
         auroc: area under the ROC curve; of a categorical label the mean of one class against the others.
+        average_precision: of value 1, whose share of the images is chance; of a categorical label the mean of classes.
         ece: expected calibration error of the more probable value over 15 equal bins (Guo et al. 2017).
         floor: accuracy of always saying the majority value.
         count: images that show the label.
@@ -34,13 +35,15 @@ class Accuracy:
     accuracy: Floats
     balanced: Floats
     auroc: Floats
+    average_precision: Floats
     ece: Floats
     floor: Floats
     count: NDArray[np.int64]
 
     def means(self) -> dict[str, float]:
         """Means over labels; NaN where no label can be told."""
-        return {name: mean_of(getattr(self, name)) for name in ("accuracy", "balanced", "auroc", "ece", "floor")}
+        names = ("accuracy", "balanced", "auroc", "average_precision", "ece", "floor")
+        return {name: mean_of(getattr(self, name)) for name in names}
 
 
 def measure_accuracy(
@@ -55,15 +58,16 @@ def measure_accuracy(
     """
     said = predicted(logits, labels)
     accuracy, balanced, floor = accuracies(said, values, majority)
-    areas, errors = [], []
+    areas, precisions, errors = [], [], []
     for i, log_p in enumerate(class_log_probabilities(logits, labels)):
         shown = values[:, i] != MISSING
         true, chances = values[shown, i], np.exp(log_p[shown])
         sides = range(1, 2) if chances.shape[1] == 2 else range(chances.shape[1])
         areas.append(mean_of(np.array([area_under_roc(chances[:, k], true == k) for k in sides])))
+        precisions.append(mean_of(np.array([average_precision(chances[:, k], true == k) for k in sides])))
         errors.append(calibration_error(chances.max(axis=1, initial=0), said[shown, i] == true))
     counts = (values != MISSING).sum(axis=0)
-    return Accuracy(accuracy, balanced, np.array(areas), np.array(errors), floor, counts)
+    return Accuracy(accuracy, balanced, np.array(areas), np.array(precisions), np.array(errors), floor, counts)
 
 
 def accuracies(
@@ -98,6 +102,15 @@ def area_under_roc(score: Floats, positive: NDArray[np.bool_]) -> float:
     mean_rank = np.cumsum(counts) - (counts - 1) / 2
     above = mean_rank[inverse][positive].sum() - positives * (positives + 1) / 2
     return float(above / (positives * negatives))
+
+
+def average_precision(score: Floats, positive: NDArray[np.bool_]) -> float:
+    """The mean over positives of the precision among all that score no less; NaN where one side is empty."""
+    if not positive.any() or positive.all():
+        return float("nan")
+    _, inverse, counts = np.unique(-score, return_inverse=True, return_counts=True)
+    hits = np.bincount(inverse, positive)
+    return float(hits @ (np.cumsum(hits) / np.cumsum(counts)) / positive.sum())
 
 
 def calibration_error(confidence: Floats, right: NDArray[np.bool_]) -> float:

@@ -37,6 +37,7 @@ def run(bench: Bench) -> Finding:
         "floor": found.floor,
         "balanced": found.balanced,
         "AUROC": found.auroc,
+        "AP": found.average_precision,
         "ECE": found.ece,
         "images": found.count,
     }
@@ -46,6 +47,7 @@ def run(bench: Bench) -> Finding:
         "floor": means["floor"],
         "balanced accuracy": means["balanced"],
         "AUROC": means["auroc"],
+        "average precision": means["average_precision"],
         "calibration error": means["ece"],
     }
     if predictive:

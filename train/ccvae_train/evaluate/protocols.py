@@ -49,7 +49,15 @@ PROTOCOLS = (
         "Classification",
         "Tables 1 and 6",
         classification.run,
-        ("accuracy", "floor", "balanced accuracy", "AUROC", "calibration error", "calibration error, q(y|x)"),
+        (
+            "accuracy",
+            "floor",
+            "balanced accuracy",
+            "AUROC",
+            "average precision",
+            "calibration error",
+            "calibration error, q(y|x)",
+        ),
     ),
     Protocol(
         swap.NAME,
