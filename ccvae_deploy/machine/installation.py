@@ -26,7 +26,7 @@ REQUIRED = {
 }
 """Module to distribution of what every edit needs, onnxruntime aside."""
 
-TRAINING = {"torch": "torch", "torchvision": "torchvision", "onnxscript": "onnxscript", "matplotlib": "matplotlib"}
+TRAINING = {"torch": "torch", "torchvision": "torchvision", "onnxscript": "onnxscript"}
 
 EXTRAS = {
     "heif": ("pillow_heif", "pillow-heif", "HEIC images"),

@@ -75,7 +75,7 @@ def test_this_machine_is_healthy_and_json_says_the_same(monkeypatch) -> None:
     ],
 )
 def test_a_broken_runtime_is_a_fault_and_kills_nothing(tmp_path: Path, content: str, reason: str) -> None:
-    blocked(tmp_path, {"torch", "torchvision", "matplotlib", "onnxscript", "fsspec"})
+    blocked(tmp_path, {"torch", "torchvision", "onnxscript", "fsspec"})
     (tmp_path / "onnxruntime").mkdir()
     (tmp_path / "onnxruntime" / "__init__.py").write_text(content)
     code, found, stderr = run_doctor(tmp_path)
@@ -88,7 +88,7 @@ def test_a_broken_runtime_is_a_fault_and_kills_nothing(tmp_path: Path, content: 
 
 
 def test_without_torch_the_machine_is_healthy(tmp_path: Path) -> None:
-    blocked(tmp_path, {"torch", "torchvision", "matplotlib", "onnxscript", "fsspec"})
+    blocked(tmp_path, {"torch", "torchvision", "onnxscript", "fsspec"})
     code, found, _ = run_doctor(tmp_path)
     assert code == 0
     assert found["torch"]["status"] in ("note", "warn")
@@ -96,7 +96,7 @@ def test_without_torch_the_machine_is_healthy(tmp_path: Path) -> None:
 
 
 def test_it_runs_where_no_package_of_anyone_can_be_imported(tmp_path: Path) -> None:
-    names = {*REQUIRED, "onnxruntime", "torch", "torchvision", "matplotlib", "onnxscript", "fsspec"}
+    names = {*REQUIRED, "onnxruntime", "torch", "torchvision", "onnxscript", "fsspec"}
     code, found, stderr = run_doctor(blocked(tmp_path, names, "ImportError('broken ABI')"))
     assert code == 1
     assert stderr == ""

@@ -106,7 +106,7 @@ def test_torch_is_needed_for_training_alone() -> None:
     assert (without.status, without.seen) == ("note", "torch without onnxscript, which train and export need")
     broken = check_training(versions, {**answers, "torchvision": {"error": "RuntimeError: nms"}})
     assert (broken.check, broken.status) == ("torchvision", "warn")
-    assert broken.remedy == "pip install --force-reinstall torch torchvision onnxscript matplotlib"
+    assert broken.remedy == "pip install --force-reinstall torch torchvision onnxscript"
 
 
 @pytest.mark.parametrize(
