@@ -18,9 +18,9 @@ from ccvae_train import judge as judge_module
 from ccvae_train.datasets.dataset import Partition
 from ccvae_train.device import choose_device
 from ccvae_train.evaluate.bench import network_input
-from ccvae_train.evaluate.label_columns import predicted
 from ccvae_train.judge import JUDGE, load_judge, refuse_taken, train_judge
 from ccvae_train.judge_network import label_loss
+from ccvae_train.label_columns import predicted
 
 from . import made_images
 

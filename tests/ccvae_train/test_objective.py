@@ -126,8 +126,8 @@ def test_labels_missing_one_by_one_add_up(toy: CCVAE) -> None:
 @pytest.mark.parametrize(("constant", "stopped"), [(0.0, 0.7944), (-9300.0, 3629.63), (5000.0, -1950.19)])
 def test_gradient_of_the_stop_gradient_toy(constant, stopped) -> None:
     """One label, q(z|x) = N(0.3, 0.7^2), classifier sigmoid(z), log-ratio c + z / 2 (docs/mathematics.md, 5):
-    d bound / dm with the bound E_r[log-ratio] + log q(y|x), which for the exact estimator may not depend on c. Exactly it is 0.8422;
-    the gradient of the pick is left out."""
+    d bound / dm with the bound E_r[log-ratio] + log q(y|x), which for the exact estimator may not depend on c.
+    Exactly it is 0.8422; the gradient of the pick is left out."""
     model = made_model((1,))
     count = 60_000
     loc = torch.full((count, 1), 0.3, dtype=torch.float64, requires_grad=True)

@@ -23,14 +23,14 @@ from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet
 from ccvae_deploy.storage.store import refuse_unwritable
 from ccvae_deploy.terminal.progress import progress
 
+from .accuracy import Accuracy, measure_accuracy
 from .batches import epoch_order, images_of
 from .config import Uncertain, make_config
 from .datasets.dataset import MISSING, Dataset, Partition
 from .datasets.source import open_dataset
 from .device import Device, choose_device, keep_freed_memory
-from .evaluate.accuracy import Accuracy, measure_accuracy
-from .evaluate.label_columns import majority
 from .judge_network import JudgeNetwork, label_loss
+from .label_columns import majority
 from .loop import learning_rate
 from .run_folder import versions
 from .tensor_file import read_tensors, write_tensors

@@ -24,9 +24,9 @@ from .checkpoint import CHECKPOINT, RunState, going_on, save_checkpoint, spec_of
 from .config import SettledConfig
 from .datasets.dataset import MISSING, Dataset
 from .device import Device, is_out_of_memory
-from .evaluate.label_columns import majority
 from .grids import intervention_grid, save_grid
 from .interrupt import Interrupt, interruptible
+from .label_columns import majority
 from .model import Model
 from .noise import Noise
 from .objective import Batch, Labels, NamedTerms, value_weights

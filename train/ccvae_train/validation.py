@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.schema import LabelSet
 
+from .accuracy import accuracies, mean_of
 from .batches import images_of, labels_of
 from .datasets.dataset import MISSING, Partition
 from .device import Device
-from .evaluate.accuracy import accuracies, mean_of
 from .model import Model
 from .networks import CCVAE
 from .noise import Noise

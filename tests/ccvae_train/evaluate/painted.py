@@ -7,7 +7,7 @@ import numpy as np
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.evaluate.bench import Bench, Settings
-from ccvae_train.evaluate.label_columns import one_hot
+from ccvae_train.label_columns import one_hot
 
 LABELS = LabelSet(
     labels=(Label(name="a"), Label(name="b"), Label(name="k", kind="categorical", classes=("x", "y", "z")))

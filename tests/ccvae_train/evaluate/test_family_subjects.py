@@ -13,9 +13,9 @@ from ccvae_train import training
 from ccvae_train.checkpoint import TrainedRun, load_run
 from ccvae_train.device import choose_device
 from ccvae_train.evaluate import jobs
-from ccvae_train.evaluate.label_columns import predicted
 from ccvae_train.evaluate.labelled_subject import LabelledSubject
 from ccvae_train.evaluate.subject import RejectionSubject, SplitSubject, subject_of
+from ccvae_train.label_columns import predicted
 from ccvae_train.training import train
 
 from .. import made_images

@@ -14,8 +14,8 @@ from ..datasets import portraits
 from ..datasets.dataset import MISSING, Dataset
 from ..datasets.embedded import TRAINING
 from ..judge import Judge
+from ..label_columns import Values, majority, predicted
 from .finding import Skipped
-from .label_columns import Values, majority, predicted
 from .subject import SplitSubject, Subject
 
 

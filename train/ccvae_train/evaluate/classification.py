@@ -9,10 +9,10 @@ import numpy as np
 from ccvae_deploy.arrays import Array
 from ccvae_deploy.schema import LabelSet
 
-from .accuracy import Accuracy, measure_accuracy
+from ..accuracy import Accuracy, measure_accuracy
+from ..label_columns import class_log_probabilities
 from .bench import Bench, network_input
 from .finding import Finding, by_label
-from .label_columns import class_log_probabilities
 from .subject import SplitSubject
 
 NAME = "accuracy"

@@ -10,9 +10,9 @@ import torch
 
 from ccvae_deploy.arrays import Array
 
+from ..label_columns import Floats, Values, class_log_probabilities, log_probability, prior_chances, prior_values
 from .bench import Bench
 from .finding import Finding, by_label
-from .label_columns import Floats, Values, class_log_probabilities, log_probability, prior_chances, prior_values
 from .subject import SplitSubject
 
 NAME = "diagnostics"

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.arrays import Array
 
+from ..label_columns import prior_values
 from .bench import Bench
 from .finding import Finding, Skipped
-from .label_columns import prior_values
 
 NAME = "frechet"
 FEWEST = 10

@@ -7,11 +7,11 @@ colours of hair); so the figure is also given for label vectors of real images.
 
 import numpy as np
 
+from ..accuracy import mean_of
 from ..datasets.dataset import MISSING
-from .accuracy import mean_of
+from ..label_columns import Floats, Values, predicted, prior_values, uniform_values
 from .bench import Bench
 from .finding import Finding, Skipped, by_label
-from .label_columns import Floats, Values, predicted, prior_values, uniform_values
 
 NAME = "generation"
 

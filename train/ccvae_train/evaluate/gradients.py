@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy, logsigmoid
 
 from ccvae_deploy.schema import LabelSet
 
+from ..label_columns import Floats, one_hot
 from ..objective.terms import log_normal
 from .bench import Bench
 from .finding import Finding, Table
-from .label_columns import Floats, one_hot
 from .subject import SplitSubject
 
 NAME = "gradients"

@@ -7,10 +7,10 @@ touch in a true portrait of these factors.
 
 import numpy as np
 
-from .accuracy import mean_of
+from ..accuracy import mean_of
+from ..label_columns import other_value, predicted
 from .bench import Bench
 from .finding import Finding, by_label
-from .label_columns import other_value, predicted
 from .variance_maps import share_inside
 
 NAME = "truth"

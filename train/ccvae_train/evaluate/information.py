@@ -11,11 +11,11 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..accuracy import mean_of
 from ..datasets.dataset import MISSING
-from .accuracy import mean_of
+from ..label_columns import Floats, uniform_values
 from .bench import Bench, network_input
 from .finding import Finding, Skipped, by_label
-from .label_columns import Floats, uniform_values
 
 NAME = "information"
 TRAINING, DRAWS = 4000, 64

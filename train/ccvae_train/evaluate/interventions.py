@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..accuracy import mean_of, share
 from ..datasets.dataset import MISSING
-from .accuracy import mean_of, share
+from ..label_columns import Floats, log_probability, other_value, predicted
 from .bench import Bench
 from .finding import Finding, by_label
-from .label_columns import Floats, log_probability, other_value, predicted
 
 NAME = "interventions"
 

@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 
 from ccvae_deploy.arrays import Array
 
+from ..accuracy import mean_of
 from ..datasets.dataset import MISSING
-from .accuracy import mean_of
 from .bench import Bench
 from .finding import Finding, Skipped, by_label
 

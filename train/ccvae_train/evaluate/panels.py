@@ -4,9 +4,9 @@ interventions (Fig. 24). No figures; people look at them.
 
 import numpy as np
 
+from ..label_columns import other_value, uniform_values
 from .bench import Bench
 from .finding import Finding
-from .label_columns import other_value, uniform_values
 from .pictures import cells, sheet
 from .subject import SplitSubject
 

@@ -20,10 +20,10 @@ from ..baselines.vae_classifier import VAEClassifier
 from ..checkpoint import TrainedRun
 from ..datasets.dataset import MISSING
 from ..device import Device
+from ..label_columns import one_hot
 from ..networks import CCVAE, SplitVAE
 from ..objective import bernoulli_log_likelihood, laplace_log_likelihood
 from .finding import Skipped
-from .label_columns import one_hot
 from .labelled_subject import LabelledSubject
 
 Values = NDArray[np.integer]

@@ -11,10 +11,10 @@ import numpy as np
 
 from ccvae_deploy.arrays import Array
 
-from .accuracy import mean_of
+from ..accuracy import mean_of
+from ..label_columns import Floats, log_probability
 from .bench import Bench
 from .finding import Finding, Skipped, by_label
-from .label_columns import Floats, log_probability
 from .subject import SplitSubject
 
 NAME = "swap"

@@ -12,10 +12,10 @@ from PIL import Image
 from ccvae_deploy.pictures.film import Cell
 from ccvae_deploy.variance import overlay, pixel_variance
 
-from .accuracy import mean_of
+from ..accuracy import mean_of
+from ..label_columns import Floats
 from .bench import Bench
 from .finding import Finding, Skipped, by_label
-from .label_columns import Floats
 from .labelled_subject import LabelledSubject
 from .pictures import picture, sheet
 

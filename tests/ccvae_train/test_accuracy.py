@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ccvae_deploy.schema import Label, LabelSet
-from ccvae_train.evaluate.accuracy import (
+from ccvae_train.accuracy import (
     accuracies,
     area_under_roc,
     average_precision,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.schema import LabelSet
 
-from ..datasets.dataset import MISSING
+from .datasets.dataset import MISSING
 from .label_columns import Floats, class_log_probabilities, predicted
 
 BINS = 15

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.schema import LabelSet
 
-from ..datasets.dataset import MISSING
+from .datasets.dataset import MISSING
 
 Floats = NDArray[np.float64]
 Values = NDArray[np.int64]

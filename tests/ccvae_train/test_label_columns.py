@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ccvae_train.evaluate.label_columns import (
+from ccvae_train.label_columns import (
     class_log_probabilities,
     log_probability,
     majority,
@@ -14,7 +14,7 @@ from ccvae_train.evaluate.label_columns import (
     uniform_values,
 )
 
-from .painted import LABELS
+from .evaluate.painted import LABELS
 
 LOGITS = np.array([[0.0, 2.0, 1.0, 1.0, 3.0], [-1.0, -800.0, 0.0, 900.0, 0.0]])
 
