@@ -91,7 +91,7 @@ def classify_folder(
     began, failed, spread = time.monotonic(), 0, samples is not None
     with ExitStack() as opened:
         table = (
-            opened.enter_context(LabelTable.create(out, composer.labels.column_names, spread))
+            opened.enter_context(LabelTable.create(out, composer.labels.column_names, spread, overwrite))
             if isinstance(out, Path)
             else LabelTable(out, "csv", composer.labels.column_names, spread)
         )

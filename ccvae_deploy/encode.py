@@ -15,8 +15,9 @@ from .pictures.decoding import MAX_PIXELS
 from .receipts import Failure
 from .records.reading import read_failures
 from .speed import refuse_speed
+from .storage.new_file import new_file
 from .storage.remote import NAME_LIMIT, Paths, local_path, paths, refuse_url
-from .storage.store import refuse_file, replace_file
+from .storage.store import refuse_file
 from .terminal.progress import progress
 from .work.stream import Seen, chunks, read_ahead, see, stack
 
@@ -79,7 +80,8 @@ def encode_folder(
         max_pixels=max_pixels,
     )
     began, failures = time.monotonic(), []
-    with LatentWriter.create(out, composer.bundle) as writer, progress("encode", len(found.sources), "images") as bar:
+    created = LatentWriter.create(out, composer.bundle, overwrite=overwrite)
+    with created as writer, progress("encode", len(found.sources), "images") as bar:
         for one in encode_sources(composer, found.sources, workers=workers):
             if isinstance(one, Failure):
                 failures.append(one)
@@ -89,7 +91,8 @@ def encode_folder(
         if len(failures) == len(found.sources):
             raise UsageError(f"no image could be read; the first is {failures[0].source}: {failures[0].reason}")
         # before the latents: a file of latents is whole, and what failed is told beside it
-        replace_file(failures_at, (failure.line().encode("ascii") for failure in failures))
+        with new_file(failures_at) as stream:
+            stream.writelines(failure.line().encode("ascii") for failure in failures)
     return EncodedFolder(
         out=out,
         failures=failures_at,

@@ -80,14 +80,14 @@ class LatentWriter:
 
     @classmethod
     @contextmanager
-    def create(cls, path: Path, bundle: Bundle) -> Iterator[Self]:
+    def create(cls, path: Path, bundle: Bundle, *, overwrite: bool = False) -> Iterator[Self]:
         """A file that appears at `path` when the block ends well. Rows wait on disk, so memory stays flat.
 
         Raises:
-            WriteError: the disk is full or refuses.
+            WriteError: as `new_file`.
         """
         layout, labels = bundle.manifest.layout, bundle.manifest.labels
-        with new_file(path) as stream, ExitStack() as opened:
+        with new_file(path, overwrite=overwrite) as stream, ExitStack() as opened:
             spools = {name: opened.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in TENSORS}
             writer = cls(spools)
             yield writer

@@ -23,8 +23,9 @@ from .pictures.decoding import MAX_PIXELS, open_picture
 from .pictures.film import Cell, film_gif, film_grid, shrunk
 from .pictures.rendering import render
 from .schema import Label, folded
+from .storage.new_file import new_file
 from .storage.remote import local_path
-from .storage.store import refuse_output, replace_file
+from .storage.store import refuse_output
 
 REACH = 2.0
 MAX_STRIP, MAX_GRID = 64, 16
@@ -150,7 +151,8 @@ def traverse(
         first = () if len(found.cells) > 1 else (Cell(source, "original"),)
         sheet = film_grid([(*first, *row) for row in found.cells], found.title)
         data = images.encode(images.from_pil(sheet), "png")
-    replace_file(out, [data])
+    with new_file(out, overwrite=overwrite) as stream:
+        stream.write(data)
     return found
 
 

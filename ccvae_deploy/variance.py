@@ -24,8 +24,9 @@ from .given import refuse_outside
 from .images import Picture
 from .pictures.decoding import MAX_PIXELS, open_picture
 from .pictures.film import Cell, film_grid, shrunk
+from .storage.new_file import new_file
 from .storage.remote import local_path
-from .storage.store import refuse_output, replace_file
+from .storage.store import refuse_output
 from .work.stream import chunks
 
 GREEN = np.array([0, 255, 0], np.float32)
@@ -132,5 +133,6 @@ def variance(
     composer = Composer.open(bundle, provider=provider, allow_torchscript=allow_torchscript, max_pixels=max_pixels)
     picture, _ = open_picture(image, max_pixels=max_pixels)
     found = variance_maps(composer, picture, image.name, labels, samples, seed)
-    replace_file(out, [encoded_file(found, out.suffix.lower())])
+    with new_file(out, overwrite=overwrite) as stream:
+        stream.write(encoded_file(found, out.suffix.lower()))
     return found

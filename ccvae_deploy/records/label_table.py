@@ -63,13 +63,13 @@ class LabelTable:
 
     @classmethod
     @contextmanager
-    def create(cls, path: Path, names: Sequence[str], spread: bool) -> Iterator[Self]:
+    def create(cls, path: Path, names: Sequence[str], spread: bool, overwrite: bool) -> Iterator[Self]:
         """A table that appears at `path` when the block ends well, and leaves nothing when it does not.
 
         Raises:
-            WriteError: the disk is full or refuses.
+            WriteError: as `new_file`.
         """
-        with new_file(path) as stream:
+        with new_file(path, overwrite=overwrite) as stream:
             yield cls(stream, table_format(path), names, spread)
 
 

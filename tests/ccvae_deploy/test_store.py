@@ -151,3 +151,17 @@ def test_a_killed_table_is_removed_by_the_next_and_a_running_one_is_not(tmp_path
         running.write(b"first")
     assert table.read_bytes() == b"first"
     assert other.exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_has_come_to_lie_there_since_the_start_is_not_replaced(tmp_path, monkeypatch, links) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(errno.EPERM, "no links here")))
+    table = tmp_path / "labels.csv"
+    with new_file(table, overwrite=False) as stream:
+        stream.write(b"first")
+    assert [table.read_bytes(), len(list(tmp_path.iterdir()))] == [b"first", 1]
+    told = pytest.raises(WriteError, match=r"is there by now, so what was to be it is .*labels-[0-9a-f]{8}\.csv")
+    with told, new_file(table, overwrite=False) as stream:
+        stream.write(b"second")
+    assert sorted(one.read_bytes() for one in tmp_path.iterdir()) == [b"first", b"second"]
