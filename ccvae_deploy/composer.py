@@ -7,7 +7,7 @@ edited beside it. `Editor` does single images with it, the folder pipeline batch
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import Self, Unpack
+from typing import Self, TypedDict, Unpack
 
 import numpy as np
 
@@ -58,6 +58,25 @@ class Made:
     data: bytes = b""
 
 
+class OpenOptions(TypedDict, total=False):
+    """How a bundle is opened and run; every key has a default.
+
+    Attributes:
+        provider: auto, the default, cpu, cuda or tensorrt; anything but auto is strict.
+        allow_torchscript: open a TorchScript bundle, False by default; it is code that runs as you, so only from a
+            source you trust.
+        threads: threads of one graph run, up to 256; 0, the default, leaves it to the backend.
+        batch_size: images per graph run, 1 to 4,096, 16 by default; changes no result.
+        max_pixels: larger images are refused; 100,000,000 by default, at most 178,956,970.
+    """
+
+    provider: str
+    allow_torchscript: bool
+    threads: int
+    batch_size: int
+    max_pixels: int
+
+
 class Composer:
     """Encodes, edits, decodes and classifies batches, and says what came of it.
 
@@ -77,26 +96,16 @@ class Composer:
         self.latents = Latents(bundle, self.batched)
 
     @classmethod
-    def open(
-        cls,
-        bundle: str | PathLike[str],
-        *,
-        provider: str = "auto",
-        allow_torchscript: bool = False,
-        threads: int = 0,
-        batch_size: int = BATCH,
-        max_pixels: int = MAX_PIXELS,
-    ) -> Self:
-        """Open and verify a bundle folder; see `open_bundle` for arguments and errors.
+    def open(cls, bundle: str | PathLike[str], **options: Unpack[OpenOptions]) -> Self:
+        """Open and verify a bundle folder; see `OpenOptions` for the options.
 
-        Args:
-            batch_size: images per graph run; changes no result.
-            max_pixels: larger images are refused; at most 178,956,970.
+        Raises:
+            UsageError: an option outside its range.
+            BundleError: the bundle is missing, damaged, unsafe, or of a newer version.
+            ProviderError: the provider cannot be used.
         """
-        opened = open_bundle(
-            local_path(bundle), provider=provider, allow_torchscript=allow_torchscript, threads=threads
-        )
-        return cls(opened, batch_size, max_pixels)
+        batch_size, max_pixels = options.pop("batch_size", BATCH), options.pop("max_pixels", MAX_PIXELS)
+        return cls(open_bundle(local_path(bundle), **options), batch_size, max_pixels)  # type: ignore[misc]
 
     @property
     def labels(self) -> LabelSet:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,9 @@ from PIL import Image
 
 from . import images
 from .arrays import Array
+from .bundle import Bundle
 from .classify import classify_picture
-from .composer import Composer, Made
+from .composer import Composer, Made, OpenOptions
 from .edits.redraw import Slot, keep_drawing
 from .edits.request import CONFIDENCE, Asking, Value, pairs
 from .errors import ImageError
@@ -50,37 +51,52 @@ class Edit:
     receipts: list[Receipt]
 
 
-class Editor(Composer):
-    """Edits images with a bundle.
+class Editor:
+    """Edits images with a bundle; its methods are called as the commands are.
+
+    Attributes:
+        composer: the bundle's graphs and interventions on arrays.
 
     >>> editor = Editor.open("runs/latest/bundle-onnx")         # doctest: +SKIP
     >>> edit = editor.edit("anna.jpg", smiling=1, samples=8)    # doctest: +SKIP
     >>> edit.images[0].save("anna-smiling.png")                 # doctest: +SKIP
     """
 
-    def label(self, image: ImageLike, *, samples: int | None = None, seed: int = 0) -> Row:
+    def __init__(self, composer: Composer) -> None:
+        self.composer = composer
+
+    @classmethod
+    def open(cls, bundle: str | PathLike[str], **options: Unpack[OpenOptions]) -> Self:
+        """Open and verify a bundle folder; see `OpenOptions` for the options and `Composer.open` for errors."""
+        return cls(Composer.open(bundle, **options))
+
+    @property
+    def bundle(self) -> Bundle:
+        """The verified bundle whose graphs run."""
+        return self.composer.bundle
+
+    def classify(self, image: ImageLike, *, samples: int | None = None, seed: int = 0) -> Row:
         """Label probabilities of one image; see `classify_picture` for arguments and errors."""
-        return classify_picture(self, *_open(image, self.max_pixels), samples=samples, seed=seed)
+        return classify_picture(self.composer, *_open(image, self.composer.max_pixels), samples=samples, seed=seed)
 
     def generate(
         self, count: int = 1, *, seed: int = 0, set: Asking | None = None, **labels: Value
     ) -> list[Image.Image]:
         """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
         refuse_outside("--count", count, 1, MAX_COUNT)
-        made = generate(self, range(count), set=[*pairs(set or ()), *labels.items()], seed=seed)
+        made = generate(self.composer, range(count), set=[*pairs(set or ()), *labels.items()], seed=seed)
         return [images.to_pil(to_picture(image)) for image in made.images]
 
     def swap(
         self, image: ImageLike, reference: ImageLike, labels: Sequence[str], *, compose: str = "residual"
     ) -> Image.Image:
         """An image with the named labels' blocks of a reference; see `swap_picture` for errors."""
-        return images.to_pil(
-            swap_picture(self, _open(image, self.max_pixels)[0], _open(reference, self.max_pixels)[0], labels, compose)
-        )
+        picture, other = (_open(one, self.composer.max_pixels)[0] for one in (image, reference))
+        return images.to_pil(swap_picture(self.composer, picture, other, labels, compose))
 
-    def walk(self, image: ImageLike, labels: Sequence[str], **options: Unpack[WalkOptions]) -> Walk:
+    def traverse(self, image: ImageLike, labels: Sequence[str], **options: Unpack[WalkOptions]) -> Walk:
         """Walk through the latents of one or two labels; see `ccvae_deploy.traverse.walk` for options and errors."""
-        return walk(self, _open(image, self.max_pixels)[0], labels, **options)
+        return walk(self.composer, _open(image, self.composer.max_pixels)[0], labels, **options)
 
     def edit(
         self,
@@ -112,7 +128,8 @@ class Editor(Composer):
             LabelError: an unknown label or a value outside its range.
             UsageError: another argument outside its range.
         """
-        request = self.request(
+        composer = self.composer
+        request = composer.request(
             [*pairs(set or ()), *labels.items()],
             vary=vary,
             samples=samples,
@@ -123,20 +140,20 @@ class Editor(Composer):
             compose=compose,
             until_reached=until_reached,
         )
-        picture, name, digest = _open(image, self.max_pixels)
-        encoded = self.encode(images.network_input(picture, self.bundle.manifest.image)[None])
+        picture, name, digest = _open(image, composer.max_pixels)
+        encoded = composer.encode(images.network_input(picture, self.bundle.manifest.image)[None])
 
         def look(_: Sequence[Slot], decoded: Array) -> list[Look]:
             results = [render(picture, image, encoded.decoded[0], request.compose) for image in decoded]
             return [Look(result, images.network_input(result, self.bundle.manifest.image)) for result in results]
 
         slots = [(0, k) for k in range(samples)]
-        first = look(slots, self.changed(request, encoded, [name])[0])
-        kept = keep_drawing(self, request, encoded, [name], dict(zip(slots, first, strict=True)), look)
-        settings = self.settings(request, "png").id
+        first = look(slots, composer.changed(request, encoded, [name])[0])
+        kept = keep_drawing(composer, request, encoded, [name], dict(zip(slots, first, strict=True)), look)
+        settings = composer.settings(request, "png").id
         made = [Made(compositing.pixel_change(picture, one.result.picture), one.attempt) for one in kept.values()]
         after = np.stack([one.after for one in kept.values()])
-        receipts = self.receipts(request, encoded, 0, after, made, source=name, digest=digest, settings=settings)
+        receipts = composer.receipts(request, encoded, 0, after, made, source=name, digest=digest, settings=settings)
         return Edit([images.to_pil(one.result.picture) for one in kept.values()], receipts)
 
     def variance(
@@ -158,8 +175,8 @@ class Editor(Composer):
             LabelError: an unknown label.
             UsageError: `samples` or `seed` outside its range.
         """
-        picture, name, _ = _open(image, self.max_pixels)
-        return variance_maps(self, picture, name, labels, samples, seed)
+        picture, name, _ = _open(image, self.composer.max_pixels)
+        return variance_maps(self.composer, picture, name, labels, samples, seed)
 
 
 def _open(image: Any, max_pixels: int) -> tuple[Picture, str, str]:

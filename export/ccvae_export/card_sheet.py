@@ -12,8 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ccvae_deploy.arrays import Array
 from ccvae_deploy.bundle import Bundle
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.editor import Editor
-from ccvae_deploy.images import from_array, network_input
 from ccvae_deploy.schema import Manifest
 from ccvae_train.datasets.portraits import portraits
 
@@ -25,13 +25,12 @@ FRESH_SEED = 2027
 
 def edited_portraits(bundle: Bundle) -> Image.Image:
     """Fresh made portraits; beside each, every label moved to the mean of its other value."""
-    editor = Editor(bundle, batch_size=1)
+    editor = Editor(Composer(bundle, batch_size=1))
     names = bundle.manifest.labels.names[:EDITED_LABELS]
     images, _ = portraits(ROWS, seed=FRESH_SEED, size=bundle.manifest.image.size, workers=1)
     rows = []
     for image in images:
-        seen = network_input(from_array(image), bundle.manifest.image)
-        before = dict(zip(names, editor.classify(seen[None])[0], strict=False))
+        before = editor.classify(image).probabilities
         edited = [editor.edit(image, set={name: int(before[name] < 0.5)}, mode="mean").images[0] for name in names]
         rows.append([Image.fromarray(image), *edited])
     return _grid([("original", ("",)), *((name, ("other value",)) for name in names)], rows)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ccvae_deploy import Editor
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.folder import scan
 from ccvae_deploy.images import Picture, network_input, to_pil
 from ccvae_deploy.pictures.decoding import decode
@@ -60,19 +61,20 @@ def main() -> None:
     parser.add_argument("--label", action="append", required=True)
     parser.add_argument("--count", type=int, default=100)
     given = parser.parse_args()
-    editor = Editor.open(given.bundle, batch_size=4)
+    composer = Composer.open(given.bundle, batch_size=4)
+    editor = Editor(composer)
     paths = [source.path for source in scan([given.images]).sources][: given.count]
     pictures = [decode(read_file(path)) for path in paths]
-    spec = editor.bundle.manifest.image
-    encoded = editor.encode(np.stack([network_input(picture, spec) for picture in pictures]))
+    spec = composer.bundle.manifest.image
+    encoded = composer.encode(np.stack([network_input(picture, spec) for picture in pictures]))
     table = Table(title=f"{len(pictures)} images, 4 samples where drawn", title_justify="left")
     for name in ("label", "way", "reached", "p", "drift", "pixels", "attempt"):
         table.add_column(name, justify="left" if name in ("label", "way") else "right")
     for name in given.label:
-        position = editor.labels.index(name)
-        states = encoded.before[:, editor.labels.columns[position].start] > 0.5
+        position = composer.labels.index(name)
+        states = encoded.before[:, composer.labels.columns[position].start] > 0.5
         for way in WAYS:
-            table.add_row(*row(editor, pictures, states, editor.labels.names[position], way))
+            table.add_row(*row(editor, pictures, states, composer.labels.names[position], way))
         table.add_section()
     console = Console()
     console.print(table)

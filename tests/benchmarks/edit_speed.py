@@ -33,7 +33,8 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from ccvae_deploy import Editor, images
+from ccvae_deploy import images
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.folder import scan
 from ccvae_deploy.pictures import compositing
@@ -138,9 +139,9 @@ def share_of_limit(
     send: Connection,
 ) -> None:
     """What each kind of work costs one process, with the product's own functions."""
-    editor, costs = Editor.open(bundle, threads=1), {}
-    spec, batch = editor.bundle.manifest.image, editor.batch_size
-    request = make_request(editor.labels, label, samples=SAMPLES)
+    composer, costs = Composer.open(bundle, threads=1), {}
+    spec, batch = composer.bundle.manifest.image, composer.batch_size
+    request = make_request(composer.labels, label, samples=SAMPLES)
     data, names = [read_file(path) for path in files], [path.name for path in files]
 
     def alone(kind: str, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
@@ -156,9 +157,9 @@ def share_of_limit(
 
     pictures = alone("decode sources", decode, data)
     seen = np.stack(alone("resize sources", lambda picture: images.network_input(picture, spec), pictures))
-    parts = alone("graphs: encode", lambda part: editor.encode(seen[part]), batches(seen))
+    parts = alone("graphs: encode", lambda part: composer.encode(seen[part]), batches(seen))
     pairs = zip(parts, (names[part] for part in batches(names)), strict=True)
-    edits = alone("graphs: decode edits", lambda pair: editor.changed(request, *pair), pairs)
+    edits = alone("graphs: decode edits", lambda pair: composer.changed(request, *pair), pairs)
     differences = np.concatenate([edit - part.decoded[:, None] for edit, part in zip(edits, parts, strict=True)])
     each = [(picture, one) for picture, some in zip(pictures, differences, strict=True) for one in some]
     results = alone("composite", lambda pair: compositing.composite(*pair), each)
@@ -166,7 +167,7 @@ def share_of_limit(
     work = "resize outputs" if format == "png" else "decode and resize outputs"
     looked = alone(work, lambda pair: look_again(*pair, format, spec), zip(results, written, strict=True))
     again = np.stack([seen for _, seen in looked])
-    alone("graphs: receipts", lambda part: editor.classify(again[part]), batches(again))
+    alone("graphs: receipts", lambda part: composer.classify(again[part]), batches(again))
     send.send(costs)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ccvae_deploy import Editor
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.images import from_array, network_input
 from ccvae_train.datasets.portraits import LABELS, draw_factors, masks, render
@@ -21,7 +21,7 @@ UNSEEN = 10_000_000
 """Portraits from this index on are in no training or validation set."""
 
 
-def edits_by_label(editor: Editor, count: int = 200, samples: int = 4) -> Table:
+def edits_by_label(composer: Composer, count: int = 200, samples: int = 4) -> Table:
     """Flip every label of unseen portraits: is it reached, do others move, and is the change where it may be?"""
     table = Table(title=f"each label flipped on {count} unseen portraits, {samples} samples each", title_justify="left")
     for name in ("label", "accuracy", "reached", "drift", "change in mask", "mask area"):
@@ -30,19 +30,19 @@ def edits_by_label(editor: Editor, count: int = 200, samples: int = 4) -> Table:
     pictures = np.stack([render(f) for f in factors])
     truth = np.array([f.labels for f in factors])
     allowed = np.stack([masks(f) for f in factors])
-    spec = editor.bundle.manifest.image
-    encoded = editor.encode(np.stack([network_input(from_array(p), spec) for p in pictures]))
+    spec = composer.bundle.manifest.image
+    encoded = composer.encode(np.stack([network_input(from_array(p), spec) for p in pictures]))
     names = [f"{i}.png" for i in range(count)]
     for label, name in enumerate(one.name for one in LABELS):
         reached, drift, inside, area = [], [], [], []
         for value in (0, 1):
             rows = np.flatnonzero((encoded.before[:, label] > 0.5) != bool(value))
-            request = make_request(editor.labels, {name: value}, samples=samples)
+            request = make_request(composer.labels, {name: value}, samples=samples)
             part = type(encoded)(*(getattr(encoded, field)[rows] for field in ("z", "before", "decoded", "control")))
-            changed = editor.changed(request, part, [names[row] for row in rows])
+            changed = composer.changed(request, part, [names[row] for row in rows])
             difference = changed - part.decoded[:, None]
             seen = np.clip(pictures[rows].transpose(0, 3, 1, 2)[:, None] / 255 + difference, 0, 1).astype(np.float32)
-            after = editor.classify(seen.reshape(-1, *seen.shape[2:])).reshape(len(rows), samples, -1)
+            after = composer.classify(seen.reshape(-1, *seen.shape[2:])).reshape(len(rows), samples, -1)
             reached.append(((after[:, :, label] > 0.5) == bool(value)).ravel())
             others = np.delete(np.abs(after - part.before[:, None]), label, axis=2)
             drift.append(others.mean(axis=2).ravel())
@@ -59,14 +59,14 @@ def edits_by_label(editor: Editor, count: int = 200, samples: int = 4) -> Table:
 
 def main(bundle: Path) -> None:
     """Print the table."""
-    editor = Editor.open(bundle)
+    composer = Composer.open(bundle)
     console = Console(width=80, highlight=False)
-    figures = editor.bundle.manifest.provenance["validation"]
+    figures = composer.bundle.manifest.provenance["validation"]
     console.print(
         f"validation: accuracy {figures['accuracy']:.4f} (floor {figures['floor']:.4f}), "
-        f"balanced {figures['balanced_accuracy']:.4f}, L1 {figures['l1']:.4f}; {editor.bundle.provider_note}"
+        f"balanced {figures['balanced_accuracy']:.4f}, L1 {figures['l1']:.4f}; {composer.bundle.provider_note}"
     )
-    console.print(edits_by_label(editor))
+    console.print(edits_by_label(composer))
 
 
 if __name__ == "__main__":

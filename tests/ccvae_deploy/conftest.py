@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from ccvae_deploy.bundle import MANIFEST, Bundle
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.editor import Editor
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records.summary import Summary
@@ -155,14 +156,20 @@ def priorless_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="session")
-def editor(tiny_bundle: Path) -> Editor:
-    """An editor over the valid bundle."""
-    return Editor.open(tiny_bundle, provider="cpu")
+def composer(tiny_bundle: Path) -> Composer:
+    """A composer over the valid bundle."""
+    return Composer.open(tiny_bundle, provider="cpu")
 
 
 @pytest.fixture(scope="session")
-def categorical_editor() -> Editor:
-    """An editor over graphs that are Python functions: `Hair` with five classes and two latents, `Hat` with one.
+def editor(composer: Composer) -> Editor:
+    """An editor over the same."""
+    return Editor(composer)
+
+
+@pytest.fixture(scope="session")
+def categorical_composer() -> Composer:
+    """A composer over graphs that are Python functions: `Hair` with five classes and two latents, `Hat` with one.
 
     The mean of Hair's class k is (cos 72k, sin 72k) * 4, its scale 0.5; an image's first three channels of the corner
     pixel are z of Hair and Hat over 10, plus 0.5.
@@ -209,7 +216,7 @@ def categorical_editor() -> Editor:
         files=files,
         provenance={},
     )
-    return Editor(Bundle(manifest, "0" * 64, "none", "python functions", graphs))
+    return Composer(Bundle(manifest, "0" * 64, "none", "python functions", graphs))
 
 
 @pytest.fixture

@@ -23,20 +23,20 @@ def tasks(pictures, tiny_bundle, tmp_path) -> tuple[Task, ...]:
     return pickle.loads(pickle.dumps(job.tasks))
 
 
-def read(task: Task, editor) -> Read:
-    return batch.read(task, editor, task.source.path.read_bytes())
+def read(task: Task, composer) -> Read:
+    return batch.read(task, composer, task.source.path.read_bytes())
 
 
-def done(editor, reads: list[Read]) -> list[Finished | Failure]:
+def done(composer, reads: list[Read]) -> list[Finished | Failure]:
     with ThreadPoolExecutor(2) as pool:
-        return list(batch.finish(editor, batch.start(editor, reads, pool), pool))
+        return list(batch.finish(composer, batch.start(composer, reads, pool), pool))
 
 
-def test_what_comes_out_is_what_the_command_writes(tasks, editor, tmp_path, run, tree) -> None:
+def test_what_comes_out_is_what_the_command_writes(tasks, composer, tmp_path, run, tree) -> None:
     with pytest.raises(ImageError, match="not an image"):
-        read(next(task for task in tasks if task.source.relative == "broken.png"), editor)
-    reads = [read(task, editor) for task in tasks if task.source.relative != "broken.png"]
-    finished = pickle.loads(pickle.dumps(done(editor, reads)))
+        read(next(task for task in tasks if task.source.relative == "broken.png"), composer)
+    reads = [read(task, composer) for task in tasks if task.source.relative != "broken.png"]
+    finished = pickle.loads(pickle.dumps(done(composer, reads)))
     assert sum(len(one.outputs) for one in finished) == 22
     run(tmp_path / "out", plan=tmp_path / "plan.csv", samples=2, sheet=False)
     found = tree(tmp_path / "out")
@@ -47,17 +47,17 @@ def test_what_comes_out_is_what_the_command_writes(tasks, editor, tmp_path, run,
     assert sorted(output.receipt.line.decode() for one in finished for output in one.outputs) == sorted(lines)
 
 
-def test_edits_of_one_source_share_its_encode(tasks, editor) -> None:
+def test_edits_of_one_source_share_its_encode(tasks, composer) -> None:
     (first,) = [task for task in tasks if task.source.relative == "a.png"]
     assert [one.name for one in first.wanted] == ["smiling=0", "smiling=1", "smiling=1,young=1"]
     with ThreadPoolExecutor(1) as pool:
-        begun = batch.start(editor, [read(first, editor)], pool)
-        finished = list(batch.finish(editor, begun, pool))
+        begun = batch.start(composer, [read(first, composer)], pool)
+        finished = list(batch.finish(composer, begun, pool))
     assert len(begun.encoded.z) == 1
     assert [one.wanted.name for one in finished] == [one.name for one in first.wanted]
 
 
-def test_a_picture_that_cannot_be_written_is_a_failure_beside_the_others(tasks, editor, monkeypatch) -> None:
+def test_a_picture_that_cannot_be_written_is_a_failure_beside_the_others(tasks, composer, monkeypatch) -> None:
     write_out = batch.write_out
 
     def refusing(picture, *arguments):
@@ -66,7 +66,7 @@ def test_a_picture_that_cannot_be_written_is_a_failure_beside_the_others(tasks, 
         return write_out(picture, *arguments)
 
     monkeypatch.setattr(batch, "write_out", refusing)
-    reads = [read(task, editor) for task in tasks if task.source.relative in ("a.png", "b.jpg")]
-    results = done(editor, reads)
+    reads = [read(task, composer) for task in tasks if task.source.relative in ("a.png", "b.jpg")]
+    results = done(composer, reads)
     assert [one.reason for one in results if isinstance(one, Failure)] == ["cannot be written"] * 3
     assert [one.source for one in results if isinstance(one, Finished)] == ["b.jpg"]

@@ -14,7 +14,6 @@ from ccvae_deploy import images
 from ccvae_deploy.classify import classify_folder, classify_sources
 from ccvae_deploy.cli import app
 from ccvae_deploy.composer import Composer
-from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import BundleError, EngineError, UsageError
 from ccvae_deploy.folder import scan
 from ccvae_deploy.pictures.decoding import decode
@@ -26,24 +25,26 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_table_holds_what_the_editor_says_in_path_order(pictures, tiny_bundle, editor: Editor, tmp_path) -> None:
+def test_the_table_holds_what_the_composer_says_in_path_order(
+    pictures, tiny_bundle, composer: Composer, tmp_path
+) -> None:
     result = classify_folder([pictures], bundle=tiny_bundle, out=tmp_path / "labels.csv", batch_size=4)
     rows = rows_of(tmp_path / "labels.csv")
     assert (result.sources, result.failed) == (9, 0)
     assert [row["source"] for row in rows] == [source.relative for source in scan([pictures]).sources]
     picture = decode((pictures / "a.png").read_bytes())
-    expected = editor.classify(images.network_input(picture, editor.bundle.manifest.image)[None])[0]
-    assert [float(rows[0][name]) for name in editor.labels.names] == pytest.approx(expected.tolist(), abs=1e-6)
+    expected = composer.classify(images.network_input(picture, composer.bundle.manifest.image)[None])[0]
+    assert [float(rows[0][name]) for name in composer.labels.names] == pytest.approx(expected.tolist(), abs=1e-6)
     assert list(rows[0]) == ["source", "source_sha256", "Smiling", "Wearing_Hat", "Young", "error"]
 
 
-def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bundle, editor: Editor) -> None:
+def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bundle, composer: Composer) -> None:
     sources = scan([pictures]).sources
-    many = list(classify_sources(editor, sources, samples=1000, seed=3))
-    alone = list(classify_sources(Editor(editor.bundle, batch_size=1), sources[4:5], samples=1000, seed=3))
+    many = list(classify_sources(composer, sources, samples=1000, seed=3))
+    alone = list(classify_sources(Composer(composer.bundle, batch_size=1), sources[4:5], samples=1000, seed=3))
     assert alone[0].probabilities == pytest.approx(many[4].probabilities, abs=1e-6)
     picture = decode(sources[4].path.read_bytes())
-    z = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None]).z
+    z = composer.encode(images.network_input(picture, composer.bundle.manifest.image)[None]).z
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     logits = 2.0 * (z[0, 0] + 0.1 * nodes) + 0.2  # the tiny classifier, posterior scale 0.1
     p = 1 / (1 + np.exp(-logits))
@@ -51,7 +52,7 @@ def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bun
     deviation = np.sqrt((weights * (p - mean) ** 2).sum() / weights.sum())
     assert many[4].probabilities["Smiling"] == pytest.approx(mean, abs=4 * deviation / 1000**0.5)
     assert many[4].spread["Smiling"] == pytest.approx(deviation, rel=0.1)
-    other = list(classify_sources(editor, sources[4:5], samples=1000, seed=4))
+    other = list(classify_sources(composer, sources[4:5], samples=1000, seed=4))
     assert other[0].probabilities != many[4].probabilities
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ccvae_deploy import Editor
 from ccvae_deploy.classify import classify_sources
-from ccvae_deploy.composer import Encoded
+from ccvae_deploy.composer import Composer, Encoded
 from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.folder import scan
@@ -25,6 +25,16 @@ from ccvae_deploy.swap_folder import swap_folder
 def picture() -> Image.Image:
     pixels = np.random.default_rng(2).integers(90, 165, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((50, 70), Image.Resampling.BICUBIC)
+
+
+def test_its_methods_are_called_as_the_commands(composer: Composer, tiny_bundle: Path) -> None:
+    named = {"open", "edit", "classify", "generate", "swap", "traverse", "variance", "composer", "bundle"}
+    assert {name for name in dir(Editor(composer)) if not name.startswith("_")} == named
+    opened = Editor.open(tiny_bundle, provider="cpu", batch_size=3, max_pixels=100)
+    assert (opened.composer.batch_size, opened.composer.max_pixels) == (3, 100)
+    assert opened.bundle is opened.composer.bundle
+    with pytest.raises(TypeError, match="thread"):
+        Editor.open(tiny_bundle, thread=1)
 
 
 def test_path_image_and_array_give_the_same_pixels(editor: Editor, picture: Image.Image, tmp_path: Path) -> None:
@@ -55,47 +65,47 @@ def test_receipts_say_what_is_in_the_pixels(editor: Editor, picture: Image.Image
     before, after = (np.asarray(image).astype(float) for image in (picture, edit.images[0]))
     assert edit.receipts[0].pixel_change == pytest.approx(np.abs(after - before).mean(), abs=1e-6)
     seen = network_input(from_pil(edit.images[0]), ImageSpec(size=32))[None]
-    assert edit.receipts[0].after["Smiling"] == pytest.approx(float(editor.classify(seen)[0, 0]), abs=1e-6)
+    assert edit.receipts[0].after["Smiling"] == pytest.approx(float(editor.composer.classify(seen)[0, 0]), abs=1e-6)
 
 
-def test_all_other_latents_keep_their_bits(editor: Editor) -> None:
+def test_all_other_latents_keep_their_bits(composer: Composer) -> None:
     rng = np.random.default_rng(0)
     z, before = rng.normal(size=(4, 8)).astype(np.float32), rng.random((4, 3)).astype(np.float32)
     for mode in ("sample", "mean", "closest"):
-        request = make_request(editor.labels, ["young=1"], samples=3 if mode == "sample" else 1, mode=mode)
-        edited = editor.edited_latents(request, z, before, ["a", "b", "c", "d"])
+        request = make_request(composer.labels, ["young=1"], samples=3 if mode == "sample" else 1, mode=mode)
+        edited = composer.edited_latents(request, z, before, ["a", "b", "c", "d"])
         rest = [i for i in range(8) if i != 2]
         for k in range(request.samples):
             assert edited[:, k][:, rest].tobytes() == z[:, rest].tobytes()
         assert (edited[:, :, 2] != z[:, None, 2]).any()
 
 
-def test_draws_follow_the_conditional_prior(editor: Editor) -> None:
+def test_draws_follow_the_conditional_prior(composer: Composer) -> None:
     """Smiling = 1 has loc 3 and scale 0.9 in the made bundle, Smiling = 0 loc -3 and scale 0.4."""
     z, before = np.zeros((1, 8), np.float32), np.zeros((1, 3), np.float32)
     for asked, loc, scale in (("smiling=1", 3, 0.9), ("smiling=0", -3, 0.4), ("smiling=0.5", 0, 0.65)):
         drawn = []
         for seed in range(20):
-            request = make_request(editor.labels, [asked], samples=100, seed=seed)
-            drawn.append(editor.edited_latents(request, z, before, ["a"])[0, :, 0])
+            request = make_request(composer.labels, [asked], samples=100, seed=seed)
+            drawn.append(composer.edited_latents(request, z, before, ["a"])[0, :, 0])
         values = np.concatenate(drawn)
         assert values.mean() == pytest.approx(loc, abs=0.08)
         assert values.std() == pytest.approx(scale, rel=0.08)
 
 
-def test_strength_goes_beyond_the_mode(editor: Editor) -> None:
+def test_strength_goes_beyond_the_mode(composer: Composer) -> None:
     z, before = np.zeros((1, 8), np.float32), np.zeros((1, 3), np.float32)
     for strength, loc in ((1.0, 3), (0.5, 0), (0.0, -3), (1.5, 6)):
-        request = make_request(editor.labels, ["smiling=1"], mode="mean", strength=strength)
-        assert editor.edited_latents(request, z, before, ["a"])[0, 0, 0] == pytest.approx(loc, abs=1e-5)
+        request = make_request(composer.labels, ["smiling=1"], mode="mean", strength=strength)
+        assert composer.edited_latents(request, z, before, ["a"])[0, 0, 0] == pytest.approx(loc, abs=1e-5)
 
 
-def test_closest_reaches_the_confidence_with_the_classifier_it_reads(editor: Editor) -> None:
+def test_closest_reaches_the_confidence_with_the_classifier_it_reads(composer: Composer) -> None:
     z, before = np.zeros((2, 8), np.float32), np.zeros((2, 3), np.float32)
     z[1, 0] = 5
-    request = make_request(editor.labels, ["smiling=1"], mode="closest", confidence=0.8)
-    edited = editor.edited_latents(request, z, before, ["a", "b"])[:, 0]
-    logits = editor.bundle.classify(np.ascontiguousarray(edited[:, :3]))
+    request = make_request(composer.labels, ["smiling=1"], mode="closest", confidence=0.8)
+    edited = composer.edited_latents(request, z, before, ["a", "b"])[:, 0]
+    logits = composer.bundle.classify(np.ascontiguousarray(edited[:, :3]))
     assert 1 / (1 + np.exp(-logits[0, 0])) == pytest.approx(0.8, abs=1e-5)
     assert edited[1, 0] == 5
 
@@ -122,7 +132,7 @@ def test_decode_mode_shows_the_decoders_image(editor: Editor, picture: Image.Ima
 
 def test_batches_of_any_size_give_the_same_bits(tiny_bundle: Path) -> None:
     seen = np.random.default_rng(0).random((7, 3, 32, 32)).astype(np.float32)
-    found = [Editor.open(tiny_bundle, provider="cpu", batch_size=size).encode(seen) for size in (1, 2, 7, 16)]
+    found = [Composer.open(tiny_bundle, provider="cpu", batch_size=size).encode(seen) for size in (1, 2, 7, 16)]
     for other in found[1:]:
         for name in Encoded.__dataclass_fields__:
             assert getattr(other, name).tobytes() == getattr(found[0], name).tobytes()
@@ -208,7 +218,7 @@ def test_what_is_no_image(editor: Editor, tmp_path: Path) -> None:
 
 
 def test_limits_hold_for_pictures_in_memory(editor: Editor, picture: Image.Image) -> None:
-    small = Editor(editor.bundle, max_pixels=100)
+    small = Editor(Composer(editor.bundle, max_pixels=100))
     for given in (picture, np.asarray(picture)):
         with pytest.raises(ImageError, match="3,500 pixels, the limit is 100"):
             small.edit(given, smiling=1)
@@ -225,9 +235,9 @@ def test_limits_hold_for_pictures_in_memory(editor: Editor, picture: Image.Image
 
 def test_numbers_that_cannot_be(editor: Editor) -> None:
     with pytest.raises(UsageError, match="--batch-size 0"):
-        Editor(editor.bundle, batch_size=0)
+        Composer(editor.bundle, batch_size=0)
     with pytest.raises(UsageError, match="--max-pixels '1e8': expected a whole number"):
-        Editor(editor.bundle, max_pixels="1e8")
+        Composer(editor.bundle, max_pixels="1e8")
     for count in (0, 2.0):
         with pytest.raises(UsageError, match=f"--count {count}: expected"):
             editor.generate(count)
@@ -241,11 +251,11 @@ def test_a_path_with_a_zero_byte_is_no_image(editor: Editor) -> None:
         editor.edit("a\0b", smiling=1)
 
 
-def test_one_image_is_labelled_as_in_a_folder(pictures, editor: Editor) -> None:
+def test_one_image_is_classified_as_in_a_folder(pictures, editor: Editor) -> None:
     source = scan([pictures / "a.png"]).sources
     for samples in (None, 20):
-        (row,) = classify_sources(editor, source, samples=samples, seed=2)
-        assert editor.label(pictures / "a.png", samples=samples, seed=2) == row
+        (row,) = classify_sources(editor.composer, source, samples=samples, seed=2)
+        assert editor.classify(pictures / "a.png", samples=samples, seed=2) == row
 
 
 def test_generated_images_are_those_of_the_command(editor: Editor, tiny_bundle, tmp_path) -> None:
@@ -267,19 +277,19 @@ def test_a_swapped_image_is_that_of_the_command(pictures, editor: Editor, tiny_b
 
 
 def test_a_walk_from_an_array(editor: Editor) -> None:
-    found = editor.walk(np.full((20, 30, 3), 128, np.uint8), ["smiling"], steps=3)
+    found = editor.traverse(np.full((20, 30, 3), 128, np.uint8), ["smiling"], steps=3)
     assert found.z.shape == (1, 3, 8)
     assert found.cells[0][0].picture.size == (30, 20)
     assert editor.variance(np.full((20, 30, 3), 128, np.uint8), labels="smiling", samples=2).labels == ("Smiling",)
 
 
-def test_a_confidence_that_nothing_looks_at_makes_no_other_settings(editor: Editor, priorless_bundle: Path) -> None:
-    def ids(using: Editor, asked: dict, **options) -> int:
+def test_a_confidence_that_nothing_looks_at_makes_no_other_settings(composer: Composer, priorless_bundle: Path) -> None:
+    def ids(using: Composer, asked: dict, **options) -> int:
         requests = (using.request(asked, confidence=sure, **options) for sure in (0.9, 0.95))
         return len({using.settings(request, "same").id for request in requests})
 
-    priorless = Editor.open(priorless_bundle, provider="cpu")
-    assert ids(editor, {"smiling": 1}) == ids(editor, {"smiling": 1}, mode="mean") == 1
-    assert ids(editor, {"smiling": 0.3}, mode="closest") == 1
-    assert ids(editor, {}, vary=["smiling"]) == ids(priorless, {}, vary=["smiling"]) == 1
-    assert ids(editor, {"smiling": 1}, mode="closest") == ids(priorless, {"smiling": 1}) == 2
+    priorless = Composer.open(priorless_bundle, provider="cpu")
+    assert ids(composer, {"smiling": 1}) == ids(composer, {"smiling": 1}, mode="mean") == 1
+    assert ids(composer, {"smiling": 0.3}, mode="closest") == 1
+    assert ids(composer, {}, vary=["smiling"]) == ids(priorless, {}, vary=["smiling"]) == 1
+    assert ids(composer, {"smiling": 1}, mode="closest") == ids(priorless, {"smiling": 1}) == 2

@@ -21,7 +21,6 @@ from ccvae_deploy.classify import classify_folder
 from ccvae_deploy.cli import app
 from ccvae_deploy.composer import Composer
 from ccvae_deploy.dry_run import dry_run
-from ccvae_deploy.editor import Editor
 from ccvae_deploy.encode import encode_folder
 from ccvae_deploy.errors import BundleError, CCVAEError, UsageError
 from ccvae_deploy.folder import in_shard, scan
@@ -44,13 +43,15 @@ def metadata_of(path: Path) -> dict[str, str]:
         return file.metadata()
 
 
-def test_a_row_is_what_the_editor_says(pictures, latents, editor: Editor) -> None:
-    store = LatentStore.open(latents, editor.bundle)
+def test_a_row_is_what_the_composer_says(pictures, latents, composer: Composer) -> None:
+    store = LatentStore.open(latents, composer.bundle)
     assert len(store) == 9
     sources = scan([pictures]).sources
     assert [row.source for row in store] == [source.relative for source in sources]
-    seen = [images.network_input(decode(source.path.read_bytes()), editor.bundle.manifest.image) for source in sources]
-    encoded = editor.encode(np.stack(seen))
+    seen = [
+        images.network_input(decode(source.path.read_bytes()), composer.bundle.manifest.image) for source in sources
+    ]
+    encoded = composer.encode(np.stack(seen))
     for i, source in enumerate(sources):
         row = store.row(source.relative)
         assert row is not None
@@ -58,17 +59,19 @@ def test_a_row_is_what_the_editor_says(pictures, latents, editor: Editor) -> Non
         np.testing.assert_allclose(row.z_scale, 0.1, atol=1e-7)
         np.testing.assert_array_equal(row.before, encoded.before[i])
         assert row.control == pytest.approx(float(encoded.control[i]), rel=1e-6)
-    again = encoded_rows(editor, list(store))
+    again = encoded_rows(composer, list(store))
     np.testing.assert_array_equal(again.z, encoded.z)
     np.testing.assert_array_equal(again.decoded, encoded.decoded)
     np.testing.assert_array_equal(again.control, encoded.control)
 
 
-def test_the_file_is_plain_safetensors_of_the_same_bytes_for_any_batch(pictures, tiny_bundle, latents, editor) -> None:
+def test_the_file_is_plain_safetensors_of_the_same_bytes_for_any_batch(
+    pictures, tiny_bundle, latents, composer
+) -> None:
     tensors = load_file(latents)
     assert tensors["sha256"].shape == (9, 32)
     assert bytes(tensors["paths"][: tensors["path_ends"][0]]) == b"a.png"
-    assert metadata_of(latents) == {"format": "ccvae-latents", "schema_version": "2", "bundle": editor.bundle.digest}
+    assert metadata_of(latents) == {"format": "ccvae-latents", "schema_version": "2", "bundle": composer.bundle.digest}
     other = latents.with_name("other.safetensors")
     encode_folder([pictures], bundle=tiny_bundle, out=other, batch_size=16)
     assert other.read_bytes() == latents.read_bytes()
@@ -82,27 +85,27 @@ def test_inspect_says_what_the_file_is_for(latents: Path) -> None:
         inspect(latents)
 
 
-def test_what_is_not_there_is_none(latents, editor: Editor) -> None:
-    store = LatentStore.open(latents, editor.bundle)
+def test_what_is_not_there_is_none(latents, composer: Composer) -> None:
+    store = LatentStore.open(latents, composer.bundle)
     assert store.row("deep/e.jpg") is not None
     for name in ("", "a", "a.pn", "a.png2", "deep", "zzz", "\udcff"):
         assert store.row(name) is None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are bytes on POSIX only")
-def test_any_name_survives(pictures, tiny_bundle, editor: Editor, tmp_path) -> None:
+def test_any_name_survives(pictures, tiny_bundle, composer: Composer, tmp_path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
     names = [b"caf\xe9.png", "ümlaut.png".encode(), b"new\nline.png", b"x" * 250 + b".png"]
     for name in names:
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes((pictures / "a.png").read_bytes())
     encode_folder([folder], bundle=tiny_bundle, out=tmp_path / "odd.safetensors")
-    store = LatentStore.open(tmp_path / "odd.safetensors", editor.bundle)
+    store = LatentStore.open(tmp_path / "odd.safetensors", composer.bundle)
     assert [os.fsencode(row.source) for row in store] == sorted(names)
     assert all(store.row(os.fsdecode(name)) is not None for name in names)
 
 
-def test_a_bad_file_is_recorded_and_ends_with_1(pictures, tiny_bundle, editor: Editor, tmp_path) -> None:
+def test_a_bad_file_is_recorded_and_ends_with_1(pictures, tiny_bundle, composer: Composer, tmp_path) -> None:
     (pictures / "bad.png").write_text("no image")
     (pictures / "notes.txt").write_text("no image either")
     out = tmp_path / "l.safetensors"
@@ -112,7 +115,7 @@ def test_a_bad_file_is_recorded_and_ends_with_1(pictures, tiny_bundle, editor: E
     assert "1 other file passed over" in result.stdout
     (failure,) = map(json.loads, (tmp_path / "l.failures.jsonl").read_text("ascii").splitlines())
     assert failure["source"] == "bad.png"
-    assert LatentStore.open(out, editor.bundle).row("bad.png") is None
+    assert LatentStore.open(out, composer.bundle).row("bad.png") is None
     only = tmp_path / "only.safetensors"
     with pytest.raises(UsageError, match=r"no image could be read; the first is bad\.png"):
         encode_folder([pictures / "bad.png"], bundle=tiny_bundle, out=only)
@@ -137,10 +140,12 @@ def test_a_folder_is_no_name_for_latents(pictures, tiny_bundle, tmp_path, monkey
         encode_folder([pictures], bundle=tiny_bundle, out=Path())
 
 
-def test_a_scale_that_is_none_is_refused_before_it_is_stored(pictures, editor: Editor, monkeypatch, tmp_path) -> None:
-    encoder = editor.bundle.graphs["encoder"]
-    graphs = editor.bundle.graphs | {"encoder": lambda image: (encoder(image)[0], 0 * encoder(image)[1])}
-    strange = Editor(replace(editor.bundle, graphs=graphs))
+def test_a_scale_that_is_none_is_refused_before_it_is_stored(
+    pictures, composer: Composer, monkeypatch, tmp_path
+) -> None:
+    encoder = composer.bundle.graphs["encoder"]
+    graphs = composer.bundle.graphs | {"encoder": lambda image: (encoder(image)[0], 0 * encoder(image)[1])}
+    strange = Composer(replace(composer.bundle, graphs=graphs))
     monkeypatch.setattr(Composer, "open", lambda *_, **__: strange)
     with pytest.raises(BundleError, match="gives a scale of 0, expected one above 0"):
         encode_folder([pictures], bundle=tmp_path, out=tmp_path / "l.safetensors")
@@ -157,11 +162,11 @@ def test_names_as_long_as_the_file_system_takes(pictures, tiny_bundle, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["imgs", out.name])
 
 
-def test_latents_of_another_bundle_are_refused(latents, editor: Editor) -> None:
+def test_latents_of_another_bundle_are_refused(latents, composer: Composer) -> None:
     with pytest.raises(UsageError, match="another bundle"):
-        LatentStore.open(latents, replace(editor.bundle, digest="0" * 64))
+        LatentStore.open(latents, replace(composer.bundle, digest="0" * 64))
     with pytest.raises(UsageError, match="no latents at"):
-        LatentStore.open(latents.with_name("absent"), editor.bundle)
+        LatentStore.open(latents.with_name("absent"), composer.bundle)
 
 
 def changed(name: str, change):
@@ -202,17 +207,17 @@ def put(index, value):
         (lambda tensors: tensors.update(extra=np.zeros(1)), "no latents of"),
     ],
 )
-def test_a_strangers_tensors_are_refused(alter, message, latents, editor: Editor, tmp_path) -> None:
+def test_a_strangers_tensors_are_refused(alter, message, latents, composer: Composer, tmp_path) -> None:
     tensors = load_file(latents)
     alter(tensors)
     save_file(tensors, tmp_path / "s.safetensors", metadata_of(latents))
     with pytest.raises(UsageError, match=message):
-        LatentStore.open(tmp_path / "s.safetensors", editor.bundle)
+        LatentStore.open(tmp_path / "s.safetensors", composer.bundle)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 3000), byte=st.integers(0, 255), cut=st.booleans())
-def test_any_byte_opens_or_is_refused(at, byte, cut, latents, editor: Editor) -> None:
+def test_any_byte_opens_or_is_refused(at, byte, cut, latents, composer: Composer) -> None:
     data = bytearray(latents.read_bytes())
     at %= len(data)
     data[at] = byte
@@ -220,7 +225,7 @@ def test_any_byte_opens_or_is_refused(at, byte, cut, latents, editor: Editor) ->
     broken.write_bytes(data[:at] if cut else data)
     # anything but one of our errors fails the test
     with suppress(CCVAEError):
-        assert len(list(LatentStore.open(broken, editor.bundle))) == 9
+        assert len(list(LatentStore.open(broken, composer.bundle))) == 9
 
 
 def test_edits_from_latents_are_the_same_bytes(pictures, tiny_bundle, latents, tmp_path, monkeypatch) -> None:
@@ -235,14 +240,14 @@ def test_edits_from_latents_are_the_same_bytes(pictures, tiny_bundle, latents, t
         assert (tmp_path / "stored" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 
 
-def test_latents_of_version_1_are_refused_in_one_line(latents, editor: Editor, tmp_path) -> None:
+def test_latents_of_version_1_are_refused_in_one_line(latents, composer: Composer, tmp_path) -> None:
     tensors = {name: array for name, array in load_file(latents).items() if name not in ("size", "kind")}
     save_file(tensors, tmp_path / "old.safetensors", metadata_of(latents) | {"schema_version": "1"})
     with pytest.raises(UsageError, match=r"old\.safetensors has another schema version than 2; encode again"):
-        LatentStore.open(tmp_path / "old.safetensors", editor.bundle)
+        LatentStore.open(tmp_path / "old.safetensors", composer.bundle)
 
 
-def test_a_frame_survives(tmp_path, tiny_bundle, editor: Editor) -> None:
+def test_a_frame_survives(tmp_path, tiny_bundle, composer: Composer) -> None:
     folder = tmp_path / "frames"
     folder.mkdir()
     Image.new("L", (30, 50), 90).save(folder / "grey.png")
@@ -251,7 +256,7 @@ def test_a_frame_survives(tmp_path, tiny_bundle, editor: Editor) -> None:
     exif[0x0112] = 6
     Image.new("RGB", (40, 20), "red").save(folder / "turned.jpg", exif=exif)
     encode_folder([folder], bundle=tiny_bundle, out=tmp_path / "f.safetensors")
-    frames = [row.frame for row in LatentStore.open(tmp_path / "f.safetensors", editor.bundle)]
+    frames = [row.frame for row in LatentStore.open(tmp_path / "f.safetensors", composer.bundle)]
     assert [one.size for one in frames] == [(30, 50), (7, 9), (20, 40)]
     assert [one.pixels.ndim for one in frames] == [2, 3, 3]
     assert [(one.format, one.lossless) for one in frames] == [("png", False), ("webp", True), ("jpeg", False)]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ccvae_deploy import generate as module
 from ccvae_deploy.cli import app
-from ccvae_deploy.editor import Editor
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.errors import LabelError, UsageError
 from ccvae_deploy.generate import draw_labels, generate, generate_folder
 from ccvae_deploy.schema import Label, LabelSet
@@ -24,8 +24,8 @@ def content(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in out.iterdir()}
 
 
-def test_latents_follow_the_conditional_prior_and_the_rest_is_standard_normal(editor: Editor) -> None:
-    made = generate(editor, range(600), set={"smiling": 1, "young": 0}, seed=1)
+def test_latents_follow_the_conditional_prior_and_the_rest_is_standard_normal(composer: Composer) -> None:
+    made = generate(composer, range(600), set={"smiling": 1, "young": 0}, seed=1)
     assert made.images.shape == (600, 3, 32, 32)
     assert (made.y[:, [0, 2]] == [1, 0]).all()
     # the tiny conditional prior: smiling=1 is N(3, 0.9), young=0 is N(-4, 0.4)
@@ -35,20 +35,20 @@ def test_latents_follow_the_conditional_prior_and_the_rest_is_standard_normal(ed
     assert made.z[:, 3:].mean() == pytest.approx(0, abs=0.08)
     assert made.z[:, 3:].std() == pytest.approx(1, rel=0.05)
     assert made.y[:, 1].mean() == pytest.approx(0.2, abs=0.06)
-    np.testing.assert_allclose(made.images, editor.batched(editor.bundle.decode, made.z), atol=1e-6)
+    np.testing.assert_allclose(made.images, composer.batched(composer.bundle.decode, made.z), atol=1e-6)
 
 
-def test_an_image_depends_on_its_number_alone(editor: Editor) -> None:
-    many = generate(editor, range(20), set=["wearing hat=1"], seed=5)
-    alone = generate(Editor(editor.bundle, batch_size=3), [13], set={"Wearing_Hat": 1}, seed=5)
+def test_an_image_depends_on_its_number_alone(composer: Composer) -> None:
+    many = generate(composer, range(20), set=["wearing hat=1"], seed=5)
+    alone = generate(Composer(composer.bundle, batch_size=3), [13], set={"Wearing_Hat": 1}, seed=5)
     np.testing.assert_array_equal(alone.z[0], many.z[13])
     np.testing.assert_allclose(alone.images[0], many.images[13], atol=1e-6)
-    free = generate(editor, [13], seed=5)
+    free = generate(composer, [13], seed=5)
     np.testing.assert_array_equal(free.z[0, [0, 2, 3, 4, 5, 6, 7]], many.z[13, [0, 2, 3, 4, 5, 6, 7]])
 
 
-def test_a_soft_value_lies_between_the_modes(editor: Editor) -> None:
-    made = generate(editor, range(400), set={"smiling": 0.25})
+def test_a_soft_value_lies_between_the_modes(composer: Composer) -> None:
+    made = generate(composer, range(400), set={"smiling": 0.25})
     assert made.z[:, 0].mean() == pytest.approx(-3 + 0.25 * 6, abs=0.12)
     assert made.z[:, 0].std() == pytest.approx(0.4 + 0.25 * 0.5, rel=0.12)
 
@@ -158,7 +158,7 @@ def test_refusals(options, error, message, tiny_bundle, tmp_path) -> None:
 
 
 def test_without_a_conditional_prior_labels_are_drawn_where_the_classifier_is_sure(priorless_bundle, tmp_path) -> None:
-    plain = Editor.open(priorless_bundle, provider="cpu")
+    plain = Composer.open(priorless_bundle, provider="cpu")
     free, asked = generate(plain, range(300)), generate(plain, range(300), set={"smiling": 1})
     assert np.isnan(free.y).all()
     assert free.z.std() == pytest.approx(1, rel=0.05)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ccvae_deploy.bundle import Bundle
-from ccvae_deploy.editor import Editor
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.edits import rejection
 from ccvae_deploy.errors import BundleError, UsageError
 from ccvae_deploy.schema import (
@@ -47,7 +47,7 @@ OWN = np.repeat(np.eye(3, dtype=np.float32)[[0, 1, 1, 1, 2]], [3, 2, 1], axis=1)
 COUNT = 100
 
 
-def made_editor(family: str = "ccvae", head: np.ndarray = HEAD, batch_size: int = 16) -> Editor:
+def made_composer(family: str = "ccvae", head: np.ndarray = HEAD, batch_size: int = 16) -> Composer:
     files = {}
     for name in GRAPHS:
         if name == "conditional_prior" and family == "vae-classifier":
@@ -72,7 +72,7 @@ def made_editor(family: str = "ccvae", head: np.ndarray = HEAD, batch_size: int 
         return state @ (2 * MODES * OWN), np.abs(state) @ (SCALES * OWN)
 
     graphs = {"classifier": lambda z: (z @ head + BIAS,), "conditional_prior": prior}
-    return Editor(Bundle(manifest, "", "", "", {name: graphs[name] for name in files if name in graphs}), batch_size)
+    return Composer(Bundle(manifest, "", "", "", {name: graphs[name] for name in files if name in graphs}), batch_size)
 
 
 def sources(count: int = COUNT, seed: int = 0) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -89,9 +89,9 @@ def probabilities(z: np.ndarray) -> np.ndarray:
     return both.astype(np.float32)
 
 
-def edited(editor: Editor, *asked: str, count: int = COUNT, attempt: int = 0, **options) -> np.ndarray:
+def edited(composer: Composer, *asked: str, count: int = COUNT, attempt: int = 0, **options) -> np.ndarray:
     z, before, names = sources(count)
-    return editor.edited_latents(editor.request(asked, **options), z, before, names, attempt)
+    return composer.edited_latents(composer.request(asked, **options), z, before, names, attempt)
 
 
 def prior_draws(family: str, label: int, state: np.ndarray) -> np.ndarray:
@@ -100,15 +100,15 @@ def prior_draws(family: str, label: int, state: np.ndarray) -> np.ndarray:
     noise = np.random.default_rng(9).standard_normal((200_000, block.stop - block.start))
     if family == "vae-classifier":
         return noise
-    loc, scale = made_editor().bundle.conditional_prior(state[None].astype(np.float32))
+    loc, scale = made_composer().bundle.conditional_prior(state[None].astype(np.float32))
     return loc[0, block] + scale[0, block] * noise
 
 
 @pytest.mark.parametrize("family", ["ccvae", "vae-classifier"])
 @pytest.mark.parametrize("label", [0, 1, 2])
 def test_vary_draws_the_prior_given_that_the_label_stays(family: str, label: int) -> None:
-    editor, block, columns = made_editor(family), LAYOUT.slices[label], LABELS.columns[label]
-    drawn = edited(editor, vary=[LABELS.names[label]], samples=30 if label == 1 else 100)
+    composer, block, columns = made_composer(family), LAYOUT.slices[label], LABELS.columns[label]
+    drawn = edited(composer, vary=[LABELS.names[label]], samples=30 if label == 1 else 100)
     z, before, _ = sources()
     rest = np.ones(8, bool)
     rest[block] = False
@@ -136,21 +136,21 @@ def test_vary_draws_the_prior_given_that_the_label_stays(family: str, label: int
 
 
 def test_without_a_prior_sample_is_rejection_and_mean_its_mean() -> None:
-    editor = made_editor("vae-classifier")
+    composer = made_composer("vae-classifier")
     plain = np.zeros((200_000, 8))
     plain[:, :6] = np.random.default_rng(3).standard_normal((200_000, 6))
     sure = probabilities(plain)
     for asked, block, column in (("pose=0", POSE, None), ("smiling=1", SMILING, 4), ("hair=blond", HAIR, 2)):
         confidence = 1 - sure[:, 0] if column is None else sure[:, column]
         expected = plain[confidence >= 0.8][:, block]
-        drawn = edited(editor, asked, samples=30, confidence=0.8)
+        drawn = edited(composer, asked, samples=30, confidence=0.8)
         after = probabilities(drawn)
         assert ((1 - after[..., 0] if column is None else after[..., column]) >= 0.8 - 1e-5).all()
         found = drawn[:, :, block].reshape(-1, expected.shape[1])
         near = 5 * expected.std(axis=0) / np.sqrt(min(len(found), len(expected)))
         assert (np.abs(found.mean(axis=0) - expected.mean(axis=0)) < near).all()
         assert found.std(axis=0) == pytest.approx(expected.std(axis=0), rel=0.08)
-        middle = edited(editor, asked, mode="mean", confidence=0.8)[:, 0, block]
+        middle = edited(composer, asked, mode="mean", confidence=0.8)[:, 0, block]
         assert (middle == middle[0]).all()
         assert middle[0] == pytest.approx(expected.mean(axis=0), abs=0.05)
 
@@ -159,19 +159,19 @@ def test_where_no_draw_is_sure_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """A varied label keeps the source's own block; without a prior the draw moves into the region."""
     monkeypatch.setattr(rejection, "TRIES", 0)
     z, before, _ = sources()
-    drawn = edited(made_editor(), vary=["hair"], samples=4)
+    drawn = edited(made_composer(), vary=["hair"], samples=4)
     own = (drawn[:, :, HAIR] == z[:, None, HAIR]).all(axis=2)
     assert own.any()
     assert not own.all()
     assert (probabilities(drawn)[:, :, 1:4].argmax(axis=2) == before[:, 1:4].argmax(axis=1)[:, None]).all()
-    drawn = edited(made_editor("vae-classifier"), "hair=red", confidence=0.999)
+    drawn = edited(made_composer("vae-classifier"), "hair=red", confidence=0.999)
     assert (probabilities(drawn)[:, :, 3] >= 0.999 - 1e-5).all()
 
 
 def test_closest_takes_all_kinds_of_labels() -> None:
     for family in ("ccvae", "vae-classifier"):
-        editor, (z, before, _) = made_editor(family), sources()
-        moved = edited(editor, "hair=red", "pose=1", "smiling=0.3", mode="closest", confidence=0.7)[:, 0]
+        composer, (z, before, _) = made_composer(family), sources()
+        moved = edited(composer, "hair=red", "pose=1", "smiling=0.3", mode="closest", confidence=0.7)[:, 0]
         after = probabilities(moved)
         for column, block in ((0, POSE), (3, HAIR)):
             there = before[:, column] >= 0.7
@@ -182,18 +182,18 @@ def test_closest_takes_all_kinds_of_labels() -> None:
 
 def test_a_labels_result_depends_on_no_other_label_and_no_order() -> None:
     for family in ("ccvae", "vae-classifier"):
-        editor = made_editor(family)
+        composer = made_composer(family)
         asked = [("smiling=1", None), ("hair=red", None), (None, "pose")]
-        whole = edited(editor, "smiling=1", "hair=red", vary=["pose"], samples=3)
+        whole = edited(composer, "smiling=1", "hair=red", vary=["pose"], samples=3)
         for order in permutations(asked):
             given = [one for one, _ in order if one]
             varied = [one for _, one in order if one]
-            assert edited(editor, *given, vary=varied, samples=3).tobytes() == whole.tobytes()
-        alone = [(SMILING, edited(editor, "smiling=1", samples=3)), (HAIR, edited(editor, "hair=red", samples=3))]
-        alone += [(POSE, edited(editor, vary=["pose"], samples=3))]
+            assert edited(composer, *given, vary=varied, samples=3).tobytes() == whole.tobytes()
+        alone = [(SMILING, edited(composer, "smiling=1", samples=3)), (HAIR, edited(composer, "hair=red", samples=3))]
+        alone += [(POSE, edited(composer, vary=["pose"], samples=3))]
         for block, one in alone:
             assert one[..., block].tobytes() == whole[..., block].tobytes()
-        fewer = edited(editor, "smiling=1", "hair=red", vary=["pose"], samples=2)
+        fewer = edited(composer, "smiling=1", "hair=red", vary=["pose"], samples=2)
         assert fewer.tobytes() == whole[:, :2].tobytes()
 
 
@@ -209,12 +209,12 @@ def test_a_labels_result_depends_on_no_other_label_and_no_order() -> None:
 )
 def test_results_depend_on_no_batch(family: str, asked: list[str], options: dict) -> None:
     z, before, names = sources(23)
-    whole = edited(made_editor(family), *asked, count=23, **options)
+    whole = edited(made_composer(family), *asked, count=23, **options)
     for size in (1, 4):
-        editor = made_editor(family, batch_size=size)
-        request = editor.request(asked, **options)
+        composer = made_composer(family, batch_size=size)
+        request = composer.request(asked, **options)
         parts = [
-            editor.edited_latents(request, z[i : i + size], before[i : i + size], names[i : i + size])
+            composer.edited_latents(request, z[i : i + size], before[i : i + size], names[i : i + size])
             for i in range(0, 23, size)
         ]
         assert np.concatenate(parts).tobytes() == whole.tobytes()
@@ -222,8 +222,8 @@ def test_results_depend_on_no_batch(family: str, asked: list[str], options: dict
 
 def test_every_attempt_draws_anew() -> None:
     for family in ("ccvae", "vae-classifier"):
-        editor = made_editor(family)
-        first, second = (edited(editor, "hair=red", vary=["pose"], attempt=attempt) for attempt in (0, 1))
+        composer = made_composer(family)
+        first, second = (edited(composer, "hair=red", vary=["pose"], attempt=attempt) for attempt in (0, 1))
         for block in (POSE, HAIR):
             assert (first[..., block] != second[..., block]).any(axis=2).all()
 
@@ -234,25 +234,25 @@ def test_every_attempt_draws_anew() -> None:
 )
 def test_without_a_prior_there_are_no_two_modes_to_lie_between(asked: list[str], options: dict) -> None:
     with pytest.raises(UsageError, match="no two modes"):
-        made_editor("vae-classifier").request(asked, **options)
-    assert made_editor().request(asked, **options)
+        made_composer("vae-classifier").request(asked, **options)
+    assert made_composer().request(asked, **options)
 
 
 def test_what_a_classifier_cannot_do_is_refused_before_work() -> None:
     blind = HEAD.copy()
     blind[SMILING] = 0
     with pytest.raises(UsageError, match="does not look at"):
-        made_editor(head=blind).request([], vary=["smiling"])
+        made_composer(head=blind).request([], vary=["smiling"])
     between = HEAD.copy()
     between[HAIR, 1:4] = np.float32([[-1, 0, 1], [-1, 0, 1]])
     for family, options in (("ccvae", {"mode": "closest"}), ("vae-classifier", {})):
         with pytest.raises(UsageError, match="hair=blond: no latent"):
-            made_editor(family, between).request(["hair=blond"], **options)
+            made_composer(family, between).request(["hair=blond"], **options)
     across = HEAD.copy()
     across[SMILING, 0] = 3
-    bent = made_editor()
-    bent = Editor(replace(bent.bundle, graphs=bent.bundle.graphs | {"classifier": lambda z: (np.abs(z @ HEAD),)}))
-    for editor in (made_editor(head=across), bent):
+    bent = made_composer()
+    bent = Composer(replace(bent.bundle, graphs=bent.bundle.graphs | {"classifier": lambda z: (np.abs(z @ HEAD),)}))
+    for composer in (made_composer(head=across), bent):
         with pytest.raises(BundleError, match="not linear"):
-            editor.request(["pose=1"], mode="closest")
-        assert editor.request(["pose=1"])
+            composer.request(["pose=1"], mode="closest")
+        assert composer.request(["pose=1"])

@@ -67,13 +67,13 @@ def test_the_drift_of_every_label_is_told(drift: dict[str, float], text: str) ->
     assert drift_text(Namespace(drift=drift)) == text
 
 
-def test_receipts_describe_the_written_files(tmp_path, editor, run, receipts) -> None:
+def test_receipts_describe_the_written_files(tmp_path, composer, run, receipts) -> None:
     from ccvae_deploy.images import network_input
 
     run(tmp_path / "out")
     for row in receipts(tmp_path / "out"):
         picture = decode((tmp_path / "out" / row["output"]).read_bytes())
-        after = editor.classify(network_input(picture, editor.bundle.manifest.image)[None])[0]
+        after = composer.classify(network_input(picture, composer.bundle.manifest.image)[None])[0]
         assert list(row["after"].values()) == pytest.approx(list(map(float, after)), abs=1e-5)
 
 

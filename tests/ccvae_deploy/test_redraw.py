@@ -80,9 +80,9 @@ def test_where_none_reaches_the_nearest_stays(editor: Editor, picture: Image.Ima
     smiles = [receipt.after["Smiling"] for receipt in found]
     assert smiles == sorted(smiles)
     assert len(set(smiles)) > 1
-    z, before = editor.encode(np.zeros((1, 3, 32, 32), np.float32)).z, np.zeros((1, 3), np.float32)
-    request = editor.request({"smiling": 1}, strength=0.0, seed=3)
-    drawn = [float(editor.edited_latents(request, z, before, [""], attempt)[0, 0, 0]) for attempt in range(8)]
+    z, before = editor.composer.encode(np.zeros((1, 3, 32, 32), np.float32)).z, np.zeros((1, 3), np.float32)
+    request = editor.composer.request({"smiling": 1}, strength=0.0, seed=3)
+    drawn = [float(editor.composer.edited_latents(request, z, before, [""], attempt)[0, 0, 0]) for attempt in range(8)]
     assert found[-1].attempt == int(np.argmax(drawn))
 
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ccvae_deploy import images
 from ccvae_deploy import swap_folder as module
 from ccvae_deploy.cli import app
-from ccvae_deploy.editor import Editor
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.pictures import compositing
 from ccvae_deploy.pictures.decoding import decode
@@ -40,20 +40,20 @@ def content(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_only_the_named_blocks_come_from_the_reference(editor: Editor, references) -> None:
-    found = read_references(editor, references, "all", 2)
-    labels = chosen_labels(editor, ["young", "smiling"])
+def test_only_the_named_blocks_come_from_the_reference(composer: Composer, references) -> None:
+    found = read_references(composer, references, "all", 2)
+    labels = chosen_labels(composer, ["young", "smiling"])
     settings = SwapSettings(bundle="", edit="e", pairs="all", references="", compose="decode", format="png")
-    swap = Swap(editor, labels, found, settings, "decode")
+    swap = Swap(composer, labels, found, settings, "decode")
     assert labels == (0, 2)
     z = np.random.default_rng(0).standard_normal((1, 8)).astype(np.float32)
     bright = found.all[2].z_c
     expected = z.copy()
     expected[0, [0, 2]] = bright[[0, 2]]
-    np.testing.assert_array_equal(swap.decoded(z, bright[None]), editor.batched(editor.bundle.decode, expected))
+    np.testing.assert_array_equal(swap.decoded(z, bright[None]), composer.batched(composer.bundle.decode, expected))
 
 
-def test_every_source_takes_the_only_reference(pictures, references, tiny_bundle, editor: Editor, tmp_path) -> None:
+def test_every_source_takes_the_only_reference(pictures, references, tiny_bundle, composer: Composer, tmp_path) -> None:
     out = tmp_path / "o"
     outcome = swap_folder(
         [pictures], bundle=tiny_bundle, from_=references / "light.png", labels=["smiling"], out=out, format="png"
@@ -70,8 +70,8 @@ def test_every_source_takes_the_only_reference(pictures, references, tiny_bundle
     written = decode((out / rows[0]["output"]).read_bytes())
     source = decode((pictures / "a.png").read_bytes())
     assert rows[0]["pixel_change"] == pytest.approx(compositing.pixel_change(source, written), abs=1e-6)
-    after = editor.classify(images.network_input(written, editor.bundle.manifest.image)[None])[0]
-    assert rows[0]["after"] == pytest.approx(editor.named(after), abs=2e-6)
+    after = composer.classify(images.network_input(written, composer.bundle.manifest.image)[None])[0]
+    assert rows[0]["after"] == pytest.approx(composer.named(after), abs=2e-6)
 
 
 def test_a_folder_pairs_in_the_order_of_paths(pictures, references, tiny_bundle, tmp_path) -> None:
@@ -219,8 +219,8 @@ def test_results_do_not_land_in_the_references(pictures, references, tiny_bundle
         )
 
 
-def test_categorical_labels_swap_to_the_references_class(categorical_editor: Editor, tmp_path) -> None:
+def test_categorical_labels_swap_to_the_references_class(categorical_composer: Composer, tmp_path) -> None:
     for name, levels in (("a.png", (230, 128, 128)), ("c.png", (44, 188, 128))):
         Image.fromarray(np.full((32, 32, 3), levels, np.uint8)).save(tmp_path / name)
-    found = read_references(categorical_editor, tmp_path, "all", 1)
+    found = read_references(categorical_composer, tmp_path, "all", 1)
     assert [int(one.probabilities[:5].argmax()) for one in found.all] == [0, 2]

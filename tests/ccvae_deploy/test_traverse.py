@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ccvae_deploy import images
 from ccvae_deploy.cli import app
-from ccvae_deploy.editor import Editor
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.interventions import Block
 from ccvae_deploy.pictures import compositing
@@ -45,10 +45,10 @@ def test_a_polytope_has_its_classes_at_its_corners() -> None:
     np.testing.assert_allclose(triangle[1, 1], [0.25, 1])
 
 
-def test_a_strip_moves_one_block_and_nothing_else(pictures, editor: Editor) -> None:
+def test_a_strip_moves_one_block_and_nothing_else(pictures, composer: Composer) -> None:
     picture = decode((pictures / "a.png").read_bytes())
-    found = walk(editor, picture, ["wearing hat"], steps=5, reach=1)
-    source = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None]).z[0]
+    found = walk(composer, picture, ["wearing hat"], steps=5, reach=1)
+    source = composer.encode(images.network_input(picture, composer.bundle.manifest.image)[None]).z[0]
     # the tiny prior of Wearing_Hat: -3.5 with scale 0.4 and 3.5 with 1.0; real latents end at -3 and 3
     np.testing.assert_allclose(found.z[0, :, 1], np.linspace(-3, 3, 5), atol=1e-6)
     np.testing.assert_array_equal(np.delete(found.z[0], 1, axis=1), np.tile(np.delete(source, 1), (5, 1)))
@@ -58,65 +58,65 @@ def test_a_strip_moves_one_block_and_nothing_else(pictures, editor: Editor) -> N
     assert found.cells[0][0].picture.size == picture.size
 
 
-def test_a_walk_begins_at_the_source_whatever_size_it_is_shown_at(editor: Editor) -> None:
+def test_a_walk_begins_at_the_source_whatever_size_it_is_shown_at(composer: Composer) -> None:
     rng = np.random.default_rng(2)
     picture = images.from_array(rng.integers(0, 256, (60, 400, 3), dtype=np.uint8))
-    small = walk(editor, picture, "smiling", steps=3, size=128)
-    np.testing.assert_array_equal(small.z, walk(editor, picture, ["smiling"], steps=3).z)
+    small = walk(composer, picture, "smiling", steps=3, size=128)
+    np.testing.assert_array_equal(small.z, walk(composer, picture, ["smiling"], steps=3).z)
     assert small.cells[0][0].picture.size == (128, 19)
 
 
-def test_a_grid_walks_each_axis_over_its_own_range(pictures, editor: Editor) -> None:
+def test_a_grid_walks_each_axis_over_its_own_range(pictures, composer: Composer) -> None:
     picture = decode((pictures / "a.png").read_bytes())
-    found = walk(editor, picture, ["young", "smiling"], steps=3, reach=0)
+    found = walk(composer, picture, ["young", "smiling"], steps=3, reach=0)
     np.testing.assert_allclose(found.z[:, :, 2], np.repeat([[-3], [0], [3]], 3, axis=1), atol=1e-6)
     np.testing.assert_allclose(found.z[:, :, 0], np.repeat([[-3, 0, 3]], 3, axis=0), atol=1e-6)
     assert found.title == "Young down, Smiling across"
 
 
-def test_the_walk_passes_through_the_source(pictures, editor: Editor) -> None:
+def test_the_walk_passes_through_the_source(pictures, composer: Composer) -> None:
     picture = decode((pictures / "a.png").read_bytes())
-    found = walk(editor, picture, ["smiling"], steps=61)
-    z = editor.encode(images.network_input(picture, editor.bundle.manifest.image)[None]).z[0, 0]
+    found = walk(composer, picture, ["smiling"], steps=61)
+    z = composer.encode(images.network_input(picture, composer.bundle.manifest.image)[None]).z[0, 0]
     closest = int(np.abs(found.z[0, :, 0] - z).argmin())
     assert compositing.pixel_change(picture, found.cells[0][closest].picture) < 1
-    decoded = walk(editor, picture, ["smiling"], steps=61, compose="decode")
+    decoded = walk(composer, picture, ["smiling"], steps=61, compose="decode")
     assert compositing.pixel_change(picture, decoded.cells[0][closest].picture) > 5
 
 
-def test_classes_span_a_square(categorical_editor: Editor) -> None:
+def test_classes_span_a_square(categorical_composer: Composer) -> None:
     picture = images.from_array(np.full((32, 32, 3), 128, np.uint8))
-    found = walk(categorical_editor, picture, ["hair"], steps=3, classes=["b", "d", "e"], compose="decode")
+    found = walk(categorical_composer, picture, ["hair"], steps=3, classes=["b", "d", "e"], compose="decode")
     assert found.probabilities.shape == (3, 3, 6)
     assert found.probabilities[0, 0, :5].argmax() == 1
     assert found.probabilities[0, 2, :5].argmax() == 3
     assert found.cells[2][0].caption.startswith("e ")
     np.testing.assert_allclose(found.z[..., 2:], found.z[0, 0, 2:] * np.ones((3, 3, 1)))
     assert found.title == "Hair: b and d above, e below"
-    assert walk(categorical_editor, picture, ["hair"], classes=["d", "a"]).title == "Hair: d to a"
-    first_four = walk(categorical_editor, picture, ["hair"], steps=2)
+    assert walk(categorical_composer, picture, ["hair"], classes=["d", "a"]).title == "Hair: d to a"
+    first_four = walk(categorical_composer, picture, ["hair"], steps=2)
     assert first_four.title == "Hair: a and b above, c and d below"
     assert first_four.probabilities[..., :5].argmax(axis=2).tolist() == [[0, 1], [2, 3]]
-    bundle = categorical_editor.bundle
+    bundle = categorical_composer.bundle
     columns, low, high = bundle.manifest.layout.slices[0], (-0.5,) * 4, (0.7,) * 4
     narrow = replace(
         bundle, manifest=bundle.manifest.model_copy(update={"latent_range": LatentRange(low=low, high=high)})
     )
-    corners = walk(Editor(narrow), picture, ["hair"], steps=2).z[..., columns]
+    corners = walk(Composer(narrow), picture, ["hair"], steps=2).z[..., columns]
     np.testing.assert_allclose(corners, np.clip(first_four.z[..., columns], -0.5, 0.7))
     assert not np.allclose(corners, first_four.z[..., columns])
-    strip = walk(categorical_editor, picture, ["hair"], steps=4, classes=["a", "c"])
+    strip = walk(categorical_composer, picture, ["hair"], steps=4, classes=["a", "c"])
     assert strip.probabilities.shape[:2] == (1, 4)
     assert strip.probabilities[0, :, :5].argmax(axis=1)[[0, -1]].tolist() == [0, 2]
-    means = categorical_editor.latents.block(
-        np.eye(6, dtype=np.float32)[[0, 2]], categorical_editor.labels.index("hair")
+    means = categorical_composer.latents.block(
+        np.eye(6, dtype=np.float32)[[0, 2]], categorical_composer.labels.index("hair")
     )
     real = bundle.manifest.latent_range
     ends = np.clip(means.loc, real.low[columns], real.high[columns])
     np.testing.assert_allclose(strip.z[0, [0, -1]][:, columns], ends, atol=1e-6)
-    assert walk(categorical_editor, picture, ["hair"], steps=64, classes=["a", "c"]).z.shape[1] == 64
+    assert walk(categorical_composer, picture, ["hair"], steps=64, classes=["a", "c"]).z.shape[1] == 64
     with pytest.raises(UsageError, match="2 to 16"):
-        walk(categorical_editor, picture, ["hair"], steps=17)
+        walk(categorical_composer, picture, ["hair"], steps=17)
 
 
 @pytest.mark.parametrize(
@@ -135,33 +135,33 @@ def test_classes_span_a_square(categorical_editor: Editor) -> None:
         (["smiling"], {"classes": ["0", "1"]}, UsageError, "only a categorical label"),
     ],
 )
-def test_refusals(labels, options, error, message, editor: Editor) -> None:
+def test_refusals(labels, options, error, message, composer: Composer) -> None:
     with pytest.raises(error, match=message):
-        walk(editor, images.from_array(np.zeros((8, 8), np.uint8)), labels, **options)
+        walk(composer, images.from_array(np.zeros((8, 8), np.uint8)), labels, **options)
 
 
-def test_reach_is_of_binary_labels(categorical_editor: Editor) -> None:
+def test_reach_is_of_binary_labels(categorical_composer: Composer) -> None:
     picture = images.from_array(np.full((32, 32, 3), 128, np.uint8))
     with pytest.raises(UsageError, match="--reach with Hair: a categorical label"):
-        walk(categorical_editor, picture, ["hair"], steps=2, reach=50)
+        walk(categorical_composer, picture, ["hair"], steps=2, reach=50)
 
 
-def test_a_bundle_without_a_conditional_prior_is_refused(editor: Editor) -> None:
-    manifest = editor.bundle.manifest
+def test_a_bundle_without_a_conditional_prior_is_refused(composer: Composer) -> None:
+    manifest = composer.bundle.manifest
     files = {name: file for name, file in manifest.files.items() if name != "conditional_prior"}
-    plain = Editor(replace(editor.bundle, manifest=manifest.model_copy(update={"files": files})))
+    plain = Composer(replace(composer.bundle, manifest=manifest.model_copy(update={"files": files})))
     with pytest.raises(UsageError, match="no conditional prior to measure a walk by"):
         walk(plain, images.from_array(np.zeros((8, 8), np.uint8)), ["smiling"])
 
 
-def test_refusals_of_classes(categorical_editor: Editor) -> None:
+def test_refusals_of_classes(categorical_composer: Composer) -> None:
     picture = images.from_array(np.zeros((8, 8), np.uint8))
     with pytest.raises(LabelError, match="Hair=z"):
-        walk(categorical_editor, picture, ["hair"], classes=["a", "z"])
+        walk(categorical_composer, picture, ["hair"], classes=["a", "z"])
     with pytest.raises(UsageError, match="two to four different"):
-        walk(categorical_editor, picture, ["hair"], classes=["a", "a"])
+        walk(categorical_composer, picture, ["hair"], classes=["a", "a"])
     with pytest.raises(UsageError, match="on its own"):
-        walk(categorical_editor, picture, ["hair", "hat"])
+        walk(categorical_composer, picture, ["hair", "hat"])
 
 
 def test_a_strip_a_grid_and_an_animation_on_disk(pictures, tiny_bundle, tmp_path) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ccvae_deploy import Editor
 from ccvae_deploy.bundle import open_bundle
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.edits.request import CONFIDENCE, make_request
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.schema import GRAPHS, LatentLayout
@@ -59,7 +60,7 @@ def test_a_vae_classifier_has_three_graphs_and_edits_by_rejection(vae_classifier
     assert "# VAE with a classifier on" in card
     assert "Three graphs" in card
     assert "conditional prior" not in card
-    editor = Editor(bundle)
+    editor = Editor(Composer(bundle))
     for asked in ({"Smiling": 1}, {"Hair": "blond"}):
         request = editor.edit(picture(), set=asked, samples=3)
         assert len({one.tobytes() for one in request.images}) == 3
@@ -67,7 +68,7 @@ def test_a_vae_classifier_has_three_graphs_and_edits_by_rejection(vae_classifier
 
 def test_what_its_edits_draw_is_what_the_model_says(vae_classifier: Path, exported) -> None:
     """The ordinary look of a value is the same by the bundle's own mode `mean` and by the trained model."""
-    editor, model = Editor.open(exported("onnx").bundle), load_run(vae_classifier).model
+    composer, model = Composer.open(exported("onnx").bundle), load_run(vae_classifier).model
     image = np.random.default_rng(1).random((1, 3, 32, 32), dtype=np.float32)
     for label, value in (("Smiling", 1), ("Hair", 2)):
         asked = torch.full((1, 2), -1)
@@ -75,8 +76,8 @@ def test_what_its_edits_draw_is_what_the_model_says(vae_classifier: Path, export
         with torch.inference_mode():
             expected = model.decoder(model.changed(torch.from_numpy(image), asked)).numpy()
         request = make_request(MIXED, {label: MIXED.labels[MIXED.index(label)].classes[value]}, mode="mean")
-        encoded = editor.encode(image)
-        assert editor.changed(request, encoded, ["a"])[0, 0] == pytest.approx(expected[0], abs=1e-3)
+        encoded = composer.encode(image)
+        assert composer.changed(request, encoded, ["a"])[0, 0] == pytest.approx(expected[0], abs=1e-3)
 
 
 def test_a_class_between_others_is_exported_and_left_as_it_is(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def test_diva_has_four_graphs(tmp_path: Path) -> None:
     assert report.exported[0].quality.ok
     assert "# DIVA on made portraits" in (tmp_path / "bundle" / "README.md").read_text()
     assert json.loads((tmp_path / "bundle" / "manifest.json").read_text())["model"]["family"] == "diva"
-    assert len(Editor(bundle).edit(picture(), set={"Smiling": 1}, samples=2).images) == 2
+    assert len(Editor(Composer(bundle)).edit(picture(), set={"Smiling": 1}, samples=2).images) == 2
 
 
 @pytest.mark.parametrize("family", ["m2", "mvae"])

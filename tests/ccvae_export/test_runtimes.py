@@ -24,6 +24,7 @@ from PIL import Image
 
 from ccvae_deploy import Editor
 from ccvae_deploy.bundle import Bundle, open_bundle
+from ccvae_deploy.composer import Composer
 
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "without-this-package.md"
@@ -96,7 +97,7 @@ def test_the_page_keeps_its_word_on_length_and_imports() -> None:
 
 def test_the_lines_of_the_page_edit_as_the_editor_does(given: Given, bundle, folder, pictures, tmp_path: Path) -> None:
     (tmp_path / "edit.py").write_text(script(), "utf-8")
-    editor = Editor(bundle)
+    editor = Editor(Composer(bundle))
     for number, source in enumerate(pictures):
         label = bundle.manifest.labels.names[number % len(bundle.manifest.labels.names)]
         value, seed = number % 2, number + 5
@@ -188,7 +189,7 @@ def agree(given: Given, ours: Bundle, other: Bundle, runtime: str, pictures: lis
                 worst = float(np.abs(value - one).max() / max(1.0, float(np.abs(one).max())))
                 report(given, runtime, f"{name} at batch {batch}", worst)
                 assert worst <= given.graphs, (name, batch)
-    editors = Editor(ours, batch_size=2), Editor(other, batch_size=2)
+    editors = Editor(Composer(ours, batch_size=2)), Editor(Composer(other, batch_size=2))
     for source, mode in zip(pictures, ("sample", "closest"), strict=False):
         wanted = {ours.manifest.labels.names[0]: 1, ours.manifest.labels.names[-1]: 0}
         first, second = (editor.edit(source, set=wanted, mode=mode, samples=1) for editor in editors)

@@ -19,7 +19,7 @@ from ccvae_deploy.audit.record import AuditSettings
 from ccvae_deploy.audit.results import audit_table
 from ccvae_deploy.audit.table import number
 from ccvae_deploy.cli import app
-from ccvae_deploy.editor import Editor
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.folder import scan
 
@@ -48,7 +48,7 @@ def test_the_label_it_depends_on_is_found_and_the_others_are_cleared(run) -> Non
 
 
 @pytest.mark.parametrize("compose", ["residual", "decode"])
-def test_records_are_what_edits_and_the_model_give(run, theirs, editor: Editor, imgs, tmp_path, compose) -> None:
+def test_records_are_what_edits_and_the_model_give(run, theirs, composer: Composer, imgs, tmp_path, compose) -> None:
     run(compose=compose, labels=["wearing hat"])
     rows = [json.loads(line) for line in (tmp_path / "out" / "receipts.jsonl").read_text().splitlines()]
     assert [row["source"] for row in rows] == [source.relative for source in scan([imgs]).sources]
@@ -59,9 +59,9 @@ def test_records_are_what_edits_and_the_model_give(run, theirs, editor: Editor, 
     def asked(value: int) -> list[float]:
         # the noise of the command is keyed by the path from the folder
         picture = Image.open(path)
-        request = editor.request({"wearing_hat": value}, samples=2, compose=compose)
-        encoded = editor.encode(np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255)
-        decoded = editor.changed(request, encoded, [row["source"]])[0]
+        request = composer.request({"wearing_hat": value}, samples=2, compose=compose)
+        encoded = composer.encode(np.asarray(picture, np.float32).transpose(2, 0, 1)[None] / 255)
+        decoded = composer.changed(request, encoded, [row["source"]])[0]
         change = (
             decoded - encoded.decoded
             if compose == "residual"
@@ -85,7 +85,7 @@ def test_a_softmax_decides_by_its_largest(run, made_classifier, tmp_path: Path) 
     assert found["Young", "hat"].verdict == "no effect found"
 
 
-def test_a_class_of_a_categorical_label(categorical_editor: Editor, made_classifier, tmp_path: Path) -> None:
+def test_a_class_of_a_categorical_label(categorical_composer: Composer, made_classifier, tmp_path: Path) -> None:
     """The made decoder shows Hair's two latents as red and green and Hat's as blue, everywhere."""
     rng = np.random.default_rng(0)
     turns = 2 * np.pi * rng.integers(0, 5, 40) / 5
@@ -101,11 +101,11 @@ def test_a_class_of_a_categorical_label(categorical_editor: Editor, made_classif
         strengths=(0.5, 1.0), compose="decode",
     )  # fmt: skip
     with ThreadPoolExecutor(2) as pool:
-        auditor = Auditor(categorical_editor, model, settings, [0], pool)
+        auditor = Auditor(categorical_composer, model, settings, [0], pool)
         batch = [auditor.read(source) for source in scan([tmp_path / "imgs"]).sources]
         records = [record.model_dump() for record in auditor.records(batch)]
     assert all(len(record["edited"]) == 4 for record in records)
-    found = {one.label: one for one in effects(categorical_editor.labels, settings, records)}
+    found = {one.label: one for one in effects(categorical_composer.labels, settings, records)}
     assert list(found) == [f"Hair={name}" for name in "abcde"]
     # class a is all red; c and d have little of it
     assert found["Hair=a"].effect > 0.3

@@ -8,7 +8,7 @@ import pytest
 from ccvae_deploy.audit.effects import effects
 from ccvae_deploy.audit.model import open_model
 from ccvae_deploy.audit.record import AuditSettings
-from ccvae_deploy.editor import Editor
+from ccvae_deploy.composer import Composer
 
 from .conftest import HAT
 
@@ -28,7 +28,7 @@ def hair(made_classifier, tmp_path: Path) -> AuditSettings:
 
 
 @pytest.fixture
-def made_effects(editor: Editor, made_classifier, tmp_path: Path):
+def made_effects(composer: Composer, made_classifier, tmp_path: Path):
     """The effect of `Young` on one output, of records made of pairs: the state, and what the edit adds to 0.2."""
     (tmp_path / "m.onnx").write_bytes(made_classifier([HAT]).SerializeToString())
     model = open_model(tmp_path / "m.onnx", scale=1, provider="cpu")
@@ -51,7 +51,7 @@ def made_effects(editor: Editor, made_classifier, tmp_path: Path):
             }
             for i, (own, shift) in enumerate(images)
         ]
-        return effects(editor.labels, settings, records)[0]
+        return effects(composer.labels, settings, records)[0]
 
     return make
 
@@ -101,7 +101,7 @@ def test_of_one_image_nothing_is_significant(made_effects) -> None:
 
 
 def test_a_class_with_too_few_images_does_not_widen_the_intervals_of_others(
-    categorical_editor: Editor, made_classifier, tmp_path: Path
+    categorical_composer: Composer, made_classifier, tmp_path: Path
 ) -> None:
     settings = hair(made_classifier, tmp_path)
     rng = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_a_class_with_too_few_images_does_not_widen_the_intervals_of_others(
         }
 
     records = [record(0) for _ in range(100)] + [record(1) for _ in range(12)]
-    found = {one.label: one for one in effects(categorical_editor.labels, settings, records)}
+    found = {one.label: one for one in effects(categorical_composer.labels, settings, records)}
     assert (found["Hair=a"].images, found["Hair=a"].verdict) == (12, "not tested")
     for name in "bcde":
         one = found[f"Hair={name}"]
@@ -127,10 +127,10 @@ def test_a_class_with_too_few_images_does_not_widen_the_intervals_of_others(
 
 
 def test_a_class_that_all_images_have_already_is_left_out(
-    categorical_editor: Editor, made_classifier, tmp_path
+    categorical_composer: Composer, made_classifier, tmp_path
 ) -> None:
     settings = hair(made_classifier, tmp_path)
     changed = {f"Hair={name}": {"1": response(0.9)} for name in "bcde"}
     one = {"control": [0.2], "state": {"Hair": 0}, "redrawn": {"Hair": response(0.2)}, "edited": changed}
-    found = effects(categorical_editor.labels, settings, [one] * 4)
+    found = effects(categorical_composer.labels, settings, [one] * 4)
     assert [effect.label for effect in found] == [f"Hair={name}" for name in "bcde"]
