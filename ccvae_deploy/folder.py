@@ -69,6 +69,19 @@ def scan(inputs: Sequence[Place]) -> Scan:
     return Scan(tuple(Source(found[relative], relative) for relative in order), ignored)
 
 
+def roots(inputs: Sequence[Place]) -> dict[str, str]:
+    """Below which folder or URL the images that `scan` finds lie: by what it puts before their paths (`folder/`, or
+    nothing), and of an image that was named itself by its name.
+    """
+    found = {}
+    for given in inputs:
+        if given.is_dir():
+            found[f"{_name(given)}/" if len(inputs) > 1 else ""] = _spelled(given)
+        else:
+            found[given.name] = _spelled(given).rpartition("/")[0]
+    return found
+
+
 def _name(folder: Place) -> str:
     return folder.name if isinstance(folder, Remote) else folder.resolve().name
 

@@ -180,15 +180,15 @@ def generate_folder(
                 written += len(todo)
                 bar.advance(len(todo))
         path = _write_sheet(results, plan, settings.edit) if sheet else None
-    return results.outcome(
-        composer,
-        list(asked),
-        {name for name, _ in plan},
-        sheet=path,
-        written=written,
-        skipped=count - written,
-        seconds=time.monotonic() - began,
-    )
+        return results.outcome(
+            composer,
+            list(asked),
+            {name for name, _ in plan},
+            sheet=path,
+            written=written,
+            skipped=count - written,
+            seconds=time.monotonic() - began,
+        )
 
 
 def _write(

@@ -8,7 +8,6 @@ import hashlib
 import heapq
 import json
 import os
-import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from .records.reading import (
     JOURNAL,
     RECEIPTS,
     SETTINGS,
+    SHARD,
     AllSettings,
     Key,
     Names,
@@ -40,8 +40,6 @@ from .storage.remote import Paths, local_path, paths
 from .storage.source_file import read_file
 from .storage.store import Store, inside, replace_file
 from .terminal.printable import printable
-
-SHARD = re.compile(r"settings-(\d{1,9})-of-(\d{1,9})\.json")
 
 
 @dataclass(frozen=True)

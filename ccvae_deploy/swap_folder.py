@@ -14,7 +14,7 @@ from . import images
 from .composer import Composer, Encoded
 from .edits.request import checked_compose
 from .errors import ImageError, UsageError, underway
-from .folder import Source, check_out, default_out, lying_below, output_stems, scan
+from .folder import Source, check_out, default_out, lying_below, output_stems, roots, scan
 from .images import Picture, from_array
 from .machine.resources import usable_cores
 from .pictures.decoding import MAX_PIXELS, decode
@@ -150,20 +150,20 @@ def swap_folder(
     below = lying_below(target, (source.path for source in (*sources, *scan([reference]).sources)))
     _refuse_own_sources(swap, below, sources, stems, sheet)
     began = time.monotonic()
-    with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet) as results:
+    with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet, roots=roots(places)) as results:
         written, skipped = _run(swap, results, sources, stems, workers or usable_cores())
         path = _write_sheet(swap, results, sources, stems) if sheet else None
-    seconds = time.monotonic() - began
-    return results.outcome(
-        composer,
-        chosen,
-        {source.relative for source in sources},
-        sheet=path,
-        written=written,
-        skipped=skipped,
-        seconds=seconds,
-        ignored=found.ignored,
-    )
+        seconds = time.monotonic() - began
+        return results.outcome(
+            composer,
+            chosen,
+            {source.relative for source in sources},
+            sheet=path,
+            written=written,
+            skipped=skipped,
+            seconds=seconds,
+            ignored=found.ignored,
+        )
 
 
 def _refuse_own_sources(

@@ -13,7 +13,7 @@ What a power cut takes from the journal is done again; what it takes from an out
 import json
 import os
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Self
@@ -24,6 +24,8 @@ from ..storage.lock import FolderLock, busy, lock_journal
 from ..storage.remote import Place
 from ..storage.store import replace_file
 from .reading import (
+    SETTINGS,
+    SHARD,
     AllSettings,
     Begun,
     Group,
@@ -41,6 +43,7 @@ from .reading import (
     reading,
     settings_text,
 )
+from .roots import Roots
 
 
 class Ledger:
@@ -52,10 +55,18 @@ class Ledger:
     Args:
         settings: those of every edit of this run.
         shard: a shard has records of its own.
+        roots: where the run's sources lie, see `folder.roots`.
     """
 
-    def __init__(self, out: Path, settings: Iterable[RunSettings], shard: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        settings: Iterable[RunSettings],
+        shard: tuple[int, int] | None = None,
+        roots: Mapping[str, str] | None = None,
+    ) -> None:
         self.out, self.names = out, Names.of(shard)
+        self.roots = Roots(roots or {})
         self.place: Place = out
         self.settings = {one.id: one for one in settings}
         self.all_settings: AllSettings = {}
@@ -123,6 +134,28 @@ class Ledger:
         if of_audit(self.all_settings):
             raise UsageError(f"{self.place} holds an audit; give another --out")
 
+    def refuse_others(self) -> None:
+        """Refuse where another ledger of the folder has an edit of this run with other settings: their outputs would
+        have the same names. Shards of one number have no source in common.
+
+        Raises:
+            UsageError: there is one.
+        """
+        mine = {one.edit: settings_id for settings_id, one in self.settings.items()}
+        for name in sorted(os.listdir(self.out)) if self.out.exists() else ():  # noqa: PTH208  (names are all)
+            part = SHARD.fullmatch(name)
+            beside = part and self.names.shard and int(part[2]) == self.names.shard[1]
+            if beside or name == self.names.settings or not (part or name == SETTINGS):
+                continue
+            for settings_id, entry in read_settings(self.out, name).items():
+                if mine.get(entry["edit"], settings_id) != settings_id:
+                    whose = f"--shard {part[1]}/{part[2]}" if part else "a run without --shard"
+                    remedy = "merge the shards first" if part else "leave out --shard"
+                    raise UsageError(
+                        f"{self.place} holds results of {whose} for {entry['edit']} with other settings; {remedy}, or "
+                        "give another --out"
+                    )
+
     def begin(self, source: str, settings: RunSettings, outputs: Sequence[str]) -> None:
         """Note which files will be written of a source; call it before the first one is."""
         key = (source, settings.edit)
@@ -137,6 +170,8 @@ class Ledger:
 
         Samples beyond these that were recorded of the same source with the same settings stay recorded.
         """
+        if self.roots.add():
+            replace_file(self.out / self.names.roots, [self.roots.text()])
         lines = [receipt.line for receipt in receipts]
         sizes = array("Q", [receipt.output_bytes for receipt in receipts])
         first = receipts[0]
@@ -189,7 +224,7 @@ class Ledger:
         return [json.loads(line)["output"] for line in self.lines(group)]
 
     def finish(self) -> None:
-        """Merge the journal into receipts.jsonl and failures.jsonl and remove it."""
+        """Merge the journal into receipts.jsonl, write this run's failures.jsonl, and remove the journal."""
         if self._whole or not (self.out / self.names.receipts).exists():
             ordered = self._ordered()
             all_lines = self._all_lines(group for _, group in ordered)
@@ -201,7 +236,7 @@ class Ledger:
         failures = sorted(self.failures.values(), key=lambda failure: os.fsencode(failure.source))
         replace_file(self.out / self.names.failures, (failure.line().encode("ascii") for failure in failures))
         self._keep_unfinished()
-        (self.out / self.names.journal).unlink(missing_ok=True)
+        self._remove_journal()
         self._whole = 0
 
     def there(self, output: str) -> bool:
@@ -221,14 +256,27 @@ class Ledger:
         if not still_there or self._state() != self._read_state:
             # a run that held it has just ended, and what was checked before is no longer so
             if still_there and not os.fstat(handle).st_size:
-                path.unlink()
+                self._remove_journal()
             raise busy(self.out)
+        with reading(self.out):
+            self.refuse_others()
         # what a kill left of the last entry is dropped
         journal.truncate(self._whole)
         new = {settings_id: one.entry() for settings_id, one in self.settings.items()}
         if not new.keys() <= self.all_settings.keys():
             self.all_settings |= new
             replace_file(self.out / self.names.settings, [settings_text(self.all_settings)])
+
+    def _remove_journal(self) -> None:
+        """Remove it while it is held, so that no other run takes it for its own; Windows removes no open file."""
+        path = self.out / self.names.journal
+        try:
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            if self._journal is not None:
+                self._journal.close()
+                self._journal = None
+            path.unlink(missing_ok=True)
 
     def _keep_unfinished(self) -> None:
         """Keep what was begun, not recorded, and lies there: its source is gone or failed, or was not asked for."""
@@ -296,6 +344,7 @@ class Ledger:
                 self.groups[key] = group
             # failures of earlier runs are tried again, so they are not kept; but only our own file is replaced
             read_failures(self.out, self.names.failures)
+            self.roots.read(self.out, self.names.roots)
             self._begun = read_unfinished(self.out, self.names.unfinished)
             for key, entry, end in read_journal(self.out, self.names.journal, self.all_settings):
                 self._whole = end

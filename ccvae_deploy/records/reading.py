@@ -6,6 +6,7 @@ paths, then of the edit's name.
 
 import json
 import os
+import re
 import sys
 from array import array
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from ..storage.plain import lines_of, open_plain, read_plain
 
 RECEIPTS, FAILURES, SETTINGS, JOURNAL = "receipts.jsonl", "failures.jsonl", "settings.json", ".journal.jsonl"
 UNFINISHED = ".unfinished.json"
+SHARD = re.compile(r"settings-(\d{1,9})-of-(\d{1,9})\.json")
 AUDIT = "audit"
 """What settings of an audit say in place of an edit."""
 
@@ -47,6 +49,7 @@ class Names:
     unfinished: str
     sheet: str
     report: str
+    roots: str
     mark: str
     shard: tuple[int, int] | None
 
@@ -56,9 +59,8 @@ class Names:
         mark = f"-{shard[0]}-of-{shard[1]}" if shard else ""
         receipts, failures, settings = (name.replace(".", f"{mark}.") for name in (RECEIPTS, FAILURES, SETTINGS))
         journal, unfinished = JOURNAL.replace(".jsonl", f"{mark}.jsonl"), UNFINISHED.replace(".json", f"{mark}.json")
-        return cls(
-            receipts, failures, settings, journal, unfinished, f"sheet{mark}.png", f"report{mark}.html", mark, shard
-        )
+        pages = f"sheet{mark}.png", f"report{mark}.html"
+        return cls(receipts, failures, settings, journal, unfinished, *pages, f".roots{mark}.json", mark, shard)
 
 
 class Group(NamedTuple):

@@ -7,7 +7,7 @@ others in between, they count, and what the cut-off run has done beyond them is 
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -34,12 +34,18 @@ class RemoteLedger(Ledger):
         UsageError: it cannot be read, or another run of this machine writes there.
     """
 
-    def __init__(self, place: Remote, settings: Iterable[Settings], shard: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        place: Remote,
+        settings: Iterable[Settings],
+        shard: tuple[int, int] | None = None,
+        roots: Mapping[str, str] | None = None,
+    ) -> None:
         names = Names.of(shard)
         folder = cache_root() / "outputs" / f"{hashlib.sha256(place.canonical().encode()).hexdigest()[:32]}{names.mark}"
         self._files = RemoteStore(place, names.mark)
         self._seen = self._fetch(folder, names)
-        super().__init__(folder, settings, shard)
+        super().__init__(folder, settings, shard, roots)
         self.place = place
 
     def __enter__(self) -> Self:
@@ -60,6 +66,9 @@ class RemoteLedger(Ledger):
         for name in names:
             self._files.put(name, self.out / name)
         (self.out / BEGUN).unlink()
+
+    def refuse_others(self) -> None:
+        """Their settings lie at the URL, one request for each: not asked."""
 
     def there(self, output: str) -> bool:
         """Not asked of the URL: what was begun is taken to lie there."""

@@ -108,7 +108,7 @@ class Results:
         seconds: float,
         ignored: int = 0,
     ) -> RunOutcome:
-        """Go through the receipts once.
+        """Go through the receipts once, while no other run may change them.
 
         Args:
             labels: those of which `reached` is told one by one.
@@ -151,7 +151,13 @@ class Results:
 
 @contextmanager
 def open_results(
-    out: Path, settings: RunSettings, plan: Iterable[tuple[str, Iterable[str]]], *, overwrite: bool, sheet: bool
+    out: Path,
+    settings: RunSettings,
+    plan: Iterable[tuple[str, Iterable[str]]],
+    *,
+    overwrite: bool,
+    sheet: bool,
+    roots: Mapping[str, str] | None = None,
 ) -> Iterator[Results]:
     """Open an output folder for one run; leaving it well merges the records, leaving it by an error keeps the journal.
 
@@ -159,11 +165,12 @@ def open_results(
         plan: per source its possible outputs, relative to `out`.
         overwrite: replace outputs of other settings, and files that no record explains.
         sheet: whether one will be written.
+        roots: where the sources lie, see `folder.roots`.
 
     Raises:
         UsageError: the folder holds such outputs, or another run writes to it.
     """
-    ledger = Ledger(out, [settings])
+    ledger = Ledger(out, [settings], roots=roots)
     store = Store(out)
     ledger.refuse_audit()
     _refuse_taken(store, ledger, settings, plan, overwrite)
@@ -198,6 +205,9 @@ def take_back(
     taken = None if same or overwrite else in_the_way(ledger, store, source, settings, outputs)
     if taken is not None:
         raise ImageError(f"its result would replace {taken}, which is not its own; add --overwrite, or move it")
+    changed = old is not None and old.source_sha256 != source_sha256 and not overwrite
+    if changed and (other := ledger.roots.elsewhere(source)):
+        raise ImageError(f"its name here is that of another image, {other}; give another --out, or add --overwrite")
     if overwrite:
         ledger.disown(*key, outputs)
         owner = ledger.owner(outputs[0])

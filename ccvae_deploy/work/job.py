@@ -20,6 +20,7 @@ from ..folder import (
     lying_below,
     output_stems,
     parse_shard,
+    roots,
     scan,
     within,
 )
@@ -202,7 +203,9 @@ def settle(
     each = {one.name: one for requests in asked.values() for one in requests}
     wanted = {name: Wanted(one, composer.settings(one, format, read=read)) for name, one in each.items()}
     tasks = _tasks(found, asked, wanted, part)
-    ledger, store = _records(target, [one.settings for one in wanted.values()], part)
+    lying = roots(places) if read else {}
+    ledger, store = _records(target, [one.settings for one in wanted.values()], part, lying)
+    ledger.refuse_others()
     again = partial(open_composer, local_path(bundle).resolve())
     job = Job(composer, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
     pages = [name for name, made in ((ledger.names.sheet, sheet), (ledger.names.report, report)) if made]
@@ -252,13 +255,13 @@ def _asked(
 
 
 def _records(
-    target: Place, settings: Sequence[Settings], part: tuple[int, int] | None
+    target: Place, settings: Sequence[Settings], part: tuple[int, int] | None, lying: Mapping[str, str]
 ) -> tuple[Ledger, Store | RemoteStore]:
-    """What keeps the records, and what the outputs."""
+    """What keeps the records, and what the outputs; the sources are `lying` below these roots."""
     if isinstance(target, Remote):
-        ledger: Ledger = RemoteLedger(target, settings, part)
+        ledger: Ledger = RemoteLedger(target, settings, part, lying)
         return ledger, RemoteStore(target, ledger.names.mark)
-    ledger = Ledger(target, settings, part)
+    ledger = Ledger(target, settings, part, lying)
     return ledger, Store(target, ledger.names.mark)
 
 

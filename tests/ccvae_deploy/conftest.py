@@ -269,8 +269,13 @@ def edit(tiny_bundle: Path, tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def tree() -> Callable[[Path], dict[str, bytes]]:
-    """Every file below a folder, hidden ones too."""
-    return lambda folder: {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """Every file below a folder, hidden ones too, but for what says where the sources lay."""
+
+    def found(folder: Path) -> dict[str, bytes]:
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".roots"))
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    return found
 
 
 @pytest.fixture(scope="session")

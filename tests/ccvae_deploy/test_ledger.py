@@ -242,3 +242,20 @@ def test_records_that_another_run_has_changed_since_they_were_checked(tmp_path: 
         pass
     assert not (tmp_path / ".journal.jsonl").exists()
     assert Ledger(tmp_path, [settings()]).made_with_others("a", settings())
+
+
+def test_a_system_that_removes_no_open_file(tmp_path, monkeypatch) -> None:
+    """As Windows: the journal is closed before it goes."""
+    unlink = Path.unlink
+
+    def refusing(path, missing_ok=False):
+        if path == tmp_path / ".journal.jsonl" and ledger._journal is not None:
+            raise PermissionError(13, "in use", str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refusing)
+    with Ledger(tmp_path, [settings()]) as ledger:
+        ledger.record("a", receipts("a", 1, settings()))
+        ledger.finish()
+    assert not (tmp_path / ".journal.jsonl").exists()
+    assert Ledger(tmp_path, [settings()]).group("a", "smiling=1").samples == 1

@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from ccvae_deploy import merge as merging
+from ccvae_deploy import pipeline
 from ccvae_deploy.cli import app
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.merge import _Twins, merge_folders
@@ -82,6 +83,37 @@ def test_shards_at_the_same_time_lose_nothing(tmp_path, whole, run, tree) -> Non
     assert (merged.sources, merged.receipts) == (9, 36)
     run(tmp_path / "whole", set=["young=0"])
     assert tree(out) == tree(tmp_path / "whole")
+
+
+def test_ledgers_of_one_folder_do_not_replace_what_others_have_recorded(tmp_path, pictures, run, tree) -> None:
+    """Whatever may be overwritten: each keeps records of its own, and would not know."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(one)
+    run(two, shard="0/2", seed=5)
+    before = tree(one), tree(two)
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"results of a run without --shard for smiling=1 .* leave out --shard"):
+            run(one, shard="0/2", seed=5, overwrite=overwrite)
+        for shard in (None, "0/3"):
+            with pytest.raises(UsageError, match="results of --shard 0/2 for smiling=1 with other settings; merge"):
+                run(two, shard=shard, overwrite=overwrite)
+    assert (tree(one), tree(two)) == before
+    run(two, shard="1/2")
+
+
+def test_shards_of_other_numbers_that_begin_at_the_same_time(tmp_path, pictures, run, monkeypatch) -> None:
+    settle, begun = pipeline.settle, []
+
+    def late(*places, **options):
+        job = settle(*places, **options)
+        if not begun:
+            begun.append("0/3")
+            run(tmp_path / "out", shard="0/3", seed=5)
+        return job
+
+    monkeypatch.setattr(pipeline, "settle", late)
+    with pytest.raises(UsageError, match="results of --shard 0/3"):
+        run(tmp_path / "out", shard="0/2")
 
 
 def test_several_folders_into_one(several, tmp_path, whole, tree) -> None:

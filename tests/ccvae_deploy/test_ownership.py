@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -297,15 +298,15 @@ def test_an_interrupt_leaves_no_temporary_file(tmp_path) -> None:
 def test_encode_goes_on_where_it_stopped_between_its_two_files(imgs, tiny_bundle, tmp_path, monkeypatch) -> None:
     out = tmp_path / "l.safetensors"
 
-    replace = Path.replace
+    link = os.link
 
-    def interrupted(self, target):
+    def interrupted(source, target):
         if target == out:
             raise KeyboardInterrupt
-        return replace(self, target)
+        return link(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", interrupted)
+        patch.setattr(os, "link", interrupted)
         with pytest.raises(KeyboardInterrupt):
             encode_folder([imgs], bundle=tiny_bundle, out=out, provider="cpu")
     assert (tmp_path / "l.failures.jsonl").exists()
@@ -314,3 +315,30 @@ def test_encode_goes_on_where_it_stopped_between_its_two_files(imgs, tiny_bundle
     (tmp_path / "m.failures.jsonl").write_text("mine")
     with pytest.raises(UsageError, match=r"m\.failures\.jsonl is there"):
         encode_folder([imgs], bundle=tiny_bundle, out=tmp_path / "m.safetensors", provider="cpu")
+
+
+def test_another_image_of_the_same_name_is_not_a_changed_one(tmp_path, run, failures) -> None:
+    """Folders of one name go into one folder of results by default."""
+    for year, colour in (("2023", "red"), ("2024", "blue")):
+        (tmp_path / year / "photos" / "deep").mkdir(parents=True)
+        for name in ("a.png", "deep/b.png"):
+            Image.new("RGB", (40, 40), colour).save(tmp_path / year / "photos" / name)
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "2024" / "photos" / "same.png")
+    shutil.copy(tmp_path / "2024" / "photos" / "same.png", tmp_path / "2023" / "photos")
+    first, second, out = tmp_path / "2023" / "photos", tmp_path / "2024" / "photos", tmp_path / "photos-edited"
+    run(out, inputs=first, samples=4)
+    before = {path: path.read_bytes() for path in out.rglob("*.png") if path.name != "sheet.png"}
+    found = run(out, inputs=second, samples=2)
+    assert (found.failed, found.written) == (2, 0)
+    assert [row["reason"] for row in failures(out)] == [
+        f"its name here is that of another image, {first / name}; give another --out, or add --overwrite"
+        for name in ("a.png", "deep/b.png")
+    ]
+    assert {path: path.read_bytes() for path in before} == before
+    assert run(out, inputs=second / "a.png").failed == 1
+    # what has changed where it lies is done again, and what has moved too
+    Image.new("RGB", (40, 40), "green").save(first / "a.png")
+    assert run(out, inputs=first, samples=4).written == 4
+    (first / "deep" / "b.png").unlink()
+    assert run(out, inputs=second, samples=4).failed == 1
+    assert run(out, inputs=second, samples=4, overwrite=True).written == 4
