@@ -4,7 +4,6 @@ The page needs no network and no script: pictures are data URIs, plots inline SV
 file names may come from strangers. Reads sources and outputs for a few thumbnails, writes one HTML file.
 """
 
-import base64
 import heapq
 import io
 from collections.abc import Iterable, Mapping
@@ -19,8 +18,8 @@ from . import images
 from .errors import ImageError
 from .pictures.decoding import decode
 from .pictures.film import thumbnail
+from .pictures.html_page import data_uri, page
 from .pictures.plots import bars, escaped, histogram
-from .records.pages import MARK
 from .records.summary import Summary, drift_text, pixels_text
 from .schema import folded
 from .storage.remote import Place
@@ -31,17 +30,6 @@ REPORT = "report.html"
 SHOWN, THUMBNAIL = 12, 128
 BINS, LEVELS, EDITS = 20, 256, 12
 OTHERS = "other edits"
-STYLE = """
-:root{color-scheme:light dark;--ink:#222;--soft:#666;--line:#ccc;--a:#3b6ea8;--b:#d08a2e;--paper:#fff}
-@media(prefers-color-scheme:dark){:root{--ink:#ddd;--soft:#999;--line:#444;--a:#6fa3e0;--b:#e0a85c;--paper:#181818}}
-body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1140px;margin:2em auto;
-padding:0 1em}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}th{text-align:left;padding-right:1.5em;font-weight:600;
-vertical-align:top}.row{display:flex;flex-wrap:wrap;gap:1.5em}figure{margin:0}figcaption,.note{color:var(--soft);
-font-size:.85em}.pair{width:264px;overflow-wrap:anywhere}.pair img{vertical-align:top;image-rendering:auto}
-svg text{font:11px system-ui,sans-serif;fill:var(--ink)}.end{text-anchor:end}.middle{text-anchor:middle}
-.s0{fill:var(--a)}.s1{fill:var(--b);fill-opacity:.65}.axis{stroke:var(--line)}.k0{color:var(--a)}.k1{color:var(--b)}
-"""
 
 
 @dataclass(order=True)
@@ -123,16 +111,10 @@ class Collected:
     def _close(self) -> None:
         for one, kept in ((self._top, self._best), (self._bottom, self._worst)):
             if one is not None:
-                keep_greatest(kept, one, SHOWN)
+                heapq.heappush(kept, one)
+                if len(kept) > SHOWN:
+                    heapq.heappop(kept)
         self._top = self._bottom = None
-
-
-def keep_greatest(heap: list[Any], one: Any, most: int) -> None:
-    """Put one more into a heap of the greatest."""
-    if len(heap) < most:
-        heapq.heappush(heap, one)
-    else:
-        heapq.heappushpop(heap, one)
 
 
 def write_report(
@@ -163,27 +145,6 @@ def write_report(
     ]
     replace_file(out / name, [page(", ".join(collected.chances) or "no outputs", parts)])
     return out / name
-
-
-def page(title: str, parts: Iterable[str], style: str = "") -> bytes:
-    """A page of HTML parts under a title; nothing in it may load or run, whatever a file is called.
-
-    Args:
-        title: plain text.
-        style: rules beside those that all pages have.
-    """
-    whole = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
-        f'<meta name="generator" content="{MARK}">',
-        f"<title>{escaped(title)}</title><style>{STYLE}{style}</style></head><body>",
-        f"<h1>{escaped(title)}</h1>",
-        *parts,
-        "</body></html>",
-    ]
-    return "\n".join(whole).encode("utf-8", "backslashreplace")
 
 
 _BEST = "Of sources that did not have what was asked; one output per source, the surest first."
@@ -314,5 +275,4 @@ def _image(path: Place | None, alt: str) -> str:
         return ""
     buffer = io.BytesIO()
     thumbnail(picture, THUMBNAIL).save(buffer, "JPEG", quality=88)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{alt}" width="{THUMBNAIL}" height="{THUMBNAIL}"> '
+    return f'<img src="{data_uri(buffer.getvalue())}" alt="{alt}" width="{THUMBNAIL}" height="{THUMBNAIL}"> '
