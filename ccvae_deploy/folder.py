@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from .errors import UsageError
@@ -193,6 +194,28 @@ def lying_below(out: Place, places: Iterable[Place]) -> set[str]:
     """Those of the places that lie below a folder, as paths from there, all links followed."""
     root = _spelled(out)
     return {text.removeprefix(f"{root}/") for text in map(_spelled, places) if text.startswith(f"{root}/")}
+
+
+def refuse_own_sources(
+    out: Place, read: Iterable[Place], outputs: Iterable[tuple[str, Iterable[str]]], pages: Sequence[str]
+) -> None:
+    """What a run or another shard of it reads is not replaced by what it writes, whatever may be overwritten.
+
+    Args:
+        outputs: per source the names that its outputs may have below `out`.
+        pages: what is written beside them.
+
+    Raises:
+        UsageError: something that is read would be replaced.
+    """
+    below = lying_below(out, read)
+    written = ((f"an output of {source}", names) for source, names in outputs)
+    for what, names in chain(written, [("a page of this run", pages)]) if below else ():
+        for name in below.intersection(names):
+            raise UsageError(
+                f"{name} is read and would be replaced by {what}; expected no image in the place of a result: leave "
+                "it out, rename it, or give another --out"
+            )
 
 
 def _spelled(place: Place) -> str:

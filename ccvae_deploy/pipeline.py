@@ -113,7 +113,8 @@ def edit_folder(
         if report:
             sources = {task.source.relative: task.source.path for task in job.tasks if job.read}
             receipts = filter(job.asks_for, job.ledger.receipts())
-            page = write_report(Path(str(job.out)), receipts, summary, sources, job.ledger.names.report)
+            labels, name = job.composer.labels, job.ledger.names.report
+            page = write_report(Path(str(job.out)), labels, receipts, summary, sources, name)
             summary = replace(summary, report=page)
     return summary
 

@@ -4,25 +4,26 @@ The page needs no network and no script: pictures are data URIs, plots inline SV
 file names may come from strangers. Reads sources and outputs for a few thumbnails, writes one HTML file.
 """
 
-import base64
 import heapq
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import images
+from .edits.outcome import Outcome, outcomes
+from .edits.request import Asked, asked_of
 from .errors import ImageError
 from .pictures.decoding import decode
 from .pictures.film import thumbnail
+from .pictures.html_page import data_uri, page
 from .pictures.plots import bars, escaped, histogram
-from .records.pages import MARK
 from .records.summary import Summary, drift_text, pixels_text
-from .schema import folded
+from .schema import LabelSet
 from .storage.remote import Place
 from .storage.source_file import read_file
 from .storage.store import replace_file
@@ -31,26 +32,21 @@ REPORT = "report.html"
 SHOWN, THUMBNAIL = 12, 128
 BINS, LEVELS, EDITS = 20, 256, 12
 OTHERS = "other edits"
-STYLE = """
-:root{color-scheme:light dark;--ink:#222;--soft:#666;--line:#ccc;--a:#3b6ea8;--b:#d08a2e;--paper:#fff}
-@media(prefers-color-scheme:dark){:root{--ink:#ddd;--soft:#999;--line:#444;--a:#6fa3e0;--b:#e0a85c;--paper:#181818}}
-body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1140px;margin:2em auto;
-padding:0 1em}
-h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em}th{text-align:left;padding-right:1.5em;font-weight:600;
-vertical-align:top}.row{display:flex;flex-wrap:wrap;gap:1.5em}figure{margin:0}figcaption,.note{color:var(--soft);
-font-size:.85em}.pair{width:264px;overflow-wrap:anywhere}.pair img{vertical-align:top;image-rendering:auto}
-svg text{font:11px system-ui,sans-serif;fill:var(--ink)}.end{text-anchor:end}.middle{text-anchor:middle}
-.s0{fill:var(--a)}.s1{fill:var(--b);fill-opacity:.65}.axis{stroke:var(--line)}.k0{color:var(--a)}.k1{color:var(--b)}
-"""
 
 
 @dataclass(order=True)
 class Ranked:
-    """A receipt by how well the output answers what was asked; greater is kept."""
+    """A receipt by how well the output answers what was asked; greater is kept.
+
+    Attributes:
+        asked: `label=value` of every asked label.
+        before, after: probability of the one that answers least.
+    """
 
     rank: float
     tie: int
     row: dict[str, Any] = field(compare=False)
+    asked: str = field(compare=False)
     before: float = field(compare=False)
     after: float = field(compare=False)
 
@@ -64,7 +60,8 @@ class Collected:
         changes: outputs by pixel change, in whole levels of 255; `controls` by the plain reconstruction's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, labels: LabelSet) -> None:
+        self.labels = labels
         self.chances: dict[str, NDArray[np.int64]] = {}
         self.soft: set[str] = set()
         self.changes, self.controls = np.zeros(LEVELS, np.int64), np.zeros(LEVELS, np.int64)
@@ -80,12 +77,22 @@ class Collected:
             self._close()
             self._source = row["source"]
         self._count += 1
-        rank, before, after = self._count_chances(row)
         if row["pixel_change"] is not None:
             self.changes[min(int(row["pixel_change"]), LEVELS - 1)] += 1
         self.controls[min(int(row["control"]), LEVELS - 1)] += 1
-        had = all(_had(row, name, value) for name, value in row["asked"].items())
-        up, down = (Ranked(sign * rank, -self._count, row, before, after) for sign in (1, -1))
+        asked = asked_of(self.labels, row["asked"])
+        before, after = (np.array([*row[key].values()]) for key in ("before", "after"))
+        was, became = (outcomes(self.labels, asked, before, seen) for seen in (before, after))
+        had = all(one.reached for one in was.values())
+        answers = []
+        for one in asked:
+            then, now = _chance(self.labels, one, before, was), _chance(self.labels, one, after, became)
+            self._count_chance(one, now)
+            answers.append((_fit(now, one.value), then, now))
+        # of the label that answers least what was asked of it
+        rank, *least = min(answers)
+        named = ", ".join(one.spelled for one in asked)
+        up, down = (Ranked(sign * rank, -self._count, row, named, *least) for sign in (1, -1))
         if not had and (self._top is None or up > self._top):
             self._top = up
         if self._bottom is None or down > self._bottom:
@@ -105,38 +112,27 @@ class Collected:
         self._close()
         return sorted(self._worst, reverse=True)
 
-    def _count_chances(self, row: dict[str, Any]) -> tuple[float, float, float]:
-        """Of the label that answers least what was asked of it: how well, and its probability before and after."""
-        found = []
-        for name, value in row["asked"].items():
-            was, became = (_chance(row, key, name, value) for key in ("before", "after"))
-            found.append((_fit(became, value), was, became))
-            edit = _edit(row, name, value)
-            if edit not in self.chances and len(self.chances) >= EDITS:
-                edit = OTHERS
-            elif _is_soft(value):
-                self.soft.add(edit)
-            bins = self.chances.setdefault(edit, np.zeros(BINS, np.int64))
-            bins[min(int(became * BINS), BINS - 1)] += 1
-        return min(found)
+    def _count_chance(self, one: Asked, chance: float) -> None:
+        edit = one.spelled
+        if edit not in self.chances and len(self.chances) >= EDITS:
+            edit = OTHERS
+        elif _is_soft(one.value):
+            self.soft.add(edit)
+        bins = self.chances.setdefault(edit, np.zeros(BINS, np.int64))
+        bins[min(int(chance * BINS), BINS - 1)] += 1
 
     def _close(self) -> None:
         for one, kept in ((self._top, self._best), (self._bottom, self._worst)):
             if one is not None:
-                keep_greatest(kept, one, SHOWN)
+                heapq.heappush(kept, one)
+                if len(kept) > SHOWN:
+                    heapq.heappop(kept)
         self._top = self._bottom = None
-
-
-def keep_greatest(heap: list[Any], one: Any, most: int) -> None:
-    """Put one more into a heap of the greatest."""
-    if len(heap) < most:
-        heapq.heappush(heap, one)
-    else:
-        heapq.heappushpop(heap, one)
 
 
 def write_report(
     out: Path,
+    labels: LabelSet,
     receipts: Iterable[dict[str, Any]],
     summary: Summary,
     sources: Mapping[str, Place],
@@ -145,6 +141,7 @@ def write_report(
     """Write the page into an output folder.
 
     Args:
+        labels: of the bundle that made the edits.
         receipts: of the edits in question, those of one source after each other, as the ledger gives them.
         sources: relative path to where the source lies; one that is missing is shown without its picture.
         name: the page's own; shards of one folder have one each.
@@ -152,7 +149,7 @@ def write_report(
     Raises:
         WriteError: the disk is full or refuses.
     """
-    collected = Collected()
+    collected = Collected(labels)
     for row in receipts:
         collected.add(row)
     parts = [
@@ -165,78 +162,27 @@ def write_report(
     return out / name
 
 
-def page(title: str, parts: Iterable[str], style: str = "") -> bytes:
-    """A page of HTML parts under a title; nothing in it may load or run, whatever a file is called.
-
-    Args:
-        title: plain text.
-        style: rules beside those that all pages have.
-    """
-    whole = [
-        "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
-        f'<meta name="generator" content="{MARK}">',
-        f"<title>{escaped(title)}</title><style>{STYLE}{style}</style></head><body>",
-        f"<h1>{escaped(title)}</h1>",
-        *parts,
-        "</body></html>",
-    ]
-    return "\n".join(whole).encode("utf-8", "backslashreplace")
-
-
 _BEST = "Of sources that did not have what was asked; one output per source, the surest first."
 _WORST = "One output per source, the least convincing first."
 
 
-def _is_soft(value: float | str) -> bool:
+def _is_soft(value: float | None) -> TypeGuard[float]:
     """Whether a value lies between the two of a binary label; classes are whole numbers."""
-    return not isinstance(value, str) and 0 < value < 1
+    return value is not None and 0 < value < 1
 
 
-def _fit(chance: float, value: float | str) -> float:
-    """How well a probability answers what was asked, at most 1: a value between is a probability to be met."""
-    return 1 - abs(chance - float(value)) if _is_soft(value) else chance
-
-
-def _chance(row: dict[str, Any], key: str, spelled: str, value: float | str) -> float:
-    """The probability of what was asked, `before` or `after`; a label that was to vary is asked to stay as it was. Of a
-    value between the two of a binary label, the probability of 1.
+def _chance(labels: LabelSet, one: Asked, seen: NDArray[np.floating], found: Mapping[int, Outcome]) -> float:
+    """The probability of what was asked; of a value between the two of a binary label, the probability of 1.
 
     Args:
-        spelled: the label as the user wrote it.
-        value: 0 to 1, a class's index, or a word.
+        seen: label probabilities, and `found` what they say of every asked label.
     """
-    names = _columns(row, spelled)
-    chances = [row[key][name] for name in names]
-    stays = isinstance(value, str)
-    if len(names) == 1:
-        if _is_soft(value):
-            return float(chances[0])
-        return float(chances[0] if (row["before"][names[0]] > 0.5 if stays else value) else 1 - chances[0])
-    chosen = max(range(len(names)), key=lambda i: row["before"][names[i]]) if stays else int(value)
-    return float(chances[chosen])
+    return float(seen[labels.columns[one.label].start] if _is_soft(one.value) else found[one.label].probability)
 
 
-def _had(row: dict[str, Any], spelled: str, value: float | str) -> bool:
-    """Whether the source classified as asked before the edit; what was to vary always did."""
-    before = [row["before"][name] for name in _columns(row, spelled)]
-    if isinstance(value, str):
-        return True
-    return (before[0] > 0.5) == (value >= 0.5) if len(before) == 1 else int(np.argmax(before)) == int(value)
-
-
-def _columns(row: Mapping[str, Any], spelled: str) -> list[str]:
-    return [name for name in row["after"] if folded(name.partition("=")[0]) == folded(spelled)]
-
-
-def _edit(row: Mapping[str, Any], name: str, value: float | str) -> str:
-    """What was asked, with the class's own name, which receipts hold by its place."""
-    if isinstance(value, str):
-        return f"{name}={value}"
-    classes = [column for column in _columns(row, name) if "=" in column]
-    return classes[int(value)] if 0 <= int(value) < len(classes) else f"{name}={value:g}"
+def _fit(chance: float, value: float | None) -> float:
+    """How well a probability answers what was asked, at most 1: a value between is a probability to be met."""
+    return 1 - abs(chance - value) if _is_soft(value) else chance
 
 
 def _summary(summary: Summary) -> str:
@@ -290,9 +236,8 @@ def _pictures(title: str, note: str, ranked: Iterable[Ranked], out: Path, source
         source, output = sources.get(row["source"]), out / row["output"]
         inside = output.resolve().is_relative_to(out.resolve())
         pictures = _image(source, "before") + _image(output if inside else None, "after")
-        asked = ", ".join(_edit(row, name, value) for name, value in row["asked"].items())
         cards.append(
-            f'<figure class="pair">{pictures}<figcaption><bdi>{escaped(row["output"])}</bdi><br>{escaped(asked)}: '
+            f'<figure class="pair">{pictures}<figcaption><bdi>{escaped(row["output"])}</bdi><br>{escaped(one.asked)}: '
             f"{one.before:.3f} → <b>{one.after:.3f}</b>, drift {row['drift']:.3f}, "
             f"{_change(row['pixel_change'])}</figcaption></figure>"
         )
@@ -314,5 +259,4 @@ def _image(path: Place | None, alt: str) -> str:
         return ""
     buffer = io.BytesIO()
     thumbnail(picture, THUMBNAIL).save(buffer, "JPEG", quality=88)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{alt}" width="{THUMBNAIL}" height="{THUMBNAIL}"> '
+    return f'<img src="{data_uri(buffer.getvalue())}" alt="{alt}" width="{THUMBNAIL}" height="{THUMBNAIL}"> '

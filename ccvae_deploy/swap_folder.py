@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -13,8 +13,8 @@ import numpy as np
 from . import images
 from .composer import Composer, Encoded
 from .edits.request import checked_compose
-from .errors import ImageError, UsageError, underway
-from .folder import Source, check_out, default_out, lying_below, output_stems, roots, scan
+from .errors import ImageError, underway
+from .folder import Source, check_out, default_out, output_stems, refuse_own_sources, roots, scan
 from .images import Picture, from_array
 from .machine.resources import usable_cores
 from .pictures.decoding import MAX_PIXELS, decode
@@ -143,13 +143,10 @@ def swap_folder(
     )
     swap = Swap(composer, chosen, references, settings, how)
     stems = output_stems(sources)
-    plan = (
-        (source.relative, chain.from_iterable(swap.possible_outputs(row, stems[row])))
-        for row, source in enumerate(sources)
-    )
-    below = lying_below(target, (source.path for source in (*sources, *scan([reference]).sources)))
-    _refuse_own_sources(swap, below, sources, stems, sheet)
+    read = (source.path for source in (*sources, *scan([reference]).sources))
+    refuse_own_sources(target, read, _plan(swap, sources, stems), [Names.of(None).sheet] if sheet else [])
     began = time.monotonic()
+    plan = _plan(swap, sources, stems)
     with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet, roots=roots(places)) as results:
         written, skipped = _run(swap, results, sources, stems, workers or usable_cores())
         path = _write_sheet(swap, results, sources, stems) if sheet else None
@@ -166,19 +163,10 @@ def swap_folder(
         )
 
 
-def _refuse_own_sources(
-    swap: Swap, below: set[str], sources: Sequence[Source], stems: Sequence[str], sheet: bool
-) -> None:
-    """What is read is not replaced by what is written, whatever may be overwritten.
-
-    Args:
-        below: what is read and lies where results go, relative to there.
-    """
-    if sheet and (name := Names.of(None).sheet) in below:
-        raise UsageError(f"{name} is read and would be replaced; rename it, or give another --out")
-    for row, source in enumerate(sources) if below else ():
-        for name in below.intersection(chain.from_iterable(swap.possible_outputs(row, stems[row]))):
-            raise UsageError(f"{name} is read and in the place of what {source.relative} becomes; give another --out")
+def _plan(swap: Swap, sources: Sequence[Source], stems: Sequence[str]) -> Iterator[tuple[str, Iterator[str]]]:
+    """Per source the names that its outputs may have."""
+    for row, source in enumerate(sources):
+        yield source.relative, chain.from_iterable(swap.possible_outputs(row, stems[row]))
 
 
 @underway()

@@ -4,6 +4,7 @@ Reads sources, writes nothing. Only places are kept while records are gone throu
 same noise, so they are those that were counted.
 """
 
+import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,6 @@ from .. import images
 from ..errors import ImageError
 from ..folder import Source
 from ..pictures.film import Cell, film_grid
-from ..report import keep_greatest
 from .auditor import REDRAW, Answer, Auditor, Original
 from .effects import Effect
 from .record import Change, spelled
@@ -51,7 +51,9 @@ def largest_flips(
     for record in records:
         for effect, heap in zip(wanted, found, strict=True):
             for one in _candidates(auditor, effect, record):
-                keep_greatest(heap, one, EACH)
+                heapq.heappush(heap, one)
+                if len(heap) > EACH:
+                    heapq.heappop(heap)
     shown = []
     for effect, heap in zip(wanted, found, strict=True):
         for flips, _, relative, edit in sorted(heap, reverse=True):

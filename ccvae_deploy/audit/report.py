@@ -1,12 +1,11 @@
 """An audit as one HTML page and as a CSV. The page needs no network and no script; all text in it is escaped."""
 
-import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..pictures.html_page import data_uri, page
 from ..pictures.plots import escaped
 from ..records.label_table import csv_line
-from ..report import page
 from .effects import REACHED, SLIGHT, Effect
 from .pictures import Shown
 from .plots import curve, intervals
@@ -123,9 +122,8 @@ def _curves(effects: Sequence[Effect]) -> str:
 def _strips(pictures: Sequence[Shown]) -> str:
     cards = []
     for one in pictures:
-        data = base64.b64encode(one.data).decode("ascii")
         cards.append(
-            f'<figure class="strip"><img src="data:image/jpeg;base64,{data}" alt="control, redrawn, edited">'
+            f'<figure class="strip"><img src="{data_uri(one.data)}" alt="control, redrawn, edited">'
             f"<figcaption><bdi>{escaped(one.source)}</bdi>: {escaped(one.edit)}, {escaped(one.output)} "
             f"{one.control:.3g} → <b>{one.edited:.3g}</b> (redrawn {one.redrawn:.3g}); decision changed on "
             f"{one.flips:.0%} of the samples</figcaption></figure>"

@@ -77,6 +77,15 @@ class EditRequest:
         return any(one.value is None or self.mode == "sample" for one in self.asked)
 
 
+def asked_of(labels: LabelSet, values: Mapping[str, Value]) -> tuple[Asked, ...]:
+    """The inverse of `EditRequest.values`; each is spelled by the label's own name."""
+    positions, found = {name: i for i, name in enumerate(labels.names)}, []
+    for name, value in values.items():
+        label, number = positions[name], None if value == VARY else float(value)
+        found.append(Asked(label, number, f"{name}={_spelled(labels.labels[label], number)}"))
+    return tuple(found)
+
+
 class RequestOptions(TypedDict, total=False):
     """How an edit is done; every key has a default, see `EditRequest`."""
 
@@ -195,16 +204,15 @@ def _parse(labels: LabelSet, asked: Asking, vary: Sequence[str]) -> tuple[Asked,
         if position in found:
             raise LabelError(f"label {label.name} is set twice; give it one value")
         spelled = "_".join(name.strip().lower().split())
-        if value is None:
-            found[position] = Asked(position, None, f"{spelled}={VARY}")
-        else:
-            number = _value(label, value)
-            found[position] = Asked(position, number, f"{spelled}={_spelled(label, number)}")
+        number = None if value is None else _value(label, value)
+        found[position] = Asked(position, number, f"{spelled}={_spelled(label, number)}")
     return tuple(found[position] for position in sorted(found))
 
 
-def _spelled(label: Label, value: float) -> str:
-    """0, 1 or the shortest number between of a binary label, the class's own name of a categorical one."""
+def _spelled(label: Label, value: float | None) -> str:
+    """0, 1 or the shortest number between of a binary label, the class's own name of a categorical one; or `vary`."""
+    if value is None:
+        return VARY
     if label.kind == "categorical":
         return label.classes[int(value)]
     return str(int(value)) if value in (0, 1) else repr(value)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..composer import Composer
 from ..edits.outcome import outcomes
-from ..edits.request import VARY, Asked
+from ..edits.request import asked_of
 from ..receipts import Failure
 from ..schema import LabelSet
 from ..storage.remote import Place
@@ -145,7 +145,7 @@ class _Figures:
 
     def _count(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """A label counts as reached where it was asked, and as drifting where it was not."""
-        asked = [self._asked(spelled, value) for spelled, value in rows[0]["asked"].items()]
+        asked = asked_of(self.labels, rows[0]["asked"])
         before, after = (np.array([[*row[key].values()] for row in rows]) for key in ("before", "after"))
         for label, found in outcomes(self.labels, asked, before, after).items():
             name = self.labels.names[label]
@@ -158,9 +158,6 @@ class _Figures:
         for column, name in enumerate(rows[0]["after"]):
             if name.partition("=")[0] not in given:
                 np.add.at(self.moves[name], moved[:, column], 1)
-
-    def _asked(self, spelled: str, value: float | str) -> Asked:
-        return Asked(self.labels.index(spelled), None if value == VARY else float(value), spelled)
 
 
 def _median(histogram: NDArray[np.int64]) -> float:

@@ -1,36 +1,21 @@
 """One run over a folder, settled and checked before any work. Reads folders, bundle and ledger, writes nothing."""
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Required, Unpack, get_args
+from typing import Any, Required, Unpack
 
 from ..composer import Composer
 from ..edits.plan import read_plan
 from ..edits.request import Asking, EditRequest, RequestOptions
 from ..errors import UsageError
-from ..folder import (
-    Scan,
-    Source,
-    check_out,
-    default_out,
-    in_shard,
-    lying_below,
-    output_stems,
-    parse_shard,
-    roots,
-    scan,
-    within,
-)
-from ..images import Format
+from ..folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, roots, scan
 from ..latent_store import LatentStore
 from ..pictures.decoding import MAX_PIXELS
 from ..pictures.rendering import refuse_format
 from ..receipts import Settings
 from ..records.ledger import Ledger
-from ..records.pages import refuse_foreign
 from ..records.reading import Group
 from ..records.remote_ledger import RemoteLedger
 from ..speed import refuse_speed
@@ -40,6 +25,7 @@ from ..storage.store import Store
 from ..terminal.screen import counted
 from . import ray_engine
 from .batch import OUTPUTS, Task, Wanted
+from .ownership import refuse_taken
 
 
 class JobOptions(RequestOptions, total=False):
@@ -210,7 +196,7 @@ def settle(
     job = Job(composer, again, target, ledger, store, tasks, part, found.ignored, title, stored, overwrite)
     pages = [name for name, made in ((ledger.names.sheet, sheet), (ledger.names.report, report)) if made]
     sources = [source.path for source in found.sources if source.relative in asked] if read else []
-    _refuse_taken(job, places, sources, pages)
+    refuse_taken(job, places, sources, pages)
     return job
 
 
@@ -288,96 +274,3 @@ def _refuse_options(
     refuse_format(format)
     if plan is not None and (set or vary):
         raise UsageError(f"--{'set' if set else 'vary'} and --plan both say what to change; give one of them")
-
-
-def _refuse_taken(job: Job, places: Sequence[Place], read: Sequence[Place], pages: Sequence[str]) -> None:
-    """Refuse to write where something lies that is read, or that is not ours to replace.
-
-    Args:
-        places: what was given as inputs; `read` are the sources in them of which something is asked.
-        pages: what the run writes beside its outputs.
-    """
-    job.ledger.refuse_audit()
-    for task in job.tasks if job.out.exists() else ():
-        job.store.refuse_blocked(task.source.relative.rpartition("/")[0])
-    inside = any(within(place, job.out) for place in places)
-    # of folders that lie elsewhere, links alone may lead there
-    _refuse_own_sources(job, [path for path in read if inside or _is_link(path)], pages)
-    if not job.overwrite:
-        _refuse_conflicts(job, pages)
-
-
-def _is_link(path: Place) -> bool:
-    # unlike Path.is_symlink, islink says no of what cannot be looked at; a later step tells of that
-    return isinstance(path, Path) and os.path.islink(path)  # noqa: PTH114
-
-
-def _refuse_own_sources(job: Job, sources: Iterable[Place], pages: Sequence[str]) -> None:
-    """What a run or another shard of it reads is not replaced by what it writes, whatever may be overwritten."""
-    below = lying_below(job.out, sources)
-    for task in job.tasks if below else ():
-        names = {
-            name for wanted in task.wanted for kept in get_args(Format) for name in wanted.outputs(task.stem, kept)
-        }
-        for name in below & names:
-            raise UsageError(
-                f"{name} is among the images and in the place of an edit of {task.source.relative}; leave it out, or "
-                "give another --out"
-            )
-    for name in below.intersection(pages):
-        raise UsageError(f"{name} is among the images and would be replaced; rename it, or give another --out")
-
-
-def _refuse_conflicts(job: Job, pages: Sequence[str]) -> None:
-    """Outputs of other settings, and files that no record of ours explains, are not ours to replace.
-
-    Args:
-        pages: what the run writes beside its outputs.
-    """
-    if not job.out.exists():
-        return
-    others, unknown = [], []
-    listing = lru_cache(maxsize=4)(lambda folder: frozenset(job.store.names(folder)))
-    for task in job.tasks:
-        for wanted in task.wanted:
-            source, settings = task.source.relative, wanted.settings
-            if job.ledger.made_with_others(source, settings):
-                others.append(source)
-            else:
-                begun = job.ledger.begun(source, settings)
-                names = (name for name in _unrecorded(job, task, wanted) if name not in begun)
-                unknown += [name for name in names if _there(name, listing)][:1]
-    if others:
-        raise UsageError(
-            f"{job.out} has results for {len(others):,} of these sources that were made with other settings, such as "
-            f"{others[0]}; add --overwrite to replace them, or give another --out"
-        )
-    refuse_foreign(job.out, job.store, pages)
-    if unknown:
-        sharded = any(name.startswith("settings-") for name in listing(""))
-        shards = "merge the shards first, " if sharded and not job.part else ""
-        raise UsageError(
-            f"{job.out} has files in the place of outputs of {len(unknown):,} of these sources that no record here "
-            f"explains as theirs, such as {unknown[0]}; {shards}add --overwrite to replace them, or give another --out"
-        )
-
-
-def _unrecorded(job: Job, task: Task, wanted: Wanted) -> Iterator[str]:
-    """The outputs that a source may have under an edit, without those that are recorded.
-
-    What a source is recorded with under another name, as when its twin of another ending came or went, explains none
-    of these. Should its format have changed, `take_back` looks again.
-    """
-    group = job.ledger.group(task.source.relative, wanted.name)
-    if group is not None:
-        names = wanted.names(task.stem, group.output.rpartition(".")[2])
-        if names[0] == group.output:
-            yield from names[group.samples :]
-            return
-    for kept in get_args(Format):
-        yield from wanted.outputs(task.stem, kept)
-
-
-def _there(name: str, listing: Callable[[str], frozenset[str]]) -> bool:
-    folder, _, file = name.rpartition("/")
-    return file in listing(folder)

@@ -285,7 +285,7 @@ def test_a_source_called_as_the_sheet_stays(pictures, tmp_path, run) -> None:
     run(out)
     data = (pictures / "a.png").read_bytes()
     (out / "sheet.png").write_bytes(data)
-    with pytest.raises(UsageError, match=r"sheet\.png is among the images and would be replaced"):
+    with pytest.raises(UsageError, match=r"sheet\.png is read and would be replaced by a page of this run"):
         run(out, inputs=out / "sheet.png")
     assert (out / "sheet.png").read_bytes() == data
 

@@ -71,10 +71,10 @@ def test_what_is_read_is_not_replaced_even_when_files_may_be(imgs: Path, edit) -
     edit(imgs / "a.png", out=imgs)
     before = {path.name: path.read_bytes() for path in imgs.glob("*.png")}
     assert len(before) == 3
-    with pytest.raises(UsageError, match=r"a__smiling=1__00\.png is among the images and in the place of an edit of a"):
+    with pytest.raises(UsageError, match=r"a__smiling=1__00\.png is read and would be replaced by an output of a\.png"):
         edit(*sorted(imgs.glob("*.png")), out=imgs, seed=1, overwrite=True)
     (imgs / "sheet.png").write_bytes(before["b.png"])
-    with pytest.raises(UsageError, match=r"sheet\.png is among the images and would be replaced"):
+    with pytest.raises(UsageError, match=r"sheet\.png is read and would be replaced by a page of this run"):
         edit(imgs / "sheet.png", out=imgs, sheet=True, overwrite=True)
     assert {path.name: path.read_bytes() for path in imgs.glob("*.png") if path.name != "sheet.png"} == before
     assert edit(imgs / "b.png", out=imgs, overwrite=True).written == 1
@@ -85,7 +85,7 @@ def test_what_is_read_through_a_link_is_not_replaced_either(imgs: Path, tmp_path
     made = next((tmp_path / "out").glob("a__*.png"))
     before = made.read_bytes()
     (imgs / "linked.png").symlink_to(made)
-    with pytest.raises(UsageError, match=r"a__smiling=1__00\.png is among the images and in the place of an edit of a"):
+    with pytest.raises(UsageError, match=r"a__smiling=1__00\.png is read and would be replaced by an output of a\.png"):
         edit(imgs, out=tmp_path / "out", seed=1, overwrite=True)
     assert made.read_bytes() == before
 
@@ -95,10 +95,10 @@ def test_swap_replaces_nothing_that_it_reads(imgs: Path, tiny_bundle: Path) -> N
     swap_folder([imgs / "a.png"], **options)
     made = next(path for path in imgs.glob("a__*.png"))
     before = made.read_bytes()
-    with pytest.raises(UsageError, match=r"a__.*\.png is read and in the place of what a\.png becomes"):
+    with pytest.raises(UsageError, match=r"a__.*\.png is read and would be replaced by an output of a\.png"):
         swap_folder([imgs / "a.png", made], overwrite=True, **options)
     assert made.read_bytes() == before
     (imgs / "sheet.png").write_bytes(before)
-    with pytest.raises(UsageError, match=r"sheet\.png is read and would be replaced"):
+    with pytest.raises(UsageError, match=r"sheet\.png is read and would be replaced by a page of this run"):
         swap_folder([imgs / "sheet.png"], overwrite=True, **options | {"sheet": True})
     assert (imgs / "sheet.png").read_bytes() == before

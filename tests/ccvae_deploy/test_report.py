@@ -14,6 +14,11 @@ from ccvae_deploy.cli import app
 from ccvae_deploy.pictures.plots import bars, escaped, histogram
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.report import EDITS, OTHERS, SHOWN, Collected
+from ccvae_deploy.schema import Label, LabelSet
+
+LABELS = LabelSet(labels=(Label(name="smiling"), Label(name="young")))
+HAIR = LabelSet(labels=(Label(name="Hair", kind="categorical", classes=("black", "blond", "brown")),))
+MIXED = LabelSet(labels=(*LABELS.labels, *HAIR.labels))
 
 
 def row(source: str, after: float, *, before: float = 0.1, other: float = 0.4, change: float = 2.5) -> dict:
@@ -21,16 +26,23 @@ def row(source: str, after: float, *, before: float = 0.1, other: float = 0.4, c
         "source": source,
         "output": f"{source}__smiling=1.png",
         "asked": {"smiling": 1.0},
-        "before": {"Smiling": before, "Young": 0.3},
-        "after": {"Smiling": after, "Young": other},
+        "before": {"smiling": before, "young": 0.3},
+        "after": {"smiling": after, "young": other},
         "pixel_change": change,
         "control": 7.9,
         "drift": 0.1,
     }
 
 
+def chances(labels: LabelSet, before: tuple[float, ...], after: tuple[float, ...]) -> dict:
+    return {
+        key: dict(zip(labels.column_names, values, strict=True))
+        for key, values in (("before", before), ("after", after))
+    }
+
+
 def test_counts_of_a_pass() -> None:
-    collected = Collected()
+    collected = Collected(LABELS)
     for i, after in enumerate((0.0, 0.04, 0.5, 0.99, 1.0)):
         collected.add(row(f"s{i}", after, other=0.3 + 0.1 * i))
     assert collected.chances["smiling=1"].tolist() == [2] + 9 * [0] + [1] + 8 * [0] + [2]
@@ -38,14 +50,14 @@ def test_counts_of_a_pass() -> None:
 
 
 def test_a_class_goes_by_its_own_name() -> None:
-    collected = Collected()
-    chances = {"Hair=black": 0.1, "Hair=blond": 0.7, "Hair=brown": 0.2}
-    collected.add(row("a", 0.5) | {"asked": {"Hair": 1.0}, "before": chances, "after": chances})
+    collected = Collected(HAIR)
+    seen = (0.1, 0.7, 0.2)
+    collected.add(row("a", 0.5) | chances(HAIR, seen, seen) | {"asked": {"Hair": 1.0}})
     assert list(collected.chances) == ["Hair=blond"]
 
 
 def test_more_edits_than_are_plotted_are_counted_together() -> None:
-    collected = Collected()
+    collected = Collected(LABELS)
     for source in range(3):
         for value in range(EDITS + 4):
             collected.add(row(f"s{source}", 0.5) | {"asked": {"smiling": value / 100}})
@@ -54,15 +66,15 @@ def test_more_edits_than_are_plotted_are_counted_together() -> None:
 
 
 def test_a_source_that_had_the_class_is_no_success() -> None:
-    before, after = ({"Hair=black": p, "Hair=blond": q, "Hair=brown": 1 - p - q} for p, q in ((0.3, 0.4), (0.1, 0.8)))
+    seen = chances(HAIR, (0.3, 0.4, 0.3), (0.1, 0.8, 0.1))
     for asked, expected in ((1.0, 0), (0.0, 1)):
-        collected = Collected()
-        collected.add(row("a", 0.5) | {"asked": {"Hair": asked}, "before": before, "after": after})
+        collected = Collected(HAIR)
+        collected.add(row("a", 0.5) | seen | {"asked": {"Hair": asked}})
         assert len(collected.best()) == expected
 
 
 def test_the_best_and_worst_of_many_one_per_source() -> None:
-    collected = Collected()
+    collected = Collected(LABELS)
     for i in range(200):
         for sample in range(3):
             collected.add(row(f"s{i:03d}", (i + sample / 10) / 201, before=0.9 if i > 150 else 0.1))
@@ -75,19 +87,16 @@ def test_the_best_and_worst_of_many_one_per_source() -> None:
 
 
 def test_a_value_that_was_asked_off_and_a_class() -> None:
-    collected = Collected()
+    collected = Collected(LABELS)
     off = row("s", 0.2)
     off["asked"] = {"smiling": 0.0}
     collected.add(off)
     assert collected.worst()[0].after == pytest.approx(0.8)
-    classes = row("t", 0.2)
-    classes["asked"] = {"hair_colour": 2.0}
-    for key, values in (("before", (0.7, 0.2, 0.1)), ("after", (0.1, 0.3, 0.6))):
-        classes[key] = {f"Hair Colour={name}": p for name, p in zip("abc", values, strict=True)}
-    collected = Collected()
-    collected.add(classes)
+    collected = Collected(HAIR)
+    collected.add(row("t", 0.2) | chances(HAIR, (0.7, 0.2, 0.1), (0.1, 0.3, 0.6)) | {"asked": {"Hair": 2.0}})
     (one,) = collected.best()
     assert (one.before, one.after) == (0.1, 0.6)
+    collected = Collected(LABELS)
     varied = row("u", 0.3, before=0.2)
     varied["asked"] = {"smiling": "vary"}
     collected.add(varied)
@@ -157,7 +166,7 @@ def test_an_output_outside_the_folder_is_not_read(tmp_path: Path) -> None:
 
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
     (tmp_path / "o").mkdir()
-    collected = Collected()
+    collected = Collected(LABELS)
     stranger = row("s", 0.9)
     stranger["output"] = "../secret.png"
     collected.add(stranger)
@@ -165,7 +174,7 @@ def test_an_output_outside_the_folder_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_value_between_is_a_probability_to_be_met() -> None:
-    collected = Collected()
+    collected = Collected(LABELS)
     for source, after in (("far", 0.05), ("near", 0.32), ("over", 0.9)):
         collected.add(row(source, after, before=0.98) | {"asked": {"smiling": 0.3}})
     assert [one.row["source"] for one in collected.best()] == ["near", "far", "over"]
@@ -173,3 +182,41 @@ def test_a_value_between_is_a_probability_to_be_met() -> None:
     assert (collected.best()[0].before, collected.best()[0].after) == (0.98, 0.32)
     assert collected.chances["smiling=0.3"].nonzero()[0].tolist() == [1, 6, 18]
     assert collected.soft == {"smiling=0.3"}
+
+
+def test_a_source_on_the_side_of_a_value_between_had_it() -> None:
+    collected = Collected(LABELS)
+    for source, before in (("below", 0.2), ("above", 0.6)):
+        collected.add(row(source, 0.3, before=before) | {"asked": {"smiling": 0.3}})
+    assert [one.row["source"] for one in collected.best()] == ["above"]
+
+
+def test_what_was_to_vary_is_asked_to_stay() -> None:
+    collected = Collected(MIXED)
+    for source, before, after in (
+        ("kept", (0.2, 0.3, 0.1, 0.6, 0.3), (0.1, 0.3, 0.2, 0.7, 0.1)),
+        ("turned", (0.8, 0.3, 0.1, 0.6, 0.3), (0.4, 0.3, 0.2, 0.3, 0.5)),
+    ):
+        seen = chances(MIXED, before, after)
+        collected.add(row(source, 0.5) | seen | {"asked": {"smiling": "vary", "Hair": "vary"}})
+    assert collected.best() == []
+    assert [(one.row["source"], one.before, one.after) for one in collected.worst()] == [
+        ("turned", 0.6, 0.3),
+        ("kept", 0.6, 0.7),
+    ]
+    assert collected.worst()[0].asked == "smiling=vary, Hair=vary"
+    assert collected.chances["smiling=vary"].nonzero()[0].tolist() == [8, 18]
+    assert collected.chances["Hair=vary"].nonzero()[0].tolist() == [6, 14]
+
+
+def test_of_several_labels_the_one_that_answers_least_counts() -> None:
+    seen = chances(MIXED, (0.9, 0.4, 0.7, 0.2, 0.1), (0.25, 0.8, 0.1, 0.8, 0.1))
+    for asked, before, after in (
+        ({"smiling": 0.3, "young": 1.0, "Hair": 0.0}, 0.7, 0.1),
+        ({"smiling": 0.75, "Hair": 1.0}, 0.9, 0.25),
+        ({"young": "vary", "Hair": 1.0}, 0.6, pytest.approx(0.2)),
+    ):
+        collected = Collected(MIXED)
+        collected.add(row("s", 0.5) | seen | {"asked": asked})
+        assert [(one.before, one.after) for one in collected.worst()] == [(before, after)]
+        assert len(collected.best()) == 1

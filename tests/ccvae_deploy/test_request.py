@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ccvae_deploy.edits.request import make_request
+from ccvae_deploy.edits.request import asked_of, make_request
 from ccvae_deploy.errors import CCVAEError, LabelError, UsageError
 from ccvae_deploy.schema import Label, LabelSet
 
@@ -33,6 +33,13 @@ def test_classes_and_soft_values() -> None:
     request = make_request(LABELS, {"hair": "Blond", "answer": "yes", "smiling": 0.3})
     assert [asked.value for asked in request.asked] == [0.3, 1.0, 1.0]
     assert request.name == "smiling=0.3,hair=blond,answer=1"
+
+
+def test_what_was_asked_is_known_from_its_values() -> None:
+    request = make_request(LABELS, {"hair": "Blond", "answer": "yes", "smiling": 0.3}, vary=["wearing hat"])
+    again = asked_of(LABELS, json.loads(json.dumps(request.values(LABELS))))
+    assert [(one.label, one.value) for one in again] == [(one.label, one.value) for one in request.asked]
+    assert [one.spelled for one in again] == ["Smiling=0.3", "Wearing_Hat=vary", "Hair=blond", "answer=1"]
 
 
 @pytest.mark.parametrize(

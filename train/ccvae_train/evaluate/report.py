@@ -3,7 +3,6 @@
 The page needs no network and no script: pictures are data URIs, all text in it is escaped.
 """
 
-import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 from ccvae_deploy import images
 from ccvae_deploy.errors import ImageError
 from ccvae_deploy.pictures.decoding import open_picture
+from ccvae_deploy.pictures.html_page import data_uri, page
 from ccvae_deploy.pictures.plots import bars, escaped
-from ccvae_deploy.report import page
 from ccvae_deploy.storage.store import replace_file
 from ccvae_deploy.terminal.screen import counted
 
@@ -122,5 +121,4 @@ def _picture(path: Path, alt: str) -> str:
     except ImageError as error:
         return f'<p class="note">{escaped(str(error))}</p>'
     picture.convert("RGB").save(buffer, "JPEG", quality=88)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<p><img src="data:image/jpeg;base64,{data}" alt="{escaped(alt)}"></p>'
+    return f'<p><img src="{data_uri(buffer.getvalue())}" alt="{escaped(alt)}"></p>'
