@@ -5,6 +5,7 @@
 | EXIF orientation                | applied; what is kept of other metadata stands in `metadata`                    |
 | 1-bit, grey, grey + alpha       | grey, alpha beside it; of a TIFF whose 0 is white the positive                  |
 | 16-bit and 32-bit integer grey  | 8 bits by round(value * 255 / 65535), never clipped; beyond 65535 refused       |
+| 12-bit grey of a TIFF           | 8 bits by round(value * 255 / 4095)                                             |
 | 16-bit RGB, RGBA, grey + alpha  | 8 bits, the high byte of each value                                             |
 | palette                         | RGB, transparency as alpha                                                      |
 | RGBA, premultiplied RGBa        | RGB, alpha beside it                                                            |

@@ -225,6 +225,30 @@ def test_a_tiff_whose_zero_is_white_is_read_as_it_looks(compression: str | None)
     assert (decode(saved(Image.fromarray(grey), "TIFF", compression=compression)).pixels == RGB[..., 0]).all()
 
 
+@pytest.mark.parametrize("strip", [1 << 20, 100])
+@pytest.mark.parametrize("deflated", [False, True])
+def test_twelve_bit_grey_is_as_bright_as_it_was(strip: int, deflated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canvas, "STRIP", strip)
+    monkeypatch.setattr(canvas, "LARGE", min(canvas.LARGE, strip))
+    ramp = np.linspace(0, 4095, 600).astype(np.uint16).reshape(20, 30)
+    data = twelve_bit_tiff(ramp, deflated)
+    assert (decode(data).pixels == np.rint(ramp / 4095 * 255)).all()
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        assert (from_pil(image).pixels == decode(data).pixels).all()
+
+
+def twelve_bit_tiff(values: np.ndarray, deflated: bool) -> bytes:
+    high, low = values[:, ::2].astype(int), values[:, 1::2].astype(int)
+    rows = np.stack([high >> 4, (high & 15) << 4 | low >> 8, low & 255], -1).astype(np.uint8).tobytes()
+    rows = zlib.compress(rows) if deflated else rows
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: 12, 259: 8 if deflated else 1, 262: 1}
+    tags |= {273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: height, 279: len(rows)}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + rows
+
+
 def test_a_phones_jpeg_of_several_pictures_is_its_first() -> None:
     frames = [Image.fromarray(pixels) for pixels in (RGB, 255 - RGB)]
     picture = decode(saved(frames[0], "MPO", save_all=True, append_images=frames[1:]))
