@@ -39,7 +39,9 @@ GREY_AND_ALPHA = "ccvae-deploy: grey and alpha"
 MOST_PIXELS = 178_956_970
 """What Pillow itself refuses beyond."""
 MAX_SIDE = 65_535
-"""Width or height; JPEG and AVIF take no more, and work is bounded by it."""
+"""Width or height; work is bounded by it."""
+LONGEST: dict[str, int] = {"jpeg": 65_500, "webp": 16_383, "avif": 32_768}
+"""The side that a format can have, where it is less. A longer AVIF would be written, but libavif reads none."""
 KEPT_FORMATS: dict[str | None, Format] = {"JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp", "AVIF": "avif"}
 
 
@@ -200,6 +202,12 @@ def encode(picture: Picture, format: Format) -> bytes:
     Raises:
         ImageError: the format does not take a picture of this size.
     """
+    width, height = picture.size
+    longest = LONGEST.get(format)
+    if longest and max(width, height) > longest:
+        raise ImageError(
+            f"{width:,} x {height:,} pixels, the limit of a side in {format} is {longest:,}; take --format png"
+        )
     options: dict[str, Any] = picture.metadata.options(format, picture.channels)
     match format:
         case "jpeg":
@@ -219,7 +227,7 @@ def encode(picture: Picture, format: Format) -> bytes:
         with one_at_a_time(picture.size):
             _whole(picture, flat=format == "jpeg").save(buffer, format.upper(), **options)
     except (OSError, ValueError, MemoryError) as error:
-        raise ImageError(f"{picture.size[0]}x{picture.size[1]} cannot be written as {format}: {error}") from error
+        raise ImageError(f"{width}x{height} cannot be written as {format}: {error}") from error
     return buffer.getvalue()
 
 

@@ -297,6 +297,18 @@ def test_alpha_is_kept_in_webp_and_avif(format: str) -> None:
     assert np.abs(again.pixels.astype(int) - (200, 100, 50)).max() < 6
 
 
+@pytest.mark.parametrize(("format", "longest"), [("jpeg", 65_500), ("webp", 16_383), ("avif", 32_768)])
+def test_a_side_that_a_format_cannot_have_is_one_clear_line(format: str, longest: int, capfd) -> None:
+    fits = from_array(np.zeros((1, longest, 3), np.uint8))
+    assert decode(encode(fits, format)).size == fits.size
+    for shape in ((1, longest + 1), (longest + 1, 1)):
+        with pytest.raises(ImageError) as caught:
+            encode(from_array(np.zeros(shape, np.uint8)), format)
+        seen = f"{shape[1]:,} x {shape[0]:,} pixels"
+        assert str(caught.value) == f"{seen}, the limit of a side in {format} is {longest:,}; take --format png"
+    assert capfd.readouterr() == ("", "")
+
+
 def test_network_input_is_pillows_bilinear_and_exact_at_its_own_size() -> None:
     spec = ImageSpec(size=32)
     seen = network_input(from_array(RGB), spec)
