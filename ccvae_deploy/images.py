@@ -27,7 +27,7 @@ from PIL import Image
 
 from .errors import ImageError
 from .pictures.canvas import leave, one_at_a_time, strips
-from .pictures.metadata import Metadata, metadata, orientation
+from .pictures.metadata import Metadata, metadata, orientation, turn_resolution
 from .pictures.pixels import WHITE, Pixels, upright_pixels
 from .schema import ImageSpec
 
@@ -137,6 +137,7 @@ def from_pil(image: Image.Image) -> Picture:
             image.info[GREY_AND_ALPHA] = True
         grey = GREY_AND_ALPHA in image.info
         _match_transparency(image)
+        turn_resolution(image)
         # the profile of a PNG may stand behind its pixels, and Pillow turns a TIFF upright as it loads
         image.load()
         turned = orientation(image)
