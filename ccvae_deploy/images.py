@@ -5,6 +5,7 @@
 | EXIF orientation                | applied; what is kept of other metadata stands in `metadata`                    |
 | 1-bit, grey, grey + alpha       | grey, alpha beside it; of a TIFF whose 0 is white the positive                  |
 | 16-bit and 32-bit integer grey  | 8 bits by round(value * 255 / 65535), never clipped; beyond 65535 refused       |
+| 12-bit grey of a TIFF           | 8 bits by round(value * 255 / 4095)                                             |
 | 16-bit RGB, RGBA, grey + alpha  | 8 bits, the high byte of each value                                             |
 | palette                         | RGB, transparency as alpha                                                      |
 | RGBA, premultiplied RGBa        | RGB, alpha beside it                                                            |
@@ -26,7 +27,7 @@ from PIL import Image
 
 from .errors import ImageError
 from .pictures.canvas import leave, one_at_a_time, strips
-from .pictures.metadata import Metadata, metadata, orientation
+from .pictures.metadata import Metadata, metadata, orientation, turn_resolution
 from .pictures.pixels import WHITE, Pixels, upright_pixels
 from .schema import ImageSpec
 
@@ -38,7 +39,9 @@ GREY_AND_ALPHA = "ccvae-deploy: grey and alpha"
 MOST_PIXELS = 178_956_970
 """What Pillow itself refuses beyond."""
 MAX_SIDE = 65_535
-"""Width or height; JPEG and AVIF take no more, and work is bounded by it."""
+"""Width or height; work is bounded by it."""
+LONGEST: dict[str, int] = {"jpeg": 65_500, "webp": 16_383, "avif": 32_768}
+"""The side that a format can have, where it is less. A longer AVIF would be written, but libavif reads none."""
 KEPT_FORMATS: dict[str | None, Format] = {"JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp", "AVIF": "avif"}
 
 
@@ -134,6 +137,7 @@ def from_pil(image: Image.Image) -> Picture:
             image.info[GREY_AND_ALPHA] = True
         grey = GREY_AND_ALPHA in image.info
         _match_transparency(image)
+        turn_resolution(image)
         # the profile of a PNG may stand behind its pixels, and Pillow turns a TIFF upright as it loads
         image.load()
         turned = orientation(image)
@@ -199,6 +203,12 @@ def encode(picture: Picture, format: Format) -> bytes:
     Raises:
         ImageError: the format does not take a picture of this size.
     """
+    width, height = picture.size
+    longest = LONGEST.get(format)
+    if longest and max(width, height) > longest:
+        raise ImageError(
+            f"{width:,} x {height:,} pixels, the limit of a side in {format} is {longest:,}; take --format png"
+        )
     options: dict[str, Any] = picture.metadata.options(format, picture.channels)
     match format:
         case "jpeg":
@@ -218,7 +228,7 @@ def encode(picture: Picture, format: Format) -> bytes:
         with one_at_a_time(picture.size):
             _whole(picture, flat=format == "jpeg").save(buffer, format.upper(), **options)
     except (OSError, ValueError, MemoryError) as error:
-        raise ImageError(f"{picture.size[0]}x{picture.size[1]} cannot be written as {format}: {error}") from error
+        raise ImageError(f"{width}x{height} cannot be written as {format}: {error}") from error
     return buffer.getvalue()
 
 

@@ -17,8 +17,10 @@ from .metadata import SIDEWAYS
 Pixels = NDArray[np.uint8]
 
 WHITE = 255
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
-"""A tag of TIFF and one of its values."""
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+"""Two tags of TIFF, and a value of the second."""
+TWELVE_BITS, SIXTEEN_BITS = 4095, 65_535
+"""The values of white."""
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -53,8 +55,11 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
         return convert
     if mode.startswith("I") and isinstance(hidden := image.info.get("transparency"), int):
         return partial(_with_hidden, hidden=hidden)
-    if mode.startswith("I") and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+    tags = getattr(image, "tag_v2", {})
+    if mode.startswith("I") and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
         return _positive
+    if mode.startswith("I") and tags.get(BITS) == (12,):
+        return _of_twelve_bits
     if mode in ("1", "L") and clear:
         target = "LA"
     elif mode == "P" or (mode == "RGB" and clear):
@@ -68,14 +73,19 @@ def _converter(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
 
 def _positive(strip: Image.Image) -> Image.Image:
     """16-bit grey whose 0 is white, as mode L; of fewer bits Pillow makes the positive itself."""
-    return Image.fromarray(WHITE - _sixteen_to_eight(np.asarray(strip)))
+    return Image.fromarray(WHITE - _to_eight_bits(np.asarray(strip)))
+
+
+def _of_twelve_bits(strip: Image.Image) -> Image.Image:
+    """Grey of microscopes and X-rays, which Pillow leaves in the low bits of 16, as mode L."""
+    return Image.fromarray(_to_eight_bits(np.asarray(strip), TWELVE_BITS))
 
 
 def _with_hidden(strip: Image.Image, hidden: int) -> Image.Image:
     """16-bit grey of which one value is transparent, as mode LA."""
     values = np.asarray(strip)
     alpha = np.where(values == hidden, np.uint8(0), np.uint8(WHITE))
-    return Image.merge("LA", (Image.fromarray(_sixteen_to_eight(values)), Image.fromarray(alpha)))
+    return Image.merge("LA", (Image.fromarray(_to_eight_bits(values)), Image.fromarray(alpha)))
 
 
 def _by_profile(image: Image.Image) -> Callable[[Image.Image], Image.Image] | None:
@@ -129,16 +139,16 @@ def _arrays(strip: Image.Image) -> tuple[Pixels, Pixels | None]:
         alpha = np.asarray(strip.getchannel("A"))
         strip = strip.convert("RGB" if strip.mode == "RGBA" else "L")
     pixels = np.asarray(strip)
-    return _sixteen_to_eight(pixels) if strip.mode.startswith("I") else pixels, alpha
+    return _to_eight_bits(pixels) if strip.mode.startswith("I") else pixels, alpha
 
 
-def _sixteen_to_eight(values: NDArray[np.integer]) -> Pixels:
-    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-        raise ImageError(f"integer pixels from {values.min():,} to {values.max():,}; expected 0 to 65,535")
+def _to_eight_bits(values: NDArray[np.integer], white: int = SIXTEEN_BITS) -> Pixels:
+    if values.min(initial=0) < 0 or values.max(initial=0) > white:
+        raise ImageError(f"integer pixels from {values.min():,} to {values.max():,}; expected 0 to {white:,}")
     # a few bytes per pixel, since a picture just below a large one is here whole
     wide = values.astype(np.uint32)
     wide *= 255
-    wide += 32767
-    wide //= 65535
+    wide += white // 2
+    wide //= white
     narrow: Pixels = wide.astype(np.uint8)
     return narrow

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from ..errors import ImageError, UsageError, one_line
@@ -184,7 +184,7 @@ def location(given: "str | os.PathLike[str]") -> Place:
     match = URL.fullmatch(text) if isinstance(given, str) else None
     if match is None:
         try:
-            longest = max(len(os.fsencode(part)) for part in text.split("/"))
+            longest = _longest_name(Path(text))
         except UnicodeEncodeError as error:
             raise UsageError(
                 f"{one_line(repr(text), 60)} is no path: no file can be called so; give another"
@@ -193,8 +193,20 @@ def location(given: "str | os.PathLike[str]") -> Place:
             raise UsageError(f"{one_line(text, 60)}: no file has a name of more than {NAME_LIMIT} bytes; give another")
         return Path(text)
     if match[1].lower() in ("file", "local"):
-        return Path(match[2])
+        return Path(_of_file_url(match[2]))
     return Remote(text.rstrip("/") if match[2].strip("/") else text)
+
+
+def _longest_name(path: PurePath) -> int:
+    """Bytes of the longest name in it."""
+    return max((len(os.fsencode(part)) for part in path.parts), default=0)
+
+
+def _of_file_url(path: str, system: str = os.name) -> str:
+    """The path in `file://` and path. On Windows a slash before the drive, as in `/C:/imgs`, is the URL's; nothing else
+    is rewritten, as fsspec does not either.
+    """
+    return path[1:] if system == "nt" and re.match(r"/[A-Za-z]:", path) else path
 
 
 def local_path(given: "str | os.PathLike[str]") -> Path:

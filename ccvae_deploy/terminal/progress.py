@@ -4,6 +4,7 @@ command, or a program that asks for it with `shown`, waits for the work.
 
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 _SHOWN = ContextVar("progress is shown", default=False)
 INTERVAL = 10.0
 """Seconds between two plain lines."""
+WINDOW = 30.0
+"""Seconds that the rate is of: what was done before, and only passed over now, says nothing of what is to come."""
 
 
 class Reporter(Protocol):
@@ -27,23 +30,43 @@ class Reporter(Protocol):
         """A line that stays on the screen."""
 
 
+class _Pace:
+    """The rate of late, from a point a second at most."""
+
+    def __init__(self, now: float) -> None:
+        self.points = deque([(now, 0)])
+
+    def rate(self, now: float, done: int) -> float:
+        """How many a second, over the last `WINDOW` or since the last point before it; 0 where no time has passed."""
+        while len(self.points) > 1 and now - self.points[1][0] >= WINDOW:
+            self.points.popleft()
+        (start, before), (last, _) = self.points[0], self.points[-1]
+        if now - last >= 1:
+            self.points.append((now, done))
+        return (done - before) / (now - start) if now > start else 0.0
+
+
+def _told(rate: float, unit: str) -> str:
+    return f"{rate:,.{1 if rate < 10 else 0}f} {unit}/s"
+
+
 class _PlainLines:
     """One line every few seconds: done, rate, remaining time where one is known."""
 
     def __init__(self, title: str, total: int, unit: str) -> None:
         self.title, self.total, self.unit = title, total, unit
-        self.start = self.last = time.monotonic()
-        self.done = 0
+        self.last = time.monotonic()
+        self.pace, self.done = _Pace(self.last), 0
 
     def advance(self, count: int = 1) -> None:
         self.done += count
         now = time.monotonic()
+        rate = self.pace.rate(now, self.done)
         if now - self.last >= INTERVAL:
             self.last = now
-            rate = self.done / (now - self.start)
             left = f", {(self.total - self.done) / rate:,.0f} s left" if rate else ""
             print(
-                f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {rate:,.1f} {self.unit}/s{left}",
+                f"{self.title}: {self.done:,} of {self.total:,} {self.unit}, {_told(rate, self.unit)}{left}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -66,7 +89,7 @@ def shown() -> Iterator[None]:
 def progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
     """Show the progress of `total` items called `unit`; yields what to report to.
 
-    The rate counts from here, so open it when the work begins.
+    The first rate counts from here, so open it when the work begins.
     """
     if not _SHOWN.get():
         yield _Silent()
@@ -84,7 +107,8 @@ def progress(title: str, total: int, unit: str) -> Iterator[Reporter]:
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=WINDOW) as bar:
         yield _RichBar(bar, title, total, unit)
 
 
@@ -104,13 +128,13 @@ class _RichBar:
     """A bar with count, rate and remaining time."""
 
     def __init__(self, bar: "RichProgress", title: str, total: int, unit: str) -> None:
-        self.bar, self.unit, self.start, self.done = bar, unit, time.monotonic(), 0
+        self.bar, self.unit, self.pace, self.done = bar, unit, _Pace(time.monotonic()), 0
         self.task = bar.add_task(title, total=total, rate="")
 
     def advance(self, count: int = 1) -> None:
         self.done += count
-        rate = self.done / max(time.monotonic() - self.start, 1e-9)
-        self.bar.update(self.task, advance=count, rate=f"{rate:,.0f} {self.unit}/s")
+        rate = self.pace.rate(time.monotonic(), self.done)
+        self.bar.update(self.task, advance=count, rate=_told(rate, self.unit))
 
     def line(self, text: str) -> None:
         self.bar.console.print(text, highlight=False, markup=False)

@@ -225,6 +225,30 @@ def test_a_tiff_whose_zero_is_white_is_read_as_it_looks(compression: str | None)
     assert (decode(saved(Image.fromarray(grey), "TIFF", compression=compression)).pixels == RGB[..., 0]).all()
 
 
+@pytest.mark.parametrize("strip", [1 << 20, 100])
+@pytest.mark.parametrize("deflated", [False, True])
+def test_twelve_bit_grey_is_as_bright_as_it_was(strip: int, deflated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canvas, "STRIP", strip)
+    monkeypatch.setattr(canvas, "LARGE", min(canvas.LARGE, strip))
+    ramp = np.linspace(0, 4095, 600).astype(np.uint16).reshape(20, 30)
+    data = twelve_bit_tiff(ramp, deflated)
+    assert (decode(data).pixels == np.rint(ramp / 4095 * 255)).all()
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+        assert (from_pil(image).pixels == decode(data).pixels).all()
+
+
+def twelve_bit_tiff(values: np.ndarray, deflated: bool) -> bytes:
+    high, low = values[:, ::2].astype(int), values[:, 1::2].astype(int)
+    rows = np.stack([high >> 4, (high & 15) << 4 | low >> 8, low & 255], -1).astype(np.uint8).tobytes()
+    rows = zlib.compress(rows) if deflated else rows
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: 12, 259: 8 if deflated else 1, 262: 1}
+    tags |= {273: 8 + 2 + 12 * 9 + 4, 277: 1, 278: height, 279: len(rows)}
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + directory + bytes(4) + rows
+
+
 def test_a_phones_jpeg_of_several_pictures_is_its_first() -> None:
     frames = [Image.fromarray(pixels) for pixels in (RGB, 255 - RGB)]
     picture = decode(saved(frames[0], "MPO", save_all=True, append_images=frames[1:]))
@@ -271,6 +295,18 @@ def test_alpha_is_kept_in_webp_and_avif(format: str) -> None:
     assert again.alpha is not None
     assert np.abs(again.alpha.astype(int) - 120).max() < 4
     assert np.abs(again.pixels.astype(int) - (200, 100, 50)).max() < 6
+
+
+@pytest.mark.parametrize(("format", "longest"), [("jpeg", 65_500), ("webp", 16_383), ("avif", 32_768)])
+def test_a_side_that_a_format_cannot_have_is_one_clear_line(format: str, longest: int, capfd) -> None:
+    fits = from_array(np.zeros((1, longest, 3), np.uint8))
+    assert decode(encode(fits, format)).size == fits.size
+    for shape in ((1, longest + 1), (longest + 1, 1)):
+        with pytest.raises(ImageError) as caught:
+            encode(from_array(np.zeros(shape, np.uint8)), format)
+        seen = f"{shape[1]:,} x {shape[0]:,} pixels"
+        assert str(caught.value) == f"{seen}, the limit of a side in {format} is {longest:,}; take --format png"
+    assert capfd.readouterr() == ("", "")
 
 
 def test_network_input_is_pillows_bilinear_and_exact_at_its_own_size() -> None:

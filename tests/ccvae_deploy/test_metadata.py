@@ -74,7 +74,9 @@ def test_text_that_is_no_ascii_keeps_its_bytes_and_its_type(format: str) -> None
     }
     inner = {Base.CameraOwnerName: "Zoë 山田".encode(), Base.LensModel: "50 mm ƒ/2".encode()}
     block = block_of(first, inner)
-    written = opened(encode(decode(saved(Image.fromarray(RGB), "JPEG", exif=block)), format))
+    # with a resolution, for which WebP and AVIF write the block a second time
+    data = saved(Image.fromarray(RGB), "JPEG", exif=block, dpi=(300, 150))
+    written = opened(encode(decode(data), format))
     kept = written.info["exif"].removeprefix(b"Exif\0\0")
     exif = written.getexif()
     texts = {tag: exif[tag] for tag in first} | {tag: exif.get_ifd(ExifTags.IFD.Exif)[tag] for tag in inner}
@@ -82,6 +84,31 @@ def test_text_that_is_no_ascii_keeps_its_bytes_and_its_type(format: str) -> None
         assert texts[tag].encode("latin-1") == text
         # tag, type ASCII, bytes with the zero behind them
         assert struct.pack(">HHL", tag, 2, len(text) + 1) in kept
+
+
+@pytest.mark.parametrize(
+    ("directory", "bad", "value", "was", "becomes"),
+    [
+        (None, Base.Software, "7 chars", (2, 8), (5, 1)),
+        (ExifTags.IFD.GPSInfo, ExifTags.GPS.GPSVersionID, b"2.2\0", (1, 4), (2, 4)),
+    ],
+)
+def test_a_tag_that_cannot_be_written_again_takes_no_other_with_it(directory, bad, value, was, becomes) -> None:
+    exif = Image.Exif()
+    exif[Base.Artist] = "Ada"
+    exif[ExifTags.IFD.Exif] = {Base.DateTimeOriginal: "2026:01:02 03:04:05"}
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitudeRef: "N"}
+    (exif if directory is None else exif[directory])[bad] = value
+    # a tag of another type and count than it should have: a fraction for text, text for bytes
+    before, after = (struct.pack(">HHL", bad, *kind) for kind in (was, becomes))
+    block = exif.tobytes()
+    assert before in block
+    picture = decode(saved(Image.fromarray(RGB), "JPEG", exif=block.replace(before, after)))
+    exif = opened(encode(picture, "jpeg")).getexif()
+    assert exif[Base.Artist] == "Ada"
+    assert exif.get_ifd(ExifTags.IFD.Exif) == {Base.DateTimeOriginal: "2026:01:02 03:04:05"}
+    assert exif.get_ifd(ExifTags.IFD.GPSInfo) == {ExifTags.GPS.GPSLatitudeRef: "N"}
+    assert Base.Software not in exif
 
 
 def test_the_thumbnail_of_the_unedited_picture_is_dropped() -> None:
@@ -118,6 +145,56 @@ def test_resolution_is_kept_and_turned_with_the_picture() -> None:
     assert picture.metadata.dpi == (150, 300)
     assert opened(encode(picture, "jpeg")).info["dpi"] == (150, 300)
     assert opened(encode(picture, "png")).info["dpi"] == pytest.approx((150, 300), abs=0.02)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("turned", range(1, 9))
+def test_resolution_of_a_tiff_is_turned_with_it_however_often_it_is_asked(turned: int, loaded: bool) -> None:
+    data = saved(Image.fromarray(RGB), "TIFF", dpi=(300, 150), tiffinfo={Base.Orientation: turned})
+    expected = (150, 300) if turned >= 5 else (300, 150)
+    assert decode(data).metadata.dpi == expected
+    image = opened(data)
+    for _ in range(2):
+        assert from_pil(image).metadata.dpi == expected
+
+
+@pytest.mark.parametrize("format", ["webp", "avif"])
+@pytest.mark.parametrize("exif", [None, photograph_exif()])
+def test_resolution_lies_in_exif_where_the_format_has_no_field(format: str, exif: Image.Exif | None) -> None:
+    data = saved(Image.fromarray(RGB), "JPEG", dpi=(300, 150), exif=exif or b"")
+    written = encode(decode(data), format)
+    block = opened(written).getexif()
+    expected = (300, 150) if exif is None else (150, 300)
+    assert (block[Base.XResolution], block[Base.YResolution], block[Base.ResolutionUnit]) == (*expected, 2)
+    assert block.get(Base.Make) == (exif and "Maker")
+    again = decode(written)
+    assert again.metadata.dpi == expected
+    assert opened(encode(again, "jpeg")).info["dpi"] == expected
+    assert Base.XResolution not in opened(encode(again, "jpeg")).getexif()
+    assert encode(again, "png") == encode(decode(encode(again, "png")), "png")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((100.0, 50.0, 3), (254, 127)),
+        ((100.0, 50.0, None), (100, 50)),
+        ((100.0, 50.0, 1), None),
+        ((100.0, None, 2), None),
+        ((0.0, 50.0, 2), None),
+    ],
+)
+def test_resolution_in_exif_has_a_unit(values: tuple, expected: tuple | None) -> None:
+    exif = Image.Exif()
+    for tag, value in zip((Base.XResolution, Base.YResolution, Base.ResolutionUnit), values, strict=True):
+        if value is not None:
+            exif[tag] = value
+    assert decode(saved(Image.fromarray(RGB), "WEBP", exif=exif)).metadata.dpi == expected
+
+
+def test_a_tiff_without_a_resolution_has_none() -> None:
+    assert opened(saved(Image.fromarray(RGB), "TIFF")).info["dpi"] == (1, 1)
+    assert decode(saved(Image.fromarray(RGB), "TIFF")).metadata.dpi is None
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (float("nan"), 72), (1e9, 1), "high", (72,), None])

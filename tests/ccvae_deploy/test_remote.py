@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pytest
 
@@ -387,6 +387,27 @@ def test_what_is_no_path_is_one_line() -> None:
     with pytest.raises(UsageError, match="no file has a name of more than 255 bytes"):
         location("imgs/" + "ü" * 128)
     assert location("ü" * 127 + "x").name == "ü" * 127 + "x"
+
+
+def test_a_long_path_of_windows_is_no_long_name() -> None:
+    long = "C:\\imgs\\" + "\\".join(["folder"] * 50)
+    assert remote._longest_name(PureWindowsPath(long)) == len("folder")
+    assert remote._longest_name(PureWindowsPath("imgs\\" + "ü" * 128)) == 256
+    assert remote._longest_name(PurePosixPath(long)) == len(long)
+    assert location(".") == Path()
+
+
+@pytest.mark.parametrize(
+    ("path", "system", "expected"),
+    [
+        ("/C:/imgs", "nt", "C:/imgs"),
+        ("C:/imgs", "nt", "C:/imgs"),
+        ("/imgs/a%20b", "nt", "/imgs/a%20b"),
+        ("/C:/imgs", "posix", "/C:/imgs"),
+    ],
+)
+def test_the_path_in_a_file_url(path: str, system: str, expected: str) -> None:
+    assert remote._of_file_url(path, system) == expected
 
 
 def test_places() -> None:
