@@ -4,6 +4,7 @@ import hashlib
 import heapq
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
@@ -232,17 +233,28 @@ def within(place: Place, folder: Place) -> bool:
 def output_stems(sources: Sequence[Source]) -> list[str]:
     """Per source the head of its output names: the relative path without ending.
 
-    Sources of one folder whose stems are equal, in any mix of cases, keep their ending; so does a stem that equals a
-    kept one, until all differ.
+    Sources whose stems are one to some disk, which may know neither case nor how letters are composed, keep their
+    ending; so does a stem that equals a kept one, until all differ. Paths that are one to it themselves get 8 hex
+    digits of their sha256.
     """
     stems = [_without_ending(source.relative) for source in sources]
-    while True:
-        counts = Counter(stem.casefold() for stem in stems)
-        clashing = [i for i, stem in enumerate(stems) if counts[stem.casefold()] > 1 and stem != sources[i].relative]
-        if not clashing:
-            return stems
+    clashing = list(range(len(stems)))
+    while clashing:
+        folded = [_folded(stem) for stem in stems]
+        counts = Counter(folded)
+        clashing = [i for i, stem in enumerate(folded) if counts[stem] > 1 and stems[i] != sources[i].relative]
         for i in clashing:
             stems[i] = sources[i].relative
+    twins = Counter(_folded(source.relative) for source in sources)
+    for i, source in enumerate(sources):
+        if twins[_folded(source.relative)] > 1:
+            stems[i] += f"~{hashlib.sha256(os.fsencode(source.relative)).hexdigest()[:8]}"
+    return stems
+
+
+def _folded(path: str) -> str:
+    """What a path is to a disk that knows neither case nor how letters are composed."""
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def output_name(stem: str, edit: str, sample: int, ending: str) -> str:

@@ -113,7 +113,7 @@ def merge_folders(folders: Paths, out: Path | str | None = None) -> Merged:
         settings, failures = _joined_settings(parts), _joined_failures(parts)
         # all records are compared before anything is written
         sources, receipts, last = 0, 0, ""
-        ours = any(part.folder.resolve() == target.resolve() for part in parts)
+        ours = [part for part in parts if part.folder.resolve() == target.resolve()]
         if not ours:
             _refuse_foreign(target, (RECEIPTS, FAILURES))
         twins = _Twins()
@@ -122,7 +122,7 @@ def merge_folders(folders: Paths, out: Path | str | None = None) -> Merged:
             rows = [json.loads(line) for line in lines]
             twins.refuse(source, rows)
             if file.parent.resolve() != target.resolve():
-                _refuse_others(target, rows, file.parent)
+                _refuse_others(target, rows, file.parent, ours)
         if not target.exists():
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
@@ -251,7 +251,7 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
     for part in parts:
         if part.names.mark and part.folder.resolve() == target.resolve():
             # a shard is known by its settings, and its receipts need them, so they go last
-            for name in (part.names.receipts, part.names.failures, part.names.settings):
+            for name in (part.names.receipts, part.names.failures, part.names.roots, part.names.settings):
                 (target / name).unlink(missing_ok=True)
     return missing
 
@@ -282,8 +282,8 @@ def _refuse_foreign(target: Path, names: Iterable[str]) -> None:
             raise UsageError(f"{target} has a {printable(name)} that no record here explains; give another --out")
 
 
-def _refuse_others(target: Path, rows: Iterable[Mapping[str, Any]], folder: Path) -> None:
-    """A file that lies where an output goes must be that output."""
+def _refuse_others(target: Path, rows: Iterable[Mapping[str, Any]], folder: Path, ours: Sequence[_Part]) -> None:
+    """A file that lies where an output goes must be that output, or what a merge that was cut off has left of it."""
     for row in rows:
         there = target / row["output"]
         if not inside(there, target) or not os.path.lexists(there):
@@ -292,11 +292,23 @@ def _refuse_others(target: Path, rows: Iterable[Mapping[str, Any]], folder: Path
             same = hashlib.sha256(read_file(there)).hexdigest() == row["output_sha256"]
         except ImageError:
             same = False
-        if not same:
+        if not same and not _is_recorded(ours, row):
             name = printable(row["output"])
             raise UsageError(
                 f"{target} has a file {name} that is not the one of {folder}; move it, or give another --out"
             )
+
+
+def _is_recorded(ours: Sequence[_Part], row: Mapping[str, Any]) -> bool:
+    """Whether the records of the target have this output already: an earlier merge has put it there."""
+    same = (
+        json.loads(line)
+        for part in ours
+        for (source, _), lines, _ in part.groups()
+        if source == row["source"]
+        for line in lines
+    )
+    return any(all(one[key] == row[key] for key in ("output", "output_sha256")) for one in same)
 
 
 class _Twins:

@@ -285,11 +285,11 @@ def _refuse_taken(
         store.refuse_blocked(source.rpartition("/")[0])
         if overwrite:
             continue
-        if ledger.made_with_others(source, settings):
-            taken = next(iter(outputs), None)
+        group = ledger.group(source, settings.edit)
+        if group is not None and group.settings != settings.id:
+            taken: str | None = group.output
         else:
-            begun = ledger.begun(source, settings)
-            taken = _unexplained(out, ledger.group(source, settings.edit), outputs, begun)
+            taken = _unexplained(out, group, outputs, ledger.begun(source, settings))
         if taken is not None:
             first, count = first or taken, count + 1
     if count:

@@ -12,6 +12,7 @@ from ..errors import UsageError
 from ..folder import refuse_own_sources, within
 from ..images import Format
 from ..records.pages import refuse_foreign
+from ..records.reading import SETTINGS
 from ..storage.remote import Place
 from .batch import Task, Wanted
 
@@ -72,8 +73,11 @@ def _refuse_conflicts(job: "Job", pages: Sequence[str]) -> None:
         )
     refuse_foreign(job.out, job.store, pages)
     if unknown:
-        sharded = any(name.startswith("settings-") for name in listing(""))
-        shards = "merge the shards first, " if sharded and not job.part else ""
+        shards = ""
+        if job.part and SETTINGS in listing(""):
+            shards = "leave out --shard (they are merged, or were made without it), "
+        elif not job.part and any(name.startswith("settings-") for name in listing("")):
+            shards = "merge the shards first, "
         raise UsageError(
             f"{job.out} has files in the place of outputs of {len(unknown):,} of these sources that no record here "
             f"explains as theirs, such as {unknown[0]}; {shards}add --overwrite to replace them, or give another --out"

@@ -116,6 +116,25 @@ def test_shards_of_other_numbers_that_begin_at_the_same_time(tmp_path, pictures,
         run(tmp_path / "out", shard="0/2")
 
 
+def test_a_copy_that_a_power_cut_has_shortened_is_copied_again(several, tmp_path, whole, tree) -> None:
+    merged = tmp_path / "merged"
+    merge_folders(several, merged)
+    cut, other = sorted(merged.glob("*.png"))[:2]
+    cut.write_bytes(b"")
+    merge_folders([*several, merged], merged)
+    assert tree(merged) == whole
+    (merged / "receipts.jsonl").write_bytes(b"")
+    other.write_bytes(b"")
+    with pytest.raises(UsageError, match="that is not the one of"):
+        merge_folders([*several, merged], merged)
+
+
+def test_a_shard_that_starts_again_after_the_merge_is_told_of_it(one, run) -> None:
+    merge_folders([one])
+    with pytest.raises(UsageError, match="leave out --shard .they are merged"):
+        run(one, shard=f"0/{COUNT}")
+
+
 def test_several_folders_into_one(several, tmp_path, whole, tree) -> None:
     before = [tree(folder) for folder in several]
     merge_folders(several, tmp_path / "merged")
