@@ -131,7 +131,7 @@ def test_a_copy_that_a_power_cut_has_shortened_is_copied_again(several, tmp_path
 
 def test_a_shard_that_starts_again_after_the_merge_is_told_of_it(one, run) -> None:
     merge_folders([one])
-    with pytest.raises(UsageError, match="leave out --shard .they are merged"):
+    with pytest.raises(UsageError, match=r"leave out --shard \(they are merged"):
         run(one, shard=f"0/{COUNT}")
 
 
