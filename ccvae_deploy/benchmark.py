@@ -19,10 +19,10 @@ from .arrays import Array
 from .bundle import Bundle
 from .composer import Composer
 from .images import ENDING, Format
+from .limits import BATCH, refuse_speed
 from .machine.resources import usable_cores
 from .pipeline import edit_folder
 from .schema import GraphName, Manifest
-from .speed import BATCH, refuse_speed
 from .storage.remote import local_path
 from .terminal.progress import progress
 from .terminal.screen import facts

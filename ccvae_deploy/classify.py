@@ -18,10 +18,9 @@ from .errors import underway
 from .folder import Source, part_of, scan
 from .given import refuse_outside
 from .images import Picture, frame_of, network_input
-from .pictures.decoding import MAX_PIXELS
+from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
-from .speed import refuse_speed
 from .storage.remote import Paths, local_path, paths
 from .terminal.progress import progress, silent
 from .work.stream import Seen, chunks, read_ahead, see, stack
@@ -53,7 +52,7 @@ def classify_folder(
     samples: int | None = None,
     seed: int = 0,
     provider: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     shard: str | None = None,

@@ -18,10 +18,9 @@ from .edits.latents import Latents
 from .edits.outcome import drift, outcomes
 from .edits.request import CONFIDENCE, Asking, EditRequest, RequestOptions, make_request
 from .given import refuse_outside
-from .pictures.decoding import MAX_PIXELS
+from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .receipts import Receipt, Settings, file_facts
 from .schema import LabelSet
-from .speed import BATCH, refuse_speed
 from .storage.remote import local_path
 
 

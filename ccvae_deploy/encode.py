@@ -11,10 +11,9 @@ from .composer import Composer
 from .errors import UsageError
 from .folder import Source, part_of, scan
 from .latent_store import LatentRow, LatentWriter
-from .pictures.decoding import MAX_PIXELS
+from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .receipts import Failure
 from .records.reading import read_failures
-from .speed import refuse_speed
 from .storage.new_file import new_file
 from .storage.remote import NAME_LIMIT, Paths, local_path, paths, refuse_url
 from .storage.store import refuse_file
@@ -45,7 +44,7 @@ def encode_folder(
     bundle: Path | str,
     out: Path | str = "latents.safetensors",
     provider: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     workers: int | None = None,
     max_pixels: int = MAX_PIXELS,
     shard: str | None = None,

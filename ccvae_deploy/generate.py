@@ -20,11 +20,11 @@ from .errors import ImageError, UsageError, underway
 from .folder import check_out, output_name
 from .given import refuse_outside
 from .images import Picture
+from .limits import BATCH, refuse_speed
 from .pictures.film import Cell, film_grid
 from .receipts import Figure, Figures, OutputRecord, RunSettings, file_facts
 from .records.results import Results, RunOutcome, open_results
 from .schema import LabelSet
-from .speed import refuse_speed
 from .storage.remote import local_path
 from .terminal.progress import progress
 from .work.stream import chunks
@@ -133,7 +133,7 @@ def generate_folder(
     out: Path | str = "generated",
     seed: int = 0,
     provider: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     overwrite: bool = False,
     sheet: bool = True,
     allow_torchscript: bool = False,

@@ -16,14 +16,14 @@ from .edits.request import checked_compose
 from .errors import ImageError, underway
 from .folder import Source, check_out, default_out, output_stems, refuse_own_sources, roots, scan
 from .images import Picture, from_array
+from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .machine.resources import usable_cores
-from .pictures.decoding import MAX_PIXELS, decode
+from .pictures.decoding import decode
 from .pictures.film import Cell, film_grid, shrunk
 from .pictures.rendering import Rendered, refuse_format
 from .receipts import Failure, OutputRecord
 from .records.reading import Names
 from .records.results import Results, RunOutcome, open_results
-from .speed import refuse_speed
 from .storage.remote import Paths, local_path, paths
 from .storage.source_file import read_file
 from .swap import Swap, SwapSettings, Whole, chosen_labels
@@ -90,7 +90,7 @@ def swap_folder(
     compose: str = "residual",
     format: str = "same",
     provider: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     workers: int | None = None,
     overwrite: bool = False,
     max_pixels: int = MAX_PIXELS,

@@ -19,7 +19,8 @@ from .errors import LabelError, UsageError, nearest
 from .given import real, refuse_outside
 from .images import Picture
 from .interventions import Block, intervene
-from .pictures.decoding import MAX_PIXELS, open_picture
+from .limits import MAX_PIXELS
+from .pictures.decoding import open_picture
 from .pictures.film import Cell, film_gif, film_grid, shrunk
 from .pictures.rendering import render
 from .schema import Label, folded

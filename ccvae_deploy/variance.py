@@ -22,7 +22,8 @@ from .edits.outcome import decided
 from .edits.request import MAX_SAMPLES, labels_or_all
 from .given import refuse_outside
 from .images import Picture
-from .pictures.decoding import MAX_PIXELS, open_picture
+from .limits import MAX_PIXELS
+from .pictures.decoding import open_picture
 from .pictures.film import Cell, film_grid, shrunk
 from .storage.new_file import new_file
 from .storage.remote import local_path

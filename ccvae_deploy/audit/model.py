@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError, ImageError, UsageError, one_line
+from ..limits import BATCH
 from ..pictures.pixels import Pixels
 from ..providers import choose_provider, make_session
 from .input import Feeding, read_feeding
@@ -80,7 +81,7 @@ def open_model(
     model: Path,
     *,
     provider: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     size: int | str | None = None,
     layout: str | None = None,
     order: str | None = None,

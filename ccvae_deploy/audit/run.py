@@ -15,11 +15,11 @@ from ..edits.request import MAX_SAMPLES, labels_or_all, refuse_seed
 from ..errors import ImageError, UsageError, underway
 from ..folder import Scan, Source, check_out, lying_below, scan, spread_sample
 from ..given import reals, refuse_outside
+from ..limits import BATCH, refuse_speed
 from ..machine.resources import usable_cores
 from ..receipts import Failure
 from ..records.ledger import Ledger
 from ..records.reading import AUDIT, of_audit
-from ..speed import refuse_speed
 from ..storage.remote import Paths, local_path, paths
 from ..storage.source_file import read_file
 from ..storage.store import Store
@@ -48,7 +48,7 @@ def audit(
     out: Path | str | None = None,
     seed: int = 0,
     provider: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     workers: int | None = None,
     overwrite: bool = False,
     allow_torchscript: bool = False,

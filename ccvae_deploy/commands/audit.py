@@ -10,6 +10,7 @@ import typer
 
 from ..errors import UsageError
 from ..latest import latest_bundle
+from ..limits import BATCH
 from ..terminal.screen import console
 from .options import (
     BatchOption,
@@ -62,7 +63,7 @@ def audit(
     out: Annotated[Path | None, typer.Option(metavar="PATH", help="Where results go. [audit-<model>]")] = None,
     seed: SeedOption = 0,
     provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
+    batch_size: BatchOption = BATCH,
     workers: WorkersOption = None,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..latest import latest_bundle
+from ..limits import BATCH, MAX_PIXELS
 from ..terminal.screen import console
 from .options import (
     BatchOption,
@@ -64,12 +65,12 @@ def edit(
     compose: ComposeOption = "residual",
     format: FormatOption = "same",
     provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
+    batch_size: BatchOption = BATCH,
     workers: WorkersOption = None,
     engine: Annotated[
         str, typer.Option(metavar="WORD", help="local, or ray: on the machines of a Ray cluster.")
     ] = "local",
-    max_pixels: PixelsOption = 100_000_000,
+    max_pixels: PixelsOption = MAX_PIXELS,
     shard: ShardOption = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace other settings' results and unexplained files.")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..latest import latest_bundle
+from ..limits import BATCH, MAX_PIXELS
 from ..terminal.printable import printable
 from ..terminal.screen import console, counted, passed_over
 from .options import (
@@ -39,9 +40,9 @@ def classify(
     samples: Annotated[int | None, typer.Option(metavar="N", help="Average over this many posterior draws.")] = None,
     seed: SeedOption = 0,
     provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
+    batch_size: BatchOption = BATCH,
     workers: WorkersOption = None,
-    max_pixels: PixelsOption = 100_000_000,
+    max_pixels: PixelsOption = MAX_PIXELS,
     shard: ShardOption = None,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
@@ -77,9 +78,9 @@ def encode(
     bundle: BundleOption = None,
     out: Annotated[Path, typer.Option(metavar="PATH", help="A .safetensors file.")] = Path("latents.safetensors"),
     provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
+    batch_size: BatchOption = BATCH,
     workers: WorkersOption = None,
-    max_pixels: PixelsOption = 100_000_000,
+    max_pixels: PixelsOption = MAX_PIXELS,
     shard: ShardOption = None,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
@@ -120,7 +121,7 @@ def generate(
     out: Annotated[Path, typer.Option(metavar="PATH", help="Where images go.")] = Path("generated"),
     seed: SeedOption = 0,
     provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
+    batch_size: BatchOption = BATCH,
     overwrite: OverwriteOption = False,
     no_sheet: NoSheetOption = False,
     allow_torchscript: TorchScriptOption = False,
@@ -156,9 +157,9 @@ def swap(
     compose: ComposeOption = "residual",
     format: FormatOption = "same",
     provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
+    batch_size: BatchOption = BATCH,
     workers: WorkersOption = None,
-    max_pixels: PixelsOption = 100_000_000,
+    max_pixels: PixelsOption = MAX_PIXELS,
     overwrite: OverwriteOption = False,
     no_sheet: NoSheetOption = False,
     allow_torchscript: TorchScriptOption = False,
@@ -206,7 +207,7 @@ def traverse(
     bundle: BundleOption = None,
     out: Annotated[Path, typer.Option(metavar="PATH", help="A .png file, or .gif for one label.")] = Path("walk.png"),
     provider: ProviderOption = "auto",
-    max_pixels: PictureOption = 100_000_000,
+    max_pixels: PictureOption = MAX_PIXELS,
     overwrite: OverwriteOption = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:
@@ -260,7 +261,7 @@ def variance(
     bundle: BundleOption = None,
     seed: SeedOption = 0,
     provider: ProviderOption = "auto",
-    max_pixels: PictureOption = 100_000_000,
+    max_pixels: PictureOption = MAX_PIXELS,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:

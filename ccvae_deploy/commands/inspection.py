@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..latest import latest_bundle
+from ..limits import BATCH
 from ..terminal.screen import console
 from .options import BatchOption, ProviderOption, TorchScriptOption, WorkersOption
 
@@ -55,7 +56,7 @@ def benchmark(
     bundle: Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help="[runs/latest/bundle-onnx]")] = None,
     json: JsonOption = False,
     provider: ProviderOption = "auto",
-    batch_size: BatchOption = 16,
+    batch_size: BatchOption = BATCH,
     workers: WorkersOption = None,
     allow_torchscript: TorchScriptOption = False,
 ) -> None:

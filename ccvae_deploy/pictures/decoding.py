@@ -16,10 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError
 from ..images import Picture, from_pil, refuse_large
+from ..limits import MAX_PIXELS
 from ..storage.remote import Place
 from ..storage.source_file import read_file
 
-MAX_PIXELS = 100_000_000
 MAX_SCANS = 500
 """Of a JPEG, with the previews in it; a progressive one has some ten."""
 TILE, TILE_SIDES = 1024, (322, 323)

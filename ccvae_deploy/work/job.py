@@ -12,13 +12,12 @@ from ..edits.request import Asking, EditRequest, RequestOptions
 from ..errors import UsageError
 from ..folder import Scan, Source, check_out, default_out, in_shard, output_stems, parse_shard, roots, scan
 from ..latent_store import LatentStore
-from ..pictures.decoding import MAX_PIXELS
+from ..limits import BATCH, MAX_PIXELS, refuse_speed
 from ..pictures.rendering import refuse_format
 from ..receipts import Settings
 from ..records.ledger import Ledger
 from ..records.reading import Group
 from ..records.remote_ledger import RemoteLedger
-from ..speed import refuse_speed
 from ..storage.remote import Paths, Place, Remote, local_path, location, paths
 from ..storage.remote_store import RemoteStore
 from ..storage.store import Store
@@ -152,7 +151,7 @@ def settle(
     out: Path | str | None = None,
     format: str = "same",
     provider: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH,
     max_pixels: int = MAX_PIXELS,
     shard: str | None = None,
     overwrite: bool = False,

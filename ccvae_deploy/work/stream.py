@@ -14,8 +14,9 @@ from .. import images
 from ..errors import ImageError
 from ..folder import Source
 from ..images import Picture
+from ..limits import MAX_PIXELS
 from ..machine.resources import usable_cores
-from ..pictures.decoding import MAX_PIXELS, decode
+from ..pictures.decoding import decode
 from ..receipts import Failure
 from ..schema import ImageSpec
 from ..storage.source_file import read_file

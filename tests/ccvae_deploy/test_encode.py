@@ -235,7 +235,7 @@ def test_edits_from_latents_are_the_same_bytes(pictures, tiny_bundle, latents, t
         patched.setattr(Composer, "encode", lambda *_: pytest.fail("the encoder ran for sources"))
         edit_folder([pictures], out=tmp_path / "stored", latents=latents, **given)
     names = sorted(path.relative_to(tmp_path / "plain") for path in (tmp_path / "plain").rglob("*") if path.is_file())
-    assert len(names) == 18 + 4
+    assert len(names) == 18 + 5
     for name in names:
         assert (tmp_path / "stored" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 

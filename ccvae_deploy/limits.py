@@ -1,8 +1,9 @@
-"""How fast a run is to be, which changes no result: images per graph run, and workers. Pure."""
+"""What bounds a run's work and memory: images per graph run, workers, pixels of a picture. Pure."""
 
 from .given import refuse_outside
 
 BATCH = 16
+MAX_PIXELS = 100_000_000
 
 
 def refuse_speed(batch_size: int = BATCH, workers: int | None = None) -> None:
