@@ -58,7 +58,7 @@ class Forecast:
     bytes: int
 
 
-def dry_run(inputs: Paths, **options: Unpack[RunOptions]) -> Forecast:
+def dry_run(images: Paths, **options: Unpack[RunOptions]) -> Forecast:
     """Say what `edit_folder` with the same arguments would do.
 
     Sources with records are read to see whether they have changed, and decoded if so; of all others only the first are.
@@ -67,7 +67,7 @@ def dry_run(inputs: Paths, **options: Unpack[RunOptions]) -> Forecast:
     Raises:
         CCVAEError: `edit_folder` would be refused in the same way.
     """
-    job = settle(inputs, **options)
+    job = settle(images, **options)
     job.ledger.check_free()
     digest = lru_cache(maxsize=1)(partial(_digest, job))
     counts: Counter[State] = Counter()

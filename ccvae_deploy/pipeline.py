@@ -52,7 +52,7 @@ class Tally:
 
 
 def edit_folder(
-    inputs: Paths,
+    images: Paths,
     *,
     workers: int | None = None,
     engine: str = "local",
@@ -67,7 +67,7 @@ def edit_folder(
     no batch size, worker count, order or shard.
 
     Args:
-        inputs: one image or folder of images, or several.
+        images: one image or folder of images, or several.
         workers: threads or processes that read and render, None takes one per core; with Ray, actors, see
             `ray_engine`.
         engine: `local`, or `ray` for the machines of a Ray cluster.
@@ -77,7 +77,7 @@ def edit_folder(
         set: `LABEL=VALUE` strings, or labels to values.
         plan: a CSV file with one row per image and edit, instead of `set`; see `read_plan`.
         latents: what `encode_folder` has written of these images; the sources are not encoded again. With `compose`
-            `decode` they are not read either, nor need they exist; no inputs then mean all of the file's.
+            `decode` they are not read either, nor need they exist; no images then mean all of the file's.
         out: a folder or a URL; None takes `<folder>-edited` here.
         format: `same`, `png`, `jpeg`, `webp` or `avif`.
         provider: `auto`, `cpu`, `cuda` or `tensorrt`.
@@ -92,7 +92,7 @@ def edit_folder(
         CCVAEError: refused, and nothing was written.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
-    job = settle(inputs, workers=workers, engine=engine, sheet=sheet, report=report, **options)
+    job = settle(images, workers=workers, engine=engine, sheet=sheet, report=report, **options)
     began = time.monotonic()
     # a cluster is asked before records are opened, since it may refuse
     with ray_engine.hired(job, workers) if engine == "ray" else nullcontext() as crew, job.ledger, job.store:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import images
 from .composer import Composer, Encoded
 from .edits.request import checked_compose
 from .errors import ImageError, underway
 from .folder import Source, check_out, default_out, output_stems, refuse_own_sources, roots, scan
-from .images import Picture, from_array
+from .images import Picture, frame_of, from_array, network_input
 from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .machine.resources import usable_cores
 from .pictures.decoding import decode
@@ -80,7 +79,7 @@ class Unit:
 
 
 def swap_folder(
-    inputs: Paths,
+    images: Paths,
     *,
     bundle: Path | str,
     from_: Path | str,
@@ -103,7 +102,7 @@ def swap_folder(
     settings and references has done is skipped.
 
     Args:
-        inputs: one image or folder of images, or several.
+        images: one image or folder of images, or several.
         from_: the reference, or a folder of them.
         labels: names of the labels whose blocks are taken.
         pairs: `one` reference per source, paired in the order of paths; or `all` with all.
@@ -119,7 +118,7 @@ def swap_folder(
     refuse_speed(batch_size, workers)
     refuse_format(format)
     how = checked_compose(compose)
-    places, reference = [local_path(given) for given in paths(inputs)], local_path(from_)
+    places, reference = [local_path(given) for given in paths(images)], local_path(from_)
     target = default_out(places, "swapped") if out is None else local_path(out)
     found = scan(places)
     sources = found.sources
@@ -214,8 +213,8 @@ def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> 
         if results.done(source.relative, names) == digest:
             return len(names)
     picture = decode(data, max_pixels=swap.composer.max_pixels)
-    seen = images.network_input(picture, swap.composer.bundle.manifest.image)
-    return Whole(source, digest, seen, images.frame_of(picture), picture, row, stem)
+    seen = network_input(picture, swap.composer.bundle.manifest.image)
+    return Whole(source, digest, seen, frame_of(picture), picture, row, stem)
 
 
 def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolExecutor, bar: Reporter) -> int:

@@ -142,7 +142,7 @@ def _covers(group: Group, wanted: Wanted) -> bool:
 
 
 def settle(
-    inputs: Paths,
+    images: Paths,
     *,
     bundle: Path | str,
     set: Asking = (),
@@ -167,7 +167,7 @@ def settle(
     refuse_speed(batch_size, workers)
     ray_engine.refuse_engine(engine, latents)
     part = None if shard is None else parse_shard(shard)
-    places = [location(given) for given in paths(inputs)]
+    places = [location(given) for given in paths(images)]
     target = _target(places, out, report)
     read = latents is None or options.get("compose") != "decode"
     found = _sources(places, target, read)
