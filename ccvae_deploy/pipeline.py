@@ -22,11 +22,11 @@ from .images import Picture
 from .machine.resources import usable_cores
 from .pictures.compositing import enlarge
 from .pictures.decoding import decode
+from .pictures.sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
 from .receipts import Failure
 from .records.results import take_back
 from .records.summary import Summary, summarise
 from .report import write_report
-from .sheet import COLUMNS, ROWS, contact_sheet, sheet_file, small
 from .storage.remote import Paths
 from .storage.source_file import read_file
 from .terminal.progress import Reporter, progress

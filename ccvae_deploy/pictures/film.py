@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 
 from ..images import Picture
-from ..sheet import GAP, PAPER, paste, small, write
+from .sheet import GAP, PAPER, paste, small, write
 
 TITLE, CAPTION = 26, 18
 FRAME_MS = 120

@@ -19,8 +19,8 @@ from ..edits.outcome import outcome as judged
 from ..errors import ImageError, UsageError
 from ..images import Picture
 from ..pictures.decoding import decode
+from ..pictures.sheet import sheet_file
 from ..receipts import Failure, OutputRecord, RunSettings
-from ..sheet import sheet_file
 from ..storage.remote_store import RemoteStore
 from ..storage.source_file import read_file
 from ..storage.store import Store

@@ -15,8 +15,8 @@ from ccvae_deploy.edits.plan import read_plan
 from ccvae_deploy.edits.request import make_request
 from ccvae_deploy.errors import CCVAEError
 from ccvae_deploy.folder import Source
+from ccvae_deploy.pictures.sheet import contact_sheet
 from ccvae_deploy.schema import Label, LabelSet
-from ccvae_deploy.sheet import contact_sheet
 
 LABELS = LabelSet(
     labels=(

@@ -7,7 +7,7 @@ import pytest
 
 from ccvae_deploy.images import from_array
 from ccvae_deploy.pictures import canvas
-from ccvae_deploy.sheet import CAPTION, CELL, GAP, HEAD, contact_sheet, small
+from ccvae_deploy.pictures.sheet import CAPTION, CELL, GAP, HEAD, contact_sheet, small
 
 
 def plain(colour: tuple[int, int, int], width: int = 60, height: int = 60):

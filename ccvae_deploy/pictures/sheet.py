@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from PIL import ExifTags, Image, ImageDraw, ImageFont
 
-from .images import Picture, encode, from_pil, to_pil
-from .pictures.canvas import one_at_a_time
-from .records.pages import MARK
+from ..images import Picture, encode, from_pil, to_pil
+from ..records.pages import MARK
+from .canvas import one_at_a_time
 
 CELL, GAP, HEAD, CAPTION = 128, 6, 26, 16
 ROWS, COLUMNS = 12, 8
