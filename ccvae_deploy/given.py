@@ -66,6 +66,23 @@ def reals(option: str, given: float | Iterable[float]) -> list[float]:
     return [real(option, one) for one in several]
 
 
+def wholes(option: str, given: Iterable[int]) -> list[int]:
+    """Several whole numbers of 0 or more; numpy's integers are some too, and arrays of them.
+
+    Raises:
+        UsageError: there is something else, or none.
+    """
+    try:
+        found = [operator.index(one) for one in given]
+    except TypeError:
+        found = []
+    if not found or min(found) < 0:
+        raise UsageError(
+            f"{option} {one_line(repr(given), 40)}: expected one or more whole numbers of 0 or more, such as range(8)"
+        )
+    return found
+
+
 def real(option: str, given: float) -> float:
     """A number as Python's; numpy's are some too, text is none.
 
