@@ -143,7 +143,7 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
         (["edit", "absent", "--set", "smiling=1"], "absent does not exist"),
         (["export", "absent"], "no run at absent"),
         (["inspect", "absent"], "no bundle at absent"),
-        (["inspect", "absent.onnx"], "no bundle at absent.onnx"),
+        (["inspect", "absent.onnx"], "absent.onnx cannot be read: No such file or directory; give another file"),
         (["train", "--epochs", "0"], "--epochs 0"),
         (["train", "--data", "celebba:x"], "did you mean celeba:DIR"),
         (["train", "--data", "celeba:absent"], "absent is no folder"),
