@@ -140,6 +140,13 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
         (["--verson"], "No such option: --verson"),
         (["edit", "imgs", "--set", "smiling=1", "--smaples", "8"], "No such option"),
         (["edit", "imgs", "--set", "smiling=1", "--samples", "many"], "--samples"),
+        (
+            ["edit", "imgs", "--set", "smiling=1", "--samples", "4", "--samples=8"],
+            "--samples is given 2 times; give it once",
+        ),
+        (["train", "--flip", "--no-flip"], "--flip is given 2 times; give it once"),
+        (["data", "portraits", "x", "--seed", "1", "--seed", "1"], "--seed is given 2 times; give it once"),
+        (["edit", "absent", "--overwrite", "--overwrite", "--set", "a=1", "--set", "b=1"], "absent does not exist"),
         (["edit", "absent", "--set", "smiling=1"], "absent does not exist"),
         (["export", "absent"], "no run at absent"),
         (["inspect", "absent"], "no bundle at absent"),
