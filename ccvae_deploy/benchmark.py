@@ -146,7 +146,7 @@ def _median_seconds(call: Callable[[Array], object], given: Array) -> float:
 def _edit_rate(scratch: Path, format: Format, manifest: Manifest, workers: int | None, options: JobOptions) -> float:
     """Outputs per second of editing a folder of pictures to the last value of the first label, the median of runs."""
     label = manifest.labels.labels[0]
-    asked = {label.name: "1" if label.kind == "binary" else label.classes[-1]}
+    asked = {label.name: label.classes[-1]}
 
     def run(count: int, name: str) -> float:
         """The same pictures again where there are more than before."""

@@ -125,7 +125,7 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
     """Open a bundle for running.
 
     Args:
-        path: the bundle folder.
+        path: the bundle folder, or the manifest in it.
         provider: auto, cpu, cuda or tensorrt; anything but auto is strict.
         allow_torchscript: open a TorchScript bundle; it is code that runs as you, so only from a source you trust.
         threads: threads of one graph run; 0 leaves it to the backend.
@@ -137,7 +137,7 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
     """
     refuse_outside("threads", threads, 0, MOST_THREADS)
     refuse_provider(provider)
-    path = followed_bundle(path)
+    path = bundle_folder(path)
     manifest, digest = read_manifest(path)
     if manifest.format == "pt2":
         raise BundleError(f"{path} holds .pt2 graphs, which are for torch; export with --format onnx to edit")
@@ -154,6 +154,11 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
     for name, entry in manifest.files.items():
         graphs[name], running = _onnx_graph(read_graph(path, entry), entry, choice, threads)
     return _probed(Bundle(manifest, digest, running, choice.note, graphs))
+
+
+def bundle_folder(path: Path) -> Path:
+    """The folder that a bundle's name means, or that of its manifest; see `followed_bundle`."""
+    return followed_bundle(path.parent if path.name == MANIFEST else path)
 
 
 def _without_gpu(path: Path, provider: str) -> Choice:

@@ -24,6 +24,7 @@ from .commands.ending import ended, misused
 from .commands.evaluation import evaluate, judge
 from .commands.exporting import export
 from .commands.inspection import benchmark, doctor, inspect
+from .commands.options import Once
 from .commands.training import train
 from .errors import UsageError
 from .terminal.progress import shown
@@ -38,7 +39,7 @@ class OnDemand(UserDict[str, Any]):
         if isinstance(found, typer.Typer):
             return get_command(found)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(name)(found)
+        alone.command(name, cls=Once)(found)
         return get_command(alone)
 
 

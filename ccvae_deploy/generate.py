@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.outcome import outcome
 from .edits.request import Asking, refuse_seed
-from .errors import ImageError, UsageError, underway
+from .errors import ImageError, underway
 from .folder import check_out, output_name
-from .given import refuse_outside
+from .given import refuse_outside, wholes
 from .images import Picture
 from .limits import BATCH, refuse_speed
 from .pictures.film import Cell, film_grid
@@ -74,7 +74,7 @@ class Generated:
     y: Array
 
 
-def generate(composer: Composer, numbers: Sequence[int], *, set: Asking = (), seed: int = 0) -> Generated:
+def generate(composer: Composer, numbers: Iterable[int], *, set: Asking = (), seed: int = 0) -> Generated:
     """Generate the images of these numbers; one image depends on its number, the seed and the labels alone.
 
     Without a conditional prior z_c ~ N(0, I), and a label that is set is drawn given that the classifier is sure of it.
@@ -84,11 +84,10 @@ def generate(composer: Composer, numbers: Sequence[int], *, set: Asking = (), se
 
     Raises:
         LabelError: an unknown label or a value outside its range.
-        UsageError: no number, a seed outside its range, or the bundle has no conditional prior and a value lies
-            between 0 and 1.
+        UsageError: no number or one that is not whole, a seed outside its range, or the bundle has no conditional prior
+            and a value lies between 0 and 1.
     """
-    if not numbers or min(numbers) < 0:
-        raise UsageError("no image to generate; give a count of at least 1")
+    numbers = wholes("numbers", numbers)
     refuse_seed(seed)
     request = composer.request(set, seed=seed) if set else None
     layout, labels = composer.bundle.manifest.layout, composer.labels

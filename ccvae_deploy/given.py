@@ -2,6 +2,8 @@
 
 import operator
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 from .errors import UsageError, one_line
 
@@ -27,16 +29,22 @@ def refuse_outside(option: str, given: int, low: int, high: int | None = None, o
         raise UsageError(f"{option} {number}: expected {expected}")
 
 
-def each(option: str, given: str | Iterable[str]) -> list[str]:
+def each(option: str, given: str | Iterable[str | float], *, numbers: bool = False) -> list[str]:
     """Several texts, of which one may stand alone: a text is a sequence too, of its letters.
+
+    Args:
+        numbers: take numbers too, as the texts that name them.
 
     Raises:
         UsageError: there is something else.
     """
+    found: list[Any]
     try:
         found = [given] if isinstance(given, str) else list(given)
     except TypeError:
-        found = [given]  # type: ignore[list-item]
+        found = [given]
+    if numbers:
+        found = [str(one) if isinstance(one, Real) else one for one in found]
     wrong = [one for one in found if not isinstance(one, str)]
     if wrong:
         raise UsageError(f"{option} {one_line(repr(wrong[0]), 40)}: expected text, or a list of texts")
@@ -56,6 +64,23 @@ def reals(option: str, given: float | Iterable[float]) -> list[float]:
     except TypeError:
         return [real(option, given)]  # type: ignore[arg-type]
     return [real(option, one) for one in several]
+
+
+def wholes(option: str, given: Iterable[int]) -> list[int]:
+    """Several whole numbers of 0 or more; numpy's integers are some too, and arrays of them.
+
+    Raises:
+        UsageError: there is something else, or none.
+    """
+    try:
+        found = [operator.index(one) for one in given]
+    except TypeError:
+        found = []
+    if not found or min(found) < 0:
+        raise UsageError(
+            f"{option} {one_line(repr(given), 40)}: expected one or more whole numbers of 0 or more, such as range(8)"
+        )
+    return found
 
 
 def real(option: str, given: float) -> float:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from .bundle import MANIFEST, open_bundle, read_graph, read_manifest
+from .bundle import MANIFEST, bundle_folder, open_bundle, read_graph, read_manifest
 from .errors import CCVAEError
-from .graphs.artefact import Artefact, read_artefact
-from .latest import follow, followed_bundle
+from .graphs.artefact import FORMATS, Artefact, read_artefact
+from .latest import follow
 from .schema import GraphName, Manifest
 from .storage.remote import local_path
 
@@ -121,7 +121,7 @@ def inspect(path: Path | str, *, allow_torchscript: bool = False) -> BundleRepor
     """What a bundle, a run's checkpoint, or one exported file says of itself.
 
     Args:
-        path: a bundle folder, a run folder, or one `.onnx`, `.pt`, `.pt2` or `.safetensors` file.
+        path: a bundle folder or its manifest, a run folder, or one `.onnx`, `.pt`, `.pt2` or `.safetensors` file.
         allow_torchscript: also try whether a TorchScript bundle opens; it is code that runs as you.
 
     Raises:
@@ -129,8 +129,8 @@ def inspect(path: Path | str, *, allow_torchscript: bool = False) -> BundleRepor
     """
     given = local_path(path)
     path = follow(given) if given.suffix == "" else given
-    path = path if path.exists() else followed_bundle(path)
-    if path.is_file():
+    path = path if path.exists() and path.name != MANIFEST else bundle_folder(path)
+    if path.is_file() or (path.suffix.lower() in FORMATS and not path.exists()):
         return read_artefact(path)
     if not (path / MANIFEST).exists() and (path / CHECKPOINT).is_file():
         return read_artefact(path / CHECKPOINT)

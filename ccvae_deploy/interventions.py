@@ -30,12 +30,13 @@ def position(value: float, strength: float) -> float:
 
 
 def between(absent: Block, present: Block, p: float) -> Block:
-    """The block at position p between two modes: loc and scale interpolated, beyond [0, 1] extrapolated.
+    """The block at position p between two modes, or beyond them: loc is on their line, scale at most at its end.
 
-    loc = (1 - p) loc_0 + p loc_1; scale likewise, not below 1e-3.
+    loc = (1 - p) loc_0 + p loc_1; scale likewise with p clipped to [0, 1], where it has a meaning, not below 1e-3.
     """
     loc = absent.loc * np.float32(1 - p) + present.loc * np.float32(p)
-    scale = absent.scale * np.float32(1 - p) + present.scale * np.float32(p)
+    share = min(max(p, 0.0), 1.0)
+    scale = absent.scale * np.float32(1 - share) + present.scale * np.float32(share)
     return Block(loc, np.maximum(scale, SCALE_FLOOR))
 
 

@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+from PIL import Image
 
 from . import images
 from .arrays import Array
 from .composer import Composer
 from .edits.outcome import decided
-from .edits.request import checked_compose
+from .edits.request import checked_compose, class_position
 from .errors import LabelError, UsageError, nearest
-from .given import real, refuse_outside
+from .given import each, real, refuse_outside
 from .images import Picture
 from .interventions import Block, intervene
 from .limits import MAX_PIXELS
 from .pictures.decoding import open_picture
 from .pictures.film import Cell, film_gif, film_grid, shrunk
 from .pictures.rendering import render
-from .schema import Label, folded
+from .schema import Label
 from .storage.new_file import new_file
 from .storage.remote import local_path
 from .storage.store import refuse_output
@@ -32,6 +33,9 @@ REACH = 2.0
 MAX_STRIP, MAX_GRID = 64, 16
 STRIP_SIZE, GIF_SIZE = 128, 256
 ENDINGS = (".png", ".gif")
+
+Classes = str | Sequence[str | float]
+"""Names of classes; numbers name those that are called so."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,20 @@ class Walk:
     probabilities: Array
     cells: tuple[tuple[Cell, ...], ...]
 
+    @property
+    def images(self) -> list[list[Image.Image]]:
+        """The pictures as Pillow images, R rows of C."""
+        return [[images.to_pil(cell.picture) for cell in row] for row in self.cells]
+
 
 class WalkOptions(TypedDict, total=False):
     """How a walk goes; every key has a default, see `walk`."""
 
     steps: int
-    classes: Sequence[str] | None
+    classes: Classes | None
     reach: float
     compose: str
+    size: int | None
 
 
 def walk(
@@ -65,7 +75,7 @@ def walk(
     labels: Sequence[str],
     *,
     steps: int = 8,
-    classes: Sequence[str] | None = None,
+    classes: Classes | None = None,
     reach: float = REACH,
     compose: str = "residual",
     size: int | None = None,
@@ -85,6 +95,9 @@ def walk(
         LabelError: an unknown label or class.
         UsageError: a combination that cannot be walked, or an argument outside its range.
     """
+    if size is not None:
+        refuse_outside("size", size, 1)
+    classes = None if classes is None else each("--classes", classes, numbers=True)
     chosen = composer.labels.positions(labels)
     kinds = [composer.labels.labels[i] for i in chosen]
     _refuse(kinds, steps, classes, reach)
@@ -120,7 +133,7 @@ def traverse(
     bundle: Path | str,
     labels: Sequence[str],
     steps: int = 8,
-    classes: Sequence[str] | None = None,
+    classes: Classes | None = None,
     reach: float = REACH,
     compose: str = "residual",
     out: Path | str = "walk.png",
@@ -228,12 +241,12 @@ def _corners(label: Label, classes: Sequence[str] | None) -> list[int]:
     """Positions of the classes between which a label is walked."""
     if classes is None:
         return list(range(min(len(label.classes), 4)))
-    known = [folded(name) for name in label.classes]
     found = []
     for name in classes:
-        if folded(name) not in known:
+        position = class_position(label, name)
+        if position is None:
             raise LabelError(f"{label.name}={name}: {nearest(name, label.classes)}")
-        found.append(known.index(folded(name)))
+        found.append(position)
     if not 2 <= len(set(found)) == len(found) <= 4:
         raise UsageError(f"--classes {','.join(classes)}: expected two to four different classes of {label.name}")
     return found

@@ -51,6 +51,11 @@ class Variance:
     maps: Array
     peak: Array
 
+    @property
+    def images(self) -> list[Image.Image]:
+        """The image with each map in green over it, at its own size, as Pillow images."""
+        return [images.to_pil(overlay(self.picture, one)) for one in self.maps]
+
 
 def pixel_variance(decoded: Array) -> NDArray[np.float64]:
     """The variance of each pixel over K images (K, C, S, S), mean over channels: (S, S)."""

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from .options import Once
+
 data_app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -19,7 +21,7 @@ data_app = typer.Typer(
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the data set.")]
 
 
-@data_app.command()
+@data_app.command(cls=Once)
 def portraits(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An empty or new folder.")],
     count: Annotated[int, typer.Option(metavar="N", help="How many portraits.")] = 100,
@@ -33,7 +35,7 @@ def portraits(
     print(f"{count:,} portraits and labels.csv are in {folder}")
 
 
-@data_app.command()
+@data_app.command(cls=Once)
 def mnist(folder: FolderArgument) -> None:
     """Fetch MNIST, 55 MB, for `mnist:DIR`; files that are there are kept."""
     from ccvae_train.datasets.download import fetch
@@ -43,7 +45,7 @@ def mnist(folder: FolderArgument) -> None:
     print(f"MNIST is in {folder}; next: ccvae-deploy train --data {quote(f'mnist:{folder}')}")
 
 
-@data_app.command()
+@data_app.command(cls=Once)
 def fashion_mnist(folder: FolderArgument) -> None:
     """Fetch Fashion-MNIST, 55 MB, for `fashion-mnist:DIR`; files that are there are kept."""
     from ccvae_train.datasets.download import fetch
@@ -53,7 +55,7 @@ def fashion_mnist(folder: FolderArgument) -> None:
     print(f"Fashion-MNIST is in {folder}; next: ccvae-deploy train --data {quote(f'fashion-mnist:{folder}')}")
 
 
-@data_app.command()
+@data_app.command(cls=Once)
 def celeba(folder: FolderArgument) -> None:
     """Say where CelebA is got and what its licence asks; check that DIR is whole."""
     from ccvae_train.datasets.licensed import CELEBA, check_celeba
@@ -62,7 +64,7 @@ def celeba(folder: FolderArgument) -> None:
     print(f"{check_celeba(folder)}; next: ccvae-deploy train --data {quote(f'celeba:{folder}')}")
 
 
-@data_app.command()
+@data_app.command(cls=Once)
 def chexpert(folder: FolderArgument) -> None:
     """Say where CheXpert is got and what its licence asks; check that DIR is whole."""
     from ccvae_train.datasets.licensed import CHEXPERT, check_chexpert

@@ -1,10 +1,11 @@
-"""Options that several commands take, and the names that one option may hold."""
+"""Options that several commands take, the names that one option may hold, and that it is given once."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
 from ..errors import UsageError
 
@@ -39,3 +40,20 @@ def names(given: Sequence[str]) -> tuple[str, ...]:
     if given and not found:
         raise UsageError(f"an option of names is {', '.join(map(repr, given))}, which names nothing; leave it out")
     return found
+
+
+class Once(TyperCommand):
+    """A command whose options are given once: of two values the last would count without a word."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an option that is there again, unless it is to be repeated, or a switch with nothing to contradict.
+
+        Raises:
+            UsageError: it is given twice.
+        """
+        _, _, given = self.make_parser(ctx).parse_args(list(args))
+        for one in given if not ctx.resilient_parsing else ():
+            repeatable = not isinstance(one, TyperOption) or one.multiple or (one.is_flag and not one.secondary_opts)
+            if not repeatable and given.count(one) > 1:
+                raise UsageError(f"{one.opts[0]} is given {given.count(one)} times; give it once")
+        return super().parse_args(ctx, args)

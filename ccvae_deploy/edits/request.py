@@ -116,7 +116,7 @@ def make_request(
 
     Args:
         asked: label to value, `LABEL=VALUE` strings, or pairs of label and value. A value is 0, 1, a number between, a
-            truth value, or a class name.
+            truth value, or a class name; of classes that are numbers, such as 1 and 2, a class name alone.
         vary: labels to redraw within the state they have.
 
     Raises:
@@ -210,10 +210,10 @@ def _parse(labels: LabelSet, asked: Asking, vary: Sequence[str]) -> tuple[Asked,
 
 
 def _spelled(label: Label, value: float | None) -> str:
-    """0, 1 or the shortest number between of a binary label, the class's own name of a categorical one; or `vary`."""
+    """`vary`; a class by name where there are many or numbers name them; else 0, 1 or the shortest number between."""
     if value is None:
         return VARY
-    if label.kind == "categorical":
+    if label.kind == "categorical" or (_numbered(label) and value in (0, 1)):
         return label.classes[int(value)]
     return str(int(value)) if value in (0, 1) else repr(value)
 
@@ -243,24 +243,51 @@ def _split(item: object) -> tuple[str, str]:
     return name, value
 
 
-def _value(label: Label, value: Value) -> float:
-    """A number in [0, 1] or a class index."""
-    if isinstance(value, bool | np.bool_) and label.kind == "binary":
-        return float(value)
+def class_position(label: Label, value: object) -> int | None:
+    """Position of the class that a value names: by its text, or as the one class whose name is that number."""
     text = str(value).strip()
     for position, name in enumerate(label.classes):
         # -1 is no other way to write 1
-        if text == name or (folded(text) == folded(name) and not folded(name).isdecimal()):
-            return float(position)
-    if label.kind == "categorical":
+        if text == name or (folded(text) == folded(name) and _number(name) is None):
+            return position
+    number = _number(text)
+    same = [position for position, name in enumerate(label.classes) if _number(name) == number]
+    return same[0] if number is not None and len(same) == 1 else None
+
+
+def _value(label: Label, value: Value) -> float:
+    """A number in [0, 1] or a class index."""
+    binary, numbered = label.kind == "binary", _numbered(label)
+    if isinstance(value, bool | np.bool_) and binary and not numbered:
+        return float(value)
+    position, text = class_position(label, value), str(value).strip()
+    if position is not None:
+        return float(position)
+    if not binary:
         raise LabelError(f"{label.name}={text}: {nearest(text, label.classes)}")
+    first, second = label.classes
+    if numbered:
+        raise LabelError(
+            f"{label.name}={text}: its classes are called {first} and {second}; "
+            f"give {label.name}={first} or {label.name}={second}"
+        )
+    number = _number(text)
+    if number is None or not 0 <= number <= 1:
+        raise LabelError(f"{label.name}={text}: expected {first}, {second} or a number from 0 to 1")
+    # minus zero is zero
+    return number + 0.0
+
+
+def _numbered(label: Label) -> bool:
+    """Whether numbers name classes of a binary label other than by their position, as 1 and 2 do: then 1 is a name."""
+    numbers = [_number(name) for name in label.classes]
+    return label.kind == "binary" and any(number not in (None, k) for k, number in enumerate(numbers))
+
+
+def _number(text: str) -> float | None:
+    """The finite number that a text is."""
     try:
         number = float(text)
     except ValueError:
-        number = math.nan
-    if not 0 <= number <= 1:
-        raise LabelError(
-            f"{label.name}={text}: expected {label.classes[0]}, {label.classes[1]} or a number from 0 to 1"
-        )
-    # minus zero is zero
-    return number + 0.0
+        return None
+    return number if math.isfinite(number) else None

@@ -42,7 +42,7 @@ from ..schema import (
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-KEY = "ccvae"
+KEY, JUDGE_KEY = "ccvae", "ccvae_judge"
 FILE_LIMIT = 1 << 30
 METADATA_LIMIT = 8 << 20
 """Bytes of the metadata, and of a zip archive's directory."""
@@ -172,6 +172,8 @@ def _metadata(text: str | bytes | None, path: Path) -> Metadata:
             raise BundleError(
                 f"{path} has schema version {version}, this is version {SCHEMA_VERSION}; upgrade ccvae-deploy"
             )
+        if isinstance(content, dict) and content.get("graph") == "judge":
+            raise _no_model(path)
         return Metadata.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
@@ -179,6 +181,12 @@ def _metadata(text: str | bytes | None, path: Path) -> Metadata:
         raise BundleError(f"{path}: metadata: {where}: {first['msg']}; export it again") from error
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: the metadata is not JSON: {error}; export it again") from error
+
+
+def _no_model(path: Path) -> BundleError:
+    return BundleError(
+        f"{path} holds a judge, no graph of a bundle; give a bundle, or the judge to `audit` or `evaluate`"
+    )
 
 
 def _archive(path: Path, file: "_Bounded", size: int) -> Found:
@@ -217,6 +225,8 @@ def _checkpoint(path: Path, file: "_Bounded", size: int) -> Found:
         raise BundleError(f"{path} is no whole safetensors file: {error}; train again") from error
     if text is None and said.get("format") == LATENTS_FORMAT:
         raise BundleError(f"{path} holds latents that `encode` has made, no model; give it to `edit --latents`")
+    if text is None and JUDGE_KEY in said:
+        raise _no_model(path)
     metadata = _metadata(text if isinstance(text, str) else None, path)
     parameters = sum(prod(shape) for name, shape in shapes.items() if name.startswith("model."))
     return metadata, {"tensors": len(shapes), "parameters": parameters}, None

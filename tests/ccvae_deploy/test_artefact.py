@@ -119,12 +119,17 @@ def test_foreign_and_damaged_files_end_in_one_line(files, metadata, tmp_path: Pa
     crowded, huge = onnx.ModelProto(), onnx.load(files["onnx"])
     crowded.graph.node.extend(onnx.NodeProto() for _ in range(600_000))
     huge.graph.initializer[0].dims.extend([1 << 62] * 500)
+    judge, told = onnx.load(files["onnx"]), json.dumps({"schema_version": 1, "graph": "judge", "figures": {}})
+    helper.set_model_props(judge, {"ccvae": told})
+    header = json.dumps({"__metadata__": {"ccvae_judge": told}}).encode()
     weights = {"model.a": {"dtype": "F32", "shape": [10**4000], "data_offsets": [0, 4]}}
     heavy = json.dumps(weights).encode()
     cases = {
         "crowded.onnx": (crowded.SerializeToString(), "not an ONNX file"),
         "heavy.safetensors": (struct.pack("<Q", len(heavy)) + heavy, "no whole safetensors file"),
         "endless.safetensors": (struct.pack("<Q", 34) + b'{"model.a": {"shape": [1e999]}}   ', "no whole safetensors"),
+        "judge.onnx": (judge.SerializeToString(), "holds a judge, no graph of a bundle; give a bundle, or the judge"),
+        "judge.safetensors": (struct.pack("<Q", len(header)) + header, "holds a judge, no graph of a bundle"),
         "absent.onnx": (None, "cannot be read: No such file"),
         "model.h5": (b"x", "neither a bundle nor a file in .onnx, .pt, .pt2, .safetensors"),
         "empty.onnx": (b"", "no file of 1 to"),

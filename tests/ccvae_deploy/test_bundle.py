@@ -55,6 +55,16 @@ def test_missing_folder_and_missing_manifest(tmp_path: Path) -> None:
         open_bundle(tmp_path)
 
 
+def test_the_manifest_stands_for_its_folder(tiny_bundle: Path, tmp_path: Path, monkeypatch) -> None:
+    assert open_bundle(tiny_bundle / "manifest.json", provider="cpu").digest
+    monkeypatch.chdir(tiny_bundle)
+    assert open_bundle(Path("manifest.json"), provider="cpu").digest
+    with pytest.raises(BundleError, match=r"no bundle at .*absent; make one with"):
+        open_bundle(tmp_path / "absent" / "manifest.json")
+    with pytest.raises(BundleError, match=r"no manifest\.json in"):
+        open_bundle(tmp_path / "manifest.json")
+
+
 def test_one_flipped_byte_is_refused(own_bundle: Path) -> None:
     data = bytearray((own_bundle / "decoder.onnx").read_bytes())
     data[len(data) // 2] ^= 1

@@ -100,6 +100,15 @@ def test_strength_goes_beyond_the_mode(composer: Composer) -> None:
         assert composer.edited_latents(request, z, before, ["a"])[0, 0, 0] == pytest.approx(loc, abs=1e-5)
 
 
+def test_draws_beyond_a_mode_spread_as_at_the_mode(composer: Composer) -> None:
+    """Smiling = 0 has scale 0.4 in the made bundle, Smiling = 1 has 0.9, which pointed below 0 beyond Smiling = 0."""
+    z, before = np.zeros((1, 8), np.float32), np.zeros((1, 3), np.float32)
+    for asked, scale in (("smiling=0", 0.4), ("smiling=1", 0.9)):
+        request = make_request(composer.labels, [asked], samples=100, strength=2.5)
+        drawn = composer.edited_latents(request, z, before, ["a"])[0, :, 0]
+        assert drawn.std() == pytest.approx(scale, rel=0.25)
+
+
 def test_closest_reaches_the_confidence_with_the_classifier_it_reads(composer: Composer) -> None:
     z, before = np.zeros((2, 8), np.float32), np.zeros((2, 3), np.float32)
     z[1, 0] = 5

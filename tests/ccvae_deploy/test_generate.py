@@ -47,6 +47,15 @@ def test_an_image_depends_on_its_number_alone(composer: Composer) -> None:
     np.testing.assert_array_equal(free.z[0, [0, 2, 3, 4, 5, 6, 7]], many.z[13, [0, 2, 3, 4, 5, 6, 7]])
 
 
+def test_numbers_may_be_an_array(composer: Composer) -> None:
+    expected = generate(composer, range(3)).z
+    for numbers in (np.arange(3), np.arange(3, dtype=np.uint8), iter((0, 1, 2))):
+        np.testing.assert_array_equal(generate(composer, numbers).z, expected)
+    for numbers in ([0.5], np.arange(3.0), ["1"], 8, None, [], [-1], np.zeros((2, 2), int)):
+        with pytest.raises(UsageError, match=r"numbers .*: expected one or more whole numbers of 0 or more, such as"):
+            generate(composer, numbers)
+
+
 def test_a_soft_value_lies_between_the_modes(composer: Composer) -> None:
     made = generate(composer, range(400), set={"smiling": 0.25})
     assert made.z[:, 0].mean() == pytest.approx(-3 + 0.25 * 6, abs=0.12)

@@ -77,6 +77,11 @@ def test_json_holds_the_whole_manifest(tiny_bundle: Path) -> None:
     assert found["parity"] is None
 
 
+def test_the_manifest_stands_for_its_bundle(tiny_bundle: Path) -> None:
+    found = inspect(tiny_bundle / "manifest.json")
+    assert (found.path, found.digest) == (tiny_bundle, inspect(tiny_bundle).digest)
+
+
 def test_a_damaged_graph_is_named_and_the_rest_still_shown(own_bundle: Path) -> None:
     with (own_bundle / "decoder.onnx").open("ab") as file:
         file.write(b"x")

@@ -25,13 +25,15 @@ def test_position_between_the_modes(value: float, strength: float, expected: flo
     assert position(value, strength) == pytest.approx(expected)
 
 
-def test_between_interpolates_loc_and_scale_and_keeps_scale_positive() -> None:
+def test_between_interpolates_loc_and_scale_and_extrapolates_loc_alone() -> None:
     absent, present = Block(np.float32([-2]), np.float32([1])), Block(np.float32([4]), np.float32([3]))
     half = between(absent, present, 0.5)
     assert (half.loc, half.scale) == (1, 2)
-    assert between(absent, present, 1).loc == 4
-    assert between(absent, present, 0).scale == 1
-    assert between(absent, present, -5).scale == pytest.approx(1e-3)
+    for p, loc, scale in ((1, 4, 3), (0, -2, 1), (1.5, 7, 3), (-0.5, -5, 1), (-10, -62, 1)):
+        found = between(absent, present, p)
+        assert (found.loc, found.scale) == (loc, scale)
+    tiny = Block(np.float32([0]), np.float32([1e-9]))
+    assert between(tiny, tiny, 0.5).scale == pytest.approx(1e-3)
 
 
 def test_draw_is_loc_plus_scale_times_noise() -> None:

@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 from ccvae_deploy import images
 from ccvae_deploy.cli import app
 from ccvae_deploy.composer import Composer
+from ccvae_deploy.editor import Editor
 from ccvae_deploy.errors import ImageError, LabelError, UsageError
 from ccvae_deploy.interventions import Block
 from ccvae_deploy.pictures import compositing
 from ccvae_deploy.pictures.decoding import decode
-from ccvae_deploy.schema import LatentRange
+from ccvae_deploy.schema import LabelSet, LatentRange
 from ccvae_deploy.traverse import axis, polytope, traverse, walk
 
 
@@ -162,6 +163,34 @@ def test_refusals_of_classes(categorical_composer: Composer) -> None:
         walk(categorical_composer, picture, ["hair"], classes=["a", "a"])
     with pytest.raises(UsageError, match="on its own"):
         walk(categorical_composer, picture, ["hair", "hat"])
+
+
+def test_an_editor_gives_images_of_the_size_that_is_asked(pictures, editor: Editor) -> None:
+    strip = editor.traverse(pictures / "a.png", "smiling", steps=3, size=24)
+    assert [[(type(one), one.size) for one in row] for row in strip.images] == [[(Image.Image, (19, 24))] * 3]
+    np.testing.assert_array_equal(np.asarray(strip.images[0][2]), strip.cells[0][2].picture.pixels)
+    grid = editor.traverse(pictures / "a.png", ["smiling", "young"], steps=2)
+    assert [len(row) for row in grid.images] == [2, 2]
+    for size in (0, 1.5, "24"):
+        with pytest.raises(UsageError, match=f"size {size!r}: expected"):
+            editor.traverse(pictures / "a.png", "smiling", size=size)
+
+
+def test_classes_are_named_by_numbers_too(categorical_composer: Composer) -> None:
+    bundle = categorical_composer.bundle
+    hair, hat = bundle.manifest.labels.labels
+    labels = LabelSet(labels=(hair.model_copy(update={"classes": ("0", "1", "3", "8", "10")}), hat))
+    composer = Composer(replace(bundle, manifest=bundle.manifest.model_copy(update={"labels": labels})))
+    picture = images.from_array(np.full((32, 32, 3), 128, np.uint8))
+    for classes in ([3, 8], (3.0, "8"), np.array([3, 8]), np.float32([3, 8]), ["3.0", 8]):
+        assert walk(composer, picture, ["hair"], steps=2, classes=classes).title == "Hair: 3 to 8"
+    with pytest.raises(LabelError, match="Hair=2: known: 0, 1, 3, 8, 10"):
+        walk(composer, picture, ["hair"], classes=[2, 3])
+    for classes in ("8", 8):
+        with pytest.raises(UsageError, match="--classes 8: expected two to four different classes of Hair"):
+            walk(composer, picture, ["hair"], classes=classes)
+    with pytest.raises(UsageError, match="--classes None: expected text, or a list of texts"):
+        walk(composer, picture, ["hair"], classes=[None])
 
 
 def test_a_strip_a_grid_and_an_animation_on_disk(pictures, tiny_bundle, tmp_path) -> None:

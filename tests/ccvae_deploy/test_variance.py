@@ -62,6 +62,13 @@ def test_overlay_is_green_where_the_map_is_1_and_nothing_where_it_is_0() -> None
     assert overlay(Picture(np.zeros((8, 8, 3), np.uint8), alpha), shown).alpha is alpha
 
 
+def test_the_maps_lie_over_the_image_as_images(editor: Editor, photo: Path) -> None:
+    found = editor.variance(photo, labels=["young", "smiling"], samples=4)
+    assert [(type(one), one.size) for one in found.images] == [(Image.Image, (50, 70))] * 2
+    for one, shown in zip(found.images, found.maps, strict=True):
+        assert (np.asarray(one) == overlay(found.picture, shown).pixels).all()
+
+
 def test_files(photo: Path, tiny_bundle: Path, tmp_path: Path, editor: Editor) -> None:
     options = {"bundle": tiny_bundle, "labels": ["young", "smiling"], "samples": 4, "provider": "cpu"}
     found = editor.variance(photo, labels=["young", "smiling"], samples=4)
