@@ -65,7 +65,7 @@ class Benchmark:
         return {**asdict(self), "bundle": str(self.bundle), "side": SIDE, "samples": SAMPLES}
 
     def table(self) -> "Table":
-        """The same for a screen of 80 columns."""
+        """All figures for a screen of 80 columns."""
         rows = [("bundle", str(self.bundle)), ("runs on", self.provider), ("cores", str(self.cores)), ("", "")]
         rows.append(("graphs", "images/s at a batch of" + "".join(f"{batch:>10}" for batch in BATCHES)))
         for name, rates in self.graphs.items():

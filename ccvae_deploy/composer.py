@@ -131,7 +131,7 @@ class Composer:
         return self.encoded(seen, self.posterior(seen)[0])
 
     def encoded(self, seen: Array, z: Array) -> Encoded:
-        """The same where the posterior means are known, (N, Z)."""
+        """What `encode` gives of images (N, C, S, S) whose posterior means (N, Z) are known."""
         decoded = self.decode(z)
         control = (255 * np.abs(seen - decoded).mean(axis=(1, 2, 3))).astype(np.float32)
         return Encoded(z, self.probabilities(z), decoded, control)

@@ -116,7 +116,7 @@ def _is_sheet(name: str, folder: str, files: Container[str]) -> bool:
 
 
 def _walk_remote(folder: Remote) -> tuple[list[tuple[str, Place]], int]:
-    """The same behind a URL, where a name may be any text."""
+    """Images below a URL with their paths from there, and the number of other files; a name may be any text."""
     found: list[tuple[str, Place]] = []
     records: set[str] = set()
     ignored = 0

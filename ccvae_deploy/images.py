@@ -175,7 +175,7 @@ def network_input(picture: Picture, spec: ImageSpec) -> NDArray[np.float32]:
 
 
 def brought_down(image: Image.Image, spec: ImageSpec) -> NDArray[np.float32]:
-    """The same of an opaque Pillow image of mode L or RGB."""
+    """What the encoder sees of an opaque Pillow image of mode L or RGB: float32 (C, S, S) in [0, 1]."""
     return _in_unit(_shrunk(image if image.mode == spec.mode else image.convert(spec.mode), (spec.size, spec.size)))
 
 

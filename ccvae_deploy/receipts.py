@@ -65,7 +65,7 @@ class Settings(RunSettings):
     read: bool = True
 
     def entry(self) -> dict[str, Any]:
-        """As above, `read` only where it is False: an entry of one id is the same whichever version wrote it."""
+        """What settings.json holds; `read` only where it is False, so that one id has one entry in every version."""
         return super().entry() if not self.read else self.model_dump(exclude={"read"})
 
 

@@ -40,7 +40,7 @@ def ended(error: BaseException, command: str | None) -> typer.Exit:
 
 
 def misused(error: typer.TyperException) -> typer.Exit:
-    """The same of a line that cannot be understood."""
+    """Tell in one line what is wrong with a command line that cannot be understood."""
     message = getattr(error, "format_message", error.__str__)()
     if message.startswith("Usage:"):
         # a group without a command shows its help

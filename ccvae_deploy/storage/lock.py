@@ -95,5 +95,5 @@ def is_held(path: Path) -> bool:
 
 
 def busy(folder: object) -> UsageError:
-    """The refusal."""
+    """The error of a folder that another run holds."""
     return UsageError(f"another run writes to {folder}; wait for it, or give another --out")

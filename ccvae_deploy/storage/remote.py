@@ -233,5 +233,5 @@ def refuse_url(path: Place) -> None:
 
 
 def unreadable(place: Remote, error: Exception) -> UsageError:
-    """The refusal."""
+    """The error of a URL that cannot be read."""
     return UsageError(f"{place} cannot be read: {one_line(error) or type(error).__name__}")

@@ -114,7 +114,7 @@ class _Worker:
             )
 
     def fileno(self) -> int:
-        """For a selector."""
+        """The file descriptor that a selector waits for."""
         return self._socket.fileno()
 
     def send(self, message: object) -> None:

@@ -42,7 +42,18 @@ MOST_LABELLED = 0.5
 
 @dataclass
 class Fit:
-    """Everything a training run holds in memory."""
+    """Everything a training run holds in memory.
+
+    Attributes:
+        shown: the training labels that the supervision rate shows, (N, L), -1 elsewhere.
+        prior: p(y) by column, (Y,); `log_prior` is its logarithm by state, (S,).
+        provenance: what a checkpoint says of where it comes from.
+        step: the steps that lie behind.
+        sums: the sum of every term since the last epoch.
+        objective: from the rows of a batch to its terms, gradients averaged over ranks.
+        majority: the most frequent training value of each label, (L,).
+        value_weight: what an image counts by the value of each label, see `value_weights`.
+    """
 
     run: Path
     config: SettledConfig
@@ -58,6 +69,10 @@ class Fit:
     ranks: Ranks = field(default_factory=Ranks)
     step: int = 0
     sums: dict[str, Tensor] = field(default_factory=dict)
+    objective: nn.Module = field(init=False)
+    log_prior: Tensor = field(init=False)
+    majority: NDArray[np.int64] = field(init=False)
+    value_weight: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         self.objective = self.ranks.averaging(Objective(self))

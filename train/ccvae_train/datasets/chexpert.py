@@ -72,7 +72,7 @@ class Views:
         return Views([self.files[row] for row in rows], [self.patients[row] for row in rows], self.values[rows])
 
     def moved(self, place: Callable[[str], str]) -> "Views":
-        """The same views with their files at other paths."""
+        """These views with their files at other paths."""
         return Views([place(file) for file in self.files], self.patients, self.values)
 
 

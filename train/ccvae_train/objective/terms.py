@@ -105,7 +105,7 @@ class Terms(NamedTerms):
 
 @dataclass(frozen=True)
 class AgreeingTerms(Terms):
-    """The same beside what is asked of edited images.
+    """The terms of the bound, and what is asked of edited images.
 
     Attributes:
         agreement: see `agreement`, times its weight; not part of the bound.
