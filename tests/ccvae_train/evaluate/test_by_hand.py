@@ -1,7 +1,6 @@
 """Protocols on latents against numbers: two labels whose integrals are known, and walks whose every z is known."""
 
 import math
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,7 +99,7 @@ def test_leakage_reads_the_latents_that_it_names() -> None:
 
 
 def test_rare_values_count_as_much_in_the_probe() -> None:
-    """Two normals 1.5 apart, one of them of a twentieth: the best balanced cut is half-way, the likeliest is far off."""
+    """Two normals 1.5 apart, one of them of a twentieth: the balanced cut is half-way, the likeliest far off."""
     rng = np.random.default_rng(0)
     values = (rng.random(4000) < 0.05).astype(int)
     latents = (rng.standard_normal(4000) + 1.5 * values)[:, None].astype(np.float32)
@@ -125,6 +124,18 @@ def test_every_strip_walks_its_own_block_and_the_grid_both() -> None:
     assert square[..., 0] == pytest.approx(np.stack([line] * traversals.STEPS, axis=1))
     assert square[..., 1] == pytest.approx(np.stack([10 + line] * traversals.STEPS, axis=0))
     assert (square[..., 3:] == kept[3:]).all()
+
+
+def test_corners_of_classes_stay_among_real_latents() -> None:
+    means = means_of(40, 5, spread=0.1)
+    means[:, 2] += 100
+    bench = hand_made(MIXED, LatentLayout(blocks=(1, 2), residual=2), means, np.zeros((40, 2), int))
+    traversals.run(bench)
+    walked, strip = bench.subject.decoded
+    low, high = np.percentile(bench.subject.means, [1, 99], axis=0)
+    assert (walked[:, 1:3] >= low[1:3] - 1e-4).all()
+    assert (walked[:, 1:3] <= high[1:3] + 1e-4).all()
+    assert len(strip) == traversals.STEPS
 
 
 def test_several_draws_of_one_row_share_their_z_s() -> None:

@@ -85,7 +85,12 @@ PROTOCOLS = (
         "Frechet distance in judge features",
         "as Table 4",
         frechet.run,
-        ("Frechet, judge features", "Frechet, reconstructions", "Frechet, real against real"),
+        (
+            "Frechet, judge features",
+            "Frechet, judge features, few images",
+            "Frechet, reconstructions",
+            "Frechet, real against real",
+        ),
         judged=True,
     ),
     Protocol(inception.NAME, "FID", "Table 4", inception.run, ("FID", "FID, few images")),
@@ -138,7 +143,14 @@ PROTOCOLS = (
         diagnostics.run,
         ("self-consistency", "E[w]", "ESS of w", "hidden label weight"),
     ),
-    Protocol(information.NAME, "Mutual information", "Table 7", information.run, ("mutual information",), judged=True),
+    Protocol(
+        information.NAME,
+        "Mutual information",
+        "Table 7",
+        information.run,
+        ("mutual information", "mutual information, real images"),
+        judged=True,
+    ),
 )
 
 
