@@ -23,6 +23,7 @@ from . import (
 )
 from .bench import Bench
 from .finding import Finding
+from .results import JUDGE_FIGURE
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,12 @@ PROTOCOLS = (
         judged=True,
     ),
 )
+
+MAIN = (
+    *((figure, protocol.source) for protocol in PROTOCOLS for figure in protocol.main),
+    (JUDGE_FIGURE, "the judge"),
+)
+"""Figures that the summary shows, and where the paper has each."""
 
 
 def chosen(names: Sequence[str]) -> tuple[Protocol, ...]:
