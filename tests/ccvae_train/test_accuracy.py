@@ -94,3 +94,6 @@ def test_calibration() -> None:
     # too sure in one bin does not make up for too modest in another
     mixed = calibration_error(np.array([0.55, 0.55, 0.95, 0.95]), np.array([True, True, False, False]))
     assert mixed == pytest.approx((0.45 + 0.95) / 2)
+    # 0.61 and 0.66 share a bin of a fifteenth, 0.66 and 0.67 do not
+    one, two = (calibration_error(np.array(pair), np.array([True, False])) for pair in ((0.61, 0.66), (0.66, 0.67)))
+    assert (one, two) == pytest.approx(((0.66 - 0.39) / 2, (0.34 + 0.67) / 2))

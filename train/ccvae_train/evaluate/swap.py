@@ -46,8 +46,8 @@ def measure_swap(original: Floats, reconstructed: Floats, swapped: Floats, unrel
     pairs = np.array([mean_of(row) for row in gaps[2] - gaps[1]])
     pairs = pairs[~np.isnan(pairs)]
     error = float(pairs.std(ddof=1) / len(pairs) ** 0.5) if len(pairs) > 1 else float("nan")
-    distances = (np.array([mean_of(column) for column in one.T]) for one in gaps)
-    return Swap(*distances, error=error)
+    moved, least, most = (np.array([mean_of(column) for column in one.T]) for one in gaps)
+    return Swap(moved, least, most, error)
 
 
 def relative(found: Swap) -> float:
