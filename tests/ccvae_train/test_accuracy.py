@@ -31,6 +31,14 @@ def test_figures_by_hand() -> None:
     assert found.means()["accuracy"] == pytest.approx((3 / 4 + 4 / 5) / 2)
 
 
+def test_classes_are_ranked_one_by_one_against_the_others() -> None:
+    """Class x is told perfectly, y is always put last, z always stands between."""
+    labels = LabelSet(labels=TWO.labels[1:])
+    values = np.array([[0], [1], [2]])
+    found = measure_accuracy(np.log([[0.6, 0.2, 0.2], [0.4, 0.1, 0.5], [0.3, 0.3, 0.4]]), values, np.array([0]), labels)
+    assert found.auroc == pytest.approx([(1 + 0 + 1 / 2) / 3])
+
+
 def test_a_label_that_nobody_shows_has_no_figure() -> None:
     found = measure_accuracy(np.zeros((3, 4)), np.array([[-1, 0]] * 3), np.array([0, 0]), TWO)
     assert np.isnan([found.accuracy[0], found.balanced[0], found.auroc[0], found.ece[0], found.floor[0]]).all()
@@ -83,3 +91,9 @@ def test_calibration() -> None:
     assert calibration_error(confidence, right) < 0.01
     assert calibration_error(np.full(4, 0.9), np.array([True, False, True, False])) == pytest.approx(0.4)
     assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
+    # too sure in one bin does not make up for too modest in another
+    mixed = calibration_error(np.array([0.55, 0.55, 0.95, 0.95]), np.array([True, True, False, False]))
+    assert mixed == pytest.approx((0.45 + 0.95) / 2)
+    # 0.61 and 0.66 share a bin of a fifteenth, 0.66 and 0.67 do not
+    one, two = (calibration_error(np.array(pair), np.array([True, False])) for pair in ((0.61, 0.66), (0.66, 0.67)))
+    assert (one, two) == pytest.approx(((0.66 - 0.39) / 2, (0.34 + 0.67) / 2))

@@ -18,7 +18,8 @@ from ccvae_train import judge as judge_module
 from ccvae_train.datasets.dataset import Partition
 from ccvae_train.device import choose_device
 from ccvae_train.evaluate.bench import network_input
-from ccvae_train.judge import JUDGE, load_judge, refuse_taken, train_judge
+from ccvae_train.evaluate.tables import judge_table
+from ccvae_train.judge import JUDGE, TOLD, load_judge, refuse_taken, train_judge
 from ccvae_train.judge_network import label_loss
 from ccvae_train.label_columns import predicted
 
@@ -36,7 +37,11 @@ def test_it_tells_labels_of_both_kinds_and_says_how_well(trained) -> None:
     figures = trained.state.figures
     assert figures["accuracy"] > 0.97 > figures["floor"] + 0.3
     assert set(figures["by_label"]) == {"bright", "Left_Bar", "hue"}
-    assert all(set(f) == {"accuracy", "balanced", "auroc", "floor"} for f in figures["by_label"].values())
+    assert all(set(f) == set(TOLD) for f in figures["by_label"].values())
+    assert figures["by_label"]["bright"]["average_precision"] > 0.97
+    table = judge_table(trained.state)
+    assert [column.header for column in table.columns] == ["label", "accuracy", "floor", "balanced", "AUROC", "AP"]
+    assert table.row_count == 4
     values = made_images.made_values(60, 9)
     images = network_input(made_images.paint(values, 9))
     assert (predicted(trained.logits(images), made_images.LABELS) == values).mean() > 0.97

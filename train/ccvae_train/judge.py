@@ -37,6 +37,8 @@ from .tensor_file import read_tensors, write_tensors
 
 JUDGE = "judge.safetensors"
 EPOCHS, PEAK, BATCH, CHUNK = 4, 2e-3, 64, 250
+TOLD = ("accuracy", "floor", "balanced", "auroc", "average_precision")
+"""Of every label; see `Accuracy`."""
 Images = NDArray[np.float32]
 
 
@@ -155,8 +157,7 @@ def train_judge(data: Dataset, out: Path, *, epochs: int, seed: int, device: Dev
     trained = Judge(out, network, _state(data, epochs, seed), device, "")
     figures = examine(trained, data.valid, data.train.labels)
     by_label = {
-        name: {key: _known(getattr(figures, key)[i]) for key in ("accuracy", "balanced", "auroc", "floor")}
-        for i, name in enumerate(data.labels.names)
+        name: {key: _known(getattr(figures, key)[i]) for key in TOLD} for i, name in enumerate(data.labels.names)
     }
     means = {name: _known(value) for name, value in figures.means().items()}
     save_judge(trained, trained.state.model_copy(update={"figures": {**means, "by_label": by_label}}))

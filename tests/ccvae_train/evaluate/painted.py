@@ -59,11 +59,14 @@ def logits(images: np.ndarray) -> np.ndarray:
     return (2 * SURE * one_hot(read(images), LABELS) - SURE).astype(np.float32)
 
 
-def bench(subject, count: int = 200) -> Bench:
-    rng = np.random.default_rng(0)
+def part(count: int, seed: int) -> Partition:
+    rng = np.random.default_rng(seed)
     values = np.stack([rng.integers(0, k, count) for k in (2, 2, 3)], axis=1).astype(np.int8)
-    part = Partition(paint(values, rng), values)
-    data = Dataset("made", LABELS, subject.image, part, part, "f" * 64)
+    return Partition(paint(values, rng), values)
+
+
+def bench(subject, count: int = 200) -> Bench:
+    data = Dataset("made", LABELS, subject.image, part(count, 1), part(count, 0), "f" * 64)
     judge = SimpleNamespace(logits=logits, features=lambda images: images[:, 0, 4, :8], state=None)
     prior = np.array([0.5, 0.5, 1 / 3, 1 / 3, 1 / 3])
     return Bench.of(subject, judge, data, prior, Settings(images=count))

@@ -4,9 +4,12 @@ import csv
 import html
 import io
 import json
+import re
 import shutil
+import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -14,13 +17,14 @@ from typer.testing import CliRunner
 
 from ccvae_deploy.cli import app
 from ccvae_deploy.errors import DataError, UsageError
-from ccvae_deploy.schema import Label, LabelSet
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet, ModelSpec
 from ccvae_train import training
-from ccvae_train.datasets import celeba
+from ccvae_train.datasets import celeba, chexpert
 from ccvae_train.evaluate import evaluate as module
 from ccvae_train.evaluate import jobs
 from ccvae_train.evaluate.evaluate import evaluate
-from ccvae_train.evaluate.paper import has_papers_labels, published
+from ccvae_train.evaluate.finding import Finding
+from ccvae_train.evaluate.paper import RECIPE, has_papers_labels, published
 from ccvae_train.evaluate.parts import read_part
 from ccvae_train.evaluate.protocols import PROTOCOLS
 from ccvae_train.evaluate.report import write_page
@@ -136,6 +140,24 @@ def test_finished_protocols_are_taken_where_all_agrees(trained: Path, monkeypatc
     assert Path("out/parts/seed0/panel-panel.png").is_file()
     evaluate([trained / "seed0"], out=Path("out"), **(options | {"seed": 5}))
     assert ran[2:] == ["accuracy", "swap", "panel"]
+
+
+def test_a_fid_of_other_weights_is_another(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their file may keep its name."""
+    ran = []
+
+    def run(bench):
+        ran.append(bench.settings.inception.read_text())
+        return Finding(figures={"FID": 1.0})
+
+    monkeypatch.setattr(module, "_refuse_weights", lambda path: None)
+    protocols = tuple(replace(protocol, run=run) for protocol in PROTOCOLS if protocol.name == "fid")
+    monkeypatch.setattr(module, "chosen", lambda names: protocols)
+    options = {"images": 60, "device": "cpu", "out": Path("out"), "inception": Path("weights")}
+    for weights in ("one", "one", "two"):
+        Path("weights").write_text(weights)
+        evaluate([trained / "seed0"], **options)
+    assert ran == ["one", "two"]
 
 
 def test_stopped_work_goes_on(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,15 +322,56 @@ def test_the_docs_name_every_protocol() -> None:
 
 
 def test_the_papers_figures_stand_beside_the_papers_labels_only() -> None:
-    assert has_papers_labels("celeba:/data", celeba.PAPER_LABELS[::-1], 64)
-    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS[:3], 64)
-    assert has_papers_labels("mnist:/data", ["digit"], 32)
+    faces, grey = ImageSpec(size=64), ImageSpec(size=64, channels=1)
+    assert has_papers_labels("celeba:/data", celeba.PAPER_LABELS[::-1], faces)
+    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS[:3], faces)
+    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS, grey)
+    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS, ImageSpec(size=128))
+    assert has_papers_labels("chexpert:/data", chexpert.PAPER_LABELS, grey)
+    assert has_papers_labels("mnist:/data", ["digit"], ImageSpec(size=32, channels=1))
     ours = RunResult("a", Path(), "ccvae", "ccvae", 0.2, 0, "celeba:/data", "valid", "f" * 64, True, "", {}, (), ())
     assert ours.paper("accuracy") == 0.878
     assert "the paper's figures are of test images" in Evaluation(Path(), (ours,)).notes()[0]
     assert Evaluation(Path(), (replace(ours, partition="test"),)).notes() == []
-    assert not has_papers_labels("celeba:/data", celeba.PAPER_LABELS, 128)
     assert replace(ours, papers_labels=False).paper("accuracy") is None
+
+
+def test_chest_x_rays_of_another_setting_are_told_where_the_papers_figures_stand() -> None:
+    text = (Path(training.__file__).parents[1] / "recipes" / "chexpert-paper.toml").read_text("utf-8")
+    assert {name: tomllib.loads(text)[name] for name in RECIPE} == RECIPE
+
+    def note(source: str, channels: int, uncertain: str, supervision: float = 0.2) -> str:
+        config = SimpleNamespace(data="chexpert:x", uncertain=uncertain, supervision=supervision)
+        labels = SimpleNamespace(names=chexpert.PAPER_LABELS)
+        state, image = SimpleNamespace(config=config, model=ModelSpec()), ImageSpec(size=64, channels=channels)
+        return jobs.other_setting(SimpleNamespace(path="runs/a", state=state, labels=labels, image=image), source)
+
+    assert note("chexpert:x", 3, "zeros") == ""
+    assert note("chexpert:x", 1, "ignore") == (
+        "the paper's figures stand beside runs/a, whose setting is not that of chexpert-paper: channels 1, not 3; "
+        "uncertain ignore, not zeros"
+    )
+    # beside these there are none
+    assert note("chexpert:x", 1, "ignore", supervision=0.3) == note("celeba:x", 1, "ignore") == ""
+
+
+def test_the_judges_own_accuracy_is_a_figure_wherever_one_judges(tmp_path: Path) -> None:
+    run = RunResult(
+        "a", Path(), "m2", "m2", 1.0, 0, "x", "valid", "f" * 64, False, "judge-x", {"accuracy": 0.91}, (), ()
+    )
+    found = Evaluation(tmp_path, (run,))
+    write_csvs(found)
+    for name, column in (("figures.csv", "value"), ("summary.csv", "mean")):
+        with (tmp_path / name).open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert (row["figure"], row[column]) == ("judge's own accuracy", "0.91")
+    console = Console(file=io.StringIO(), width=80)
+    console.print(next(evaluation_tables(found)))
+    assert re.search(r"judge's own accuracy +│ +0\.9100 ", console.file.getvalue())
+    write_page(found)
+    assert html.escape("judge's own accuracy") + "</td><td>0.9100" in (tmp_path / "report.html").read_text()
+    write_csvs(Evaluation(tmp_path, (replace(run, judge={}),)))
+    assert len((tmp_path / "summary.csv").read_text().splitlines()) == 1
 
 
 def test_tables_of_other_columns_have_files_of_their_own(tmp_path: Path) -> None:

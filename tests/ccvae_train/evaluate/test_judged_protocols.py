@@ -1,15 +1,21 @@
 """Swap, generation, interventions and the Frechet distance on a model and a judge whose answers are known."""
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ccvae_train.evaluate import frechet, generation, interventions, panels, swap
-from ccvae_train.evaluate.frechet import frechet_distance
+from ccvae_train.evaluate import frechet, generation, inception, interventions, panels, swap
+from ccvae_train.evaluate.bench import Bench, network_input
+from ccvae_train.evaluate.frechet import frechet_distance, named
 from ccvae_train.evaluate.interventions import measure_effects
+from ccvae_train.evaluate.swap import Swap, measure_swap, relative
+from ccvae_train.label_columns import prior_values
 
-from .painted import SURE, Painter, bench, read
+from .by_hand import CPU
+from .painted import LABELS, SURE, Painter, bench, part, read
 
 
 class Blind(Painter):
@@ -47,6 +53,28 @@ def test_swap_that_ignores_labels_is_as_bad_as_a_third_image() -> None:
     assert figures["swap, relative"] == pytest.approx(1, abs=0.15)
 
 
+def test_relative_is_between_the_controls_where_these_differ() -> None:
+    two, one, three = (np.array([value]) for value in (2.0, 1.0, 3.0))
+    assert relative(Swap(two, one, three, error=0.1)) == 0.5
+    # less than three standard errors apart, so that it might be any number; and the wrong way round
+    assert np.isnan(relative(Swap(two, one, three, error=0.7)))
+    assert np.isnan(relative(Swap(two, three, one, error=0.1)))
+    assert np.isnan(relative(Swap(two, one, three, error=float("nan"))))
+
+
+def test_the_error_is_that_of_the_mean_over_pairs() -> None:
+    rng = np.random.default_rng(0)
+    original, reconstructed, unrelated = np.zeros((400, 2)), rng.normal(0, 1, (400, 2)), rng.normal(0, 3, (400, 2))
+    gaps = np.abs(unrelated) - np.abs(reconstructed)
+    found = measure_swap(original, reconstructed, reconstructed, unrelated)
+    assert found.error == pytest.approx(gaps.mean(axis=1).std(ddof=1) / 20)
+    # a label that is missing counts as little in its pair as in the mean
+    unrelated[1::2, 1] = np.nan
+    gaps = np.where(np.isnan(unrelated[:, 1]), gaps[:, 0], gaps.mean(axis=1))
+    found = measure_swap(original, reconstructed, reconstructed, unrelated)
+    assert found.error == pytest.approx(gaps.std(ddof=1) / 20)
+
+
 def test_generation() -> None:
     found = generation.run(bench(Painter()))
     asked = ("uniform labels", "real labels", "reconstructions")
@@ -54,6 +82,11 @@ def test_generation() -> None:
     # half, half and a third of the labels have their more frequent value, or a little more
     assert 4 / 9 <= found.figures["generation, real labels, floor"] < 0.55
     assert found.figures["generation, uniform labels, chance"] == pytest.approx(4 / 9)
+    # of as many generated images as are asked for, and of as many real ones as there are
+    whole = bench(Painter())
+    found = generation.run(replace(whole, settings=replace(whole.settings, images=300)))
+    assert found.images == 300
+    assert "reconstructions of 200 real images" in found.note
     blind = generation.run(bench(Blind(), 600)).figures
     assert blind["generation, uniform labels"] == pytest.approx((1 / 2 + 1 / 2 + 1 / 3) / 3, abs=0.05)
 
@@ -144,9 +177,99 @@ def test_frechet_distance_of_normals() -> None:
 
 
 def test_frechet_reports_its_floor() -> None:
-    figures = frechet.run(bench(Painter())).figures
-    assert figures["Frechet, reconstructions"] == pytest.approx(0, abs=1e-6)
-    assert 0 < figures["Frechet, real against real"] < 0.1
+    whole = bench(Painter())
+    found = frechet.run(whole)
+    assert found.figures["Frechet, reconstructions"] == pytest.approx(0, abs=1e-6)
+    real, others = (whole.judge.features(one) for one in (whole.images, network_input(whole.data.train.images)))
+    assert found.figures["Frechet, real against real"] == pytest.approx(frechet_distance(real, others))
+    assert "against 200 training images" in found.note
+
+
+def test_the_floor_is_of_spare_images_of_the_partition_where_there_are_some() -> None:
+    spare = part(500, 2)
+    whole = bench(Painter())
+    data = replace(whole.data, valid=spare)
+    whole = Bench.of(whole.subject, whole.judge, data, whole.prior, whole.settings)
+    assert len(whole.images) == 200
+    others, whence = frechet.other_images(whole)
+    assert (others == network_input(spare.images[200:400])).all()
+    assert whence == "others of the same partition"
+
+
+def test_the_floor_has_the_bias_of_the_figure() -> None:
+    """Real images, made anew: as far from the real ones as those are from each other."""
+
+    class Another(Painter):
+        def generate(self, values, rng):
+            return network_input(part(len(values), 7).images)
+
+    judge = SimpleNamespace(features=lambda images: images[:, :, 4].reshape(len(images), -1))
+    figures = frechet.run(replace(bench(Another(), 200), given_judge=judge)).figures
+    assert figures["Frechet, judge features"] == pytest.approx(figures["Frechet, real against real"], rel=0.1)
+    assert figures["Frechet, judge features"] > 1
+
+
+def test_frechet_is_of_images_of_drawn_labels() -> None:
+    """Of features that are the labels themselves it is the distance of what p(y) draws from the labels of real ones."""
+    whole = bench(Painter(), 1000)
+    judge = SimpleNamespace(features=lambda images: read(images).astype(np.float64))
+    prior = np.array([0.9, 0.2, 0.7, 0.2, 0.1])
+    found = frechet.run(replace(whole, given_judge=judge, prior=prior)).figures
+    drawn = prior_values(100_000, LABELS, prior, np.random.default_rng(3))
+    expected = frechet_distance(whole.values.astype(float), drawn.astype(float))
+    assert found["Frechet, judge features"] == pytest.approx(expected, rel=0.15)
+    assert expected > 0.5
+
+
+def test_a_distance_of_few_images_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [named("FID", count, 128) for count in (129, 128)] == ["FID", "FID, few images"]
+    whole = bench(Painter(), 20)
+    assert "Frechet, judge features" in frechet.run(whole).figures
+    wide = SimpleNamespace(features=lambda images: images[:, 0, 4, :20])
+    found = frechet.run(replace(whole, given_judge=wide))
+    assert "Frechet, judge features, few images" in found.figures
+    assert "20 images are too few for 20 features" in found.note
+    # as the FID is, of a network of as many features
+    monkeypatch.setattr(inception, "inception", lambda weights: SimpleNamespace(to=lambda place: None))
+    monkeypatch.setattr(inception, "features", lambda network, images: images[:, 0, 4, :8])
+    whole.subject.device = CPU
+    whole = replace(whole, settings=replace(whole.settings, inception=Path("weights")))
+    for width, name in ((19, "FID"), (20, "FID, few images")):
+        monkeypatch.setattr(inception, "FEATURES", width)
+        assert list(inception.run(whole).figures) == [name]
+
+
+def test_swap_grids_take_characteristics_from_the_left_and_all_else_from_above() -> None:
+    class Noted(Painter):
+        rows = ()
+
+        def swap(self, images, values, residual):
+            self.rows = (*self.rows, (images, values, residual))
+            return super().swap(images, values, residual)
+
+    whole = bench(Noted())
+    panels.run_swaps(whole)
+    assert len(whole.subject.rows) == panels.ROWS
+    for row, (images, values, residual) in enumerate(whole.subject.rows, start=panels.COLUMNS):
+        assert (images == whole.images[row]).all()
+        assert (values == whole.values[row]).all()
+        assert (residual == whole.images[: panels.COLUMNS]).all()
+
+
+def test_panels_show_another_value_at_its_most_ordinary_look() -> None:
+    class Noted(Painter):
+        asked = ()
+
+        def intervene(self, images, label, value, rng):
+            self.asked = (*self.asked, (label, value, rng))
+            return super().intervene(images, label, value, rng)
+
+    whole = bench(Noted())
+    panels.run_panel(whole)
+    assert [label for label, _, _ in whole.subject.asked] == [0, 1, 2]
+    for label, value, rng in whole.subject.asked:
+        assert (value != whole.values[: panels.ROWS, label]).all()
+        assert rng is None
 
 
 @pytest.mark.parametrize("run", [panels.run_swaps, panels.run_panel, panels.run_diversity, panels.run_classes])
@@ -164,5 +287,6 @@ def test_a_label_that_no_image_shows_has_no_say() -> None:
     before = np.array([[-1.0, np.nan], [-1.0, np.nan]])
     found = measure_effects(before, np.stack([before - 2, before - 1]))
     assert found.matrix[:, 0].tolist() == [2, 1]
+    assert np.isnan(found.matrix[:, 1]).all()
     # and of the one that is left nothing can be told
     assert np.isnan([*found.dominance, found.condition]).all()

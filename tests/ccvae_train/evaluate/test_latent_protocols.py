@@ -1,7 +1,10 @@
 """Protocols on latents, against a CCVAE whose classifier and prior are set by hand."""
 
 import math
+import sys
+from dataclasses import replace
 from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,11 +23,12 @@ from ccvae_train.evaluate.finding import Skipped
 from ccvae_train.evaluate.gradients import measure_gradients
 from ccvae_train.evaluate.information import mutual_information
 from ccvae_train.evaluate.leakage import probe
+from ccvae_train.evaluate.protocols import chosen
 from ccvae_train.evaluate.subject import SplitSubject
 from ccvae_train.networks import CCVAE
 from ccvae_train.quadrature import label_integrals
 
-from .painted import Painter
+from .painted import Painter, read
 from .painted import bench as painted_bench
 
 LABELS = LabelSet(labels=(Label(name="a"), Label(name="b")))
@@ -189,6 +193,33 @@ def test_missing_extras_are_named(subject: SplitSubject, monkeypatch: pytest.Mon
     monkeypatch.setattr(information, "find_spec", lambda name: None)
     with pytest.raises(Skipped, match=r"ccvae-deploy\[gp\]"):
         information.run(painted_bench(Painter()))
+
+
+def test_information_is_told_of_generated_and_of_real_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a process that knows all of images of class x, whose pixel is 0, and nothing of the others."""
+
+    class Process:
+        def draw(self, features, draws):
+            known = features[:, 0] < 1
+            torn = np.where(np.arange(draws)[:, None, None] % 2, [[50.0, 0, 0]], [[0, 50.0, 0]])
+            return np.where(known[None, :, None], [50.0, 0, 0], torn)
+
+    module = ModuleType("gaussian_process")
+    module.fit_process = lambda features, values, classes, seed: Process()
+    monkeypatch.setitem(sys.modules, "ccvae_train.evaluate.gaussian_process", module)
+    monkeypatch.setattr(information, "find_spec", lambda name: object())
+    whole = painted_bench(Painter())
+    judge = SimpleNamespace(features=lambda images: read(images)[:, 2:])
+    whole = replace(whole, given_judge=judge, settings=replace(whole.settings, images=3000))
+    found = information.run(whole)
+    unknown = (whole.values[:, 2] != 0).mean()
+    assert found.figures == {
+        "mutual information": pytest.approx(2 / 3 * math.log(2), abs=0.03),
+        "mutual information, real images": pytest.approx(unknown * math.log(2)),
+    }
+    assert set(found.figures) == set(chosen(["information"])[0].main)
+    assert found.images == 3000
+    assert "of 3,000 generated images, and of 200 real ones" in found.note
 
 
 @pytest.mark.skipif(find_spec("gpytorch") is None, reason="the extra [gp] is not installed")

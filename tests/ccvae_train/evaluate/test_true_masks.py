@@ -83,6 +83,21 @@ def test_true_variance_lies_inside_the_mask(monkeypatch: pytest.MonkeyPatch) -> 
     assert found.pictures["variance"].height > 4 * 64
 
 
+def test_variance_is_drawn_at_the_labels_own_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variance_maps, "DRAWS", 3)
+
+    class Noted(Painter):
+        asked = ()
+
+        def intervene(self, images, label, value, rng):
+            self.asked = (*self.asked, (label, value.tolist()))
+            return images
+
+    whole = painted_bench(Noted(), 20)
+    variance_maps.measure_maps(whole, 5)
+    assert list(whole.subject.asked) == [(i, [whole.values[row, i]] * 3) for row in range(5) for i in range(3)]
+
+
 def test_change_everywhere_has_the_share_of_the_masks_area() -> None:
     subject = TruePortraits()
     whole = bench(subject)

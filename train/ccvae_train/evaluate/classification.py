@@ -55,6 +55,7 @@ def run(bench: Bench) -> Finding:
         figures |= {
             "accuracy, q(y|x)": whole["accuracy"],
             "AUROC, q(y|x)": whole["auroc"],
+            "average precision, q(y|x)": whole["average_precision"],
             "calibration error, q(y|x)": whole["ece"],
         }
     which = "test" if bench.settings.partition == "test" else "validation"

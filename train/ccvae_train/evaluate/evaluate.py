@@ -27,8 +27,7 @@ from ..judge import JUDGE
 from . import inception as fid
 from .bench import Bench, Settings
 from .finding import Skipped
-from .jobs import Job, judged, kind_of, loaded_run, model_names, open_jobs, test_images
-from .paper import has_papers_labels
+from .jobs import Job, digest_of, judged, loaded_run, model_names, on_papers_labels, open_jobs, test_images
 from .parts import part_key, read_part, write_part
 from .protocols import Protocol, chosen
 from .report import write_page
@@ -209,7 +208,7 @@ def _evaluate_run(
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     for protocol in protocols:
-        weights = settings.inception if protocol.name == fid.NAME else None
+        weights = digest_of(settings.inception) if settings.inception and protocol.name == fid.NAME else ""
         key = part_key(
             *(protocol.name, settings.images, settings.seed, weights, job.tested),
             *(job.digest, job.judge.digest if job.judge and protocol.judged else "", job.data.fingerprint),
@@ -230,8 +229,7 @@ def _evaluate_run(
         data=job.data.source,
         partition=settings.partition,
         fingerprint=job.data.fingerprint,
-        papers_labels=has_papers_labels(job.data.source, job.run.labels.names, job.run.image.size)
-        and kind_of(config.data) == kind_of(job.data.source),
+        papers_labels=on_papers_labels(job.run, job.data.source),
         judged_by=job.judge.path.name if job.judge else "",
         judge=job.judge.state.figures if job.judge else {},
         notes=job.notes,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ccvae_deploy.arrays import Array
 
 from ..label_columns import prior_values
-from .bench import Bench
+from .bench import Bench, network_input
 from .finding import Finding, Skipped
 
 NAME = "frechet"
@@ -32,6 +32,11 @@ def _normal(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArra
     return wide.mean(axis=0), np.atleast_2d(np.cov(wide, rowvar=False))
 
 
+def named(figure: str, images: int, features: int) -> str:
+    """What a distance is called: the covariance of so many features takes more images than there are features."""
+    return figure if images > features else f"{figure}, few images"
+
+
 def run(bench: Bench) -> Finding:
     """Images of y ~ p(y) against as many real ones, and real against real as the least that is to be expected."""
     if len(bench.images) < FEWEST:
@@ -39,16 +44,30 @@ def run(bench: Bench) -> Finding:
     real = bench.judge.features(bench.images)
     made = bench.judge.features(generated(bench, len(bench.images)))
     rebuilt = bench.judge.features(bench.subject.reconstruct(bench.images))
-    half = len(real) // 2
+    others, whence = other_images(bench)
+    least = frechet_distance(real, bench.judge.features(others)) if len(others) >= FEWEST else float("nan")
+    count, width = real.shape
+    few = "" if count > width else f" {count} images are too few for {width} features."
     return Finding(
         figures={
-            "Frechet, judge features": frechet_distance(real, made),
+            named("Frechet, judge features", count, width): frechet_distance(real, made),
             "Frechet, reconstructions": frechet_distance(real, rebuilt),
-            "Frechet, real against real": frechet_distance(real[:half], real[half:]),
+            "Frechet, real against real": least,
         },
-        note=f"In the {real.shape[1]} features of the judge, from {len(real):,} images; not an FID. Lower is better. "
-        "'real against real' is of two halves, so of fewer images.",
+        note=f"In the {width} features of the judge, from {count:,} images; not an FID. Lower is better.{few} "
+        f"'real against real' is against {len(others):,} {whence}.",
     )
+
+
+def other_images(bench: Bench) -> tuple[Array, str]:
+    """As many real images as the bench holds, others than these, and what they are.
+
+    The distance of few images is too large, by about as much as there are fewer; so both take as many.
+    """
+    count, valid, train = len(bench.images), bench.data.valid.images, bench.data.train.images
+    if len(valid) >= 2 * count:
+        return network_input(valid[count : 2 * count]), "others of the same partition"
+    return network_input(train[:count]), "training images, which the judge has learned from"
 
 
 def generated(bench: Bench, count: int) -> Array:

@@ -7,6 +7,8 @@ colours of hair); so the figure is also given for label vectors of real images.
 
 import numpy as np
 
+from ccvae_deploy.terminal.screen import counted
+
 from ..accuracy import mean_of
 from ..datasets.dataset import MISSING
 from ..label_columns import Floats, Values, predicted, prior_values, uniform_values
@@ -45,7 +47,7 @@ def run(bench: Bench) -> Finding:
         images=count,
         note="Share of labels on which the judge agrees with what was asked, higher is better. The floor is what "
         "images score that always show each label's more frequent value; 'reconstructions' is the judge's agreement "
-        "with the true labels on unchanged reconstructions.",
+        f"with the true labels on unchanged reconstructions of {counted(len(bench.images), 'real image')}.",
     )
 
 

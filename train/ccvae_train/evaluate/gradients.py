@@ -45,8 +45,8 @@ def measure_gradients(
     groups = [list(model.classifier.parameters()), list(model.encoder.parameters())]
     norms = []
     for _ in range(draws):
-        bound = _bound(subject, image, values, stopped, generator)
-        gradients = torch.autograd.grad(bound, [weight for group in groups for weight in group])
+        drawn = bound(subject, image, values, stopped, generator)
+        gradients = torch.autograd.grad(drawn, [weight for group in groups for weight in group])
         cut = len(groups[0])
         norms.append([_norm(gradients[:cut]), _norm(gradients[cut:])])
     return Gradients(*np.array(norms).T)
@@ -76,7 +76,7 @@ def run(bench: Bench) -> Finding:
     )
 
 
-def _bound(subject: SplitSubject, image: Tensor, values: Tensor, stopped: bool, generator: torch.Generator) -> Tensor:
+def bound(subject: SplitSubject, image: Tensor, values: Tensor, stopped: bool, generator: torch.Generator) -> Tensor:
     """Eq. 4 from one draw of z, without log p(y), which has no gradient; mean over images."""
     model, labels, split = subject.four, subject.labels, subject.layout.z_c
     loc, scale = model.encoder(image)

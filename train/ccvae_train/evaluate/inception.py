@@ -19,7 +19,7 @@ from ccvae_deploy.errors import UsageError, one_line
 
 from .bench import Bench
 from .finding import Finding, Skipped
-from .frechet import FEWEST, frechet_distance, generated
+from .frechet import FEWEST, frechet_distance, generated, named
 
 NAME = "fid"
 FEATURES, BATCH = 2048, 50
@@ -34,10 +34,9 @@ def run(bench: Bench) -> Finding:
         raise Skipped(f"{len(bench.images)} images; a distance takes {FEWEST} or more")
     made = generated(bench, len(bench.images))
     distance = frechet_distance(features(network, bench.images), features(network, made))
-    if len(made) > FEATURES:
-        return Finding(figures={"FID": distance}, note="Inception pool3 features.")
-    few = f"{len(made):,} images are too few for {FEATURES} features, so no published figure compares"
-    return Finding(figures={"FID, few images": distance}, note=f"Inception pool3 features; {few}.")
+    few = f"; {len(made):,} images are too few for {FEATURES} features, so no published figure compares"
+    note = f"Inception pool3 features{'' if len(made) > FEATURES else few}."
+    return Finding(figures={named("FID", len(made), FEATURES): distance}, note=note)
 
 
 def inception(weights: Path) -> Any:

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
+from ccvae_deploy.terminal.screen import counted
+
 from ..accuracy import mean_of
 from ..datasets.dataset import MISSING
 from ..label_columns import Floats, uniform_values
@@ -62,7 +64,12 @@ def run(bench: Bench) -> Finding:
     names = [bench.labels.names[i] for i in chosen]
     generated, held_out = (list(column) for column in zip(*rows, strict=True))
     return Finding(
-        figures={"mutual information": mean_of(np.array(generated)), "of real images": mean_of(np.array(held_out))},
+        figures={
+            "mutual information": mean_of(np.array(generated)),
+            "mutual information, real images": mean_of(np.array(held_out)),
+        },
         tables=(by_label(NAME, names, {"generated": generated, "real": held_out}),),
-        note="In nats, lower is better.",
+        images=len(made),
+        note=f"In nats, lower is better; of {counted(len(made), 'generated image')}, and of {len(real):,} real ones as "
+        "the least that is to be expected.",
     )

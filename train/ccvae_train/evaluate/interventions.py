@@ -20,7 +20,7 @@ NAME = "interventions"
 
 @dataclass(frozen=True)
 class Effects:
-    """The matrix M, (L, L), row i the label that was changed; and what it comes to.
+    """The matrix M, (L, L), row i the label that was changed, NaN in columns that no image shows; and what it comes to.
 
     Attributes:
         condition: the ratio of its largest to its smallest singular value, infinite when it is singular.
@@ -47,6 +47,7 @@ def measure_effects(before: Floats, after: Floats) -> Effects:
     sums, known = matrix.sum(axis=1), shown.any(axis=0)
     told = known & (sums > 0) & (known.sum() > 1)
     dominance = np.divide(np.diag(matrix), sums, out=np.full(len(sums), np.nan), where=told)
+    matrix[:, ~known] = np.nan
     if known.sum() < 2:
         return Effects(matrix, float("nan"), dominance)
     singular = np.linalg.svd(matrix[np.ix_(known, known)], compute_uv=False)

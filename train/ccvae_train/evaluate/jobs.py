@@ -18,6 +18,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.source import open_dataset, test_partition
 from ..device import Device
 from ..judge import EPOCHS, JUDGE, Judge, judge_folder, load_judge, train_judge
+from .paper import has_papers_labels, published, unlike_recipe
 from .parts import runs_folders
 
 EFFORT = ("epochs", "batch_size", "latents", "flip", "shift")
@@ -49,14 +50,15 @@ def loaded_run(path: Path) -> tuple[TrainedRun, str]:
         RunError: there is no run, or its checkpoint cannot be used.
     """
     while True:
-        digest = _digest_of(path)
+        digest = digest_of(resolve_run(path) / CHECKPOINT)
         run = load_run(path)
-        if _digest_of(path) == digest:
+        if digest_of(resolve_run(path) / CHECKPOINT) == digest:
             return run, digest
 
 
-def _digest_of(path: Path) -> str:
-    with (resolve_run(path) / CHECKPOINT).open("rb") as file:
+def digest_of(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -87,8 +89,8 @@ def open_jobs(loaded: Sequence[tuple[TrainedRun, str]], source: str | None) -> l
             )
         data = opened[key]
         _refuse_other_labels(run, data)
-        notes = (_unfinished(run), _changed_data(run, data) if _same_place(asked, config.data) else "")
-        jobs.append(_noted(Job(name, run, digest, data, None), *notes))
+        changed = _changed_data(run, data) if _same_place(asked, config.data) else ""
+        jobs.append(_noted(Job(name, run, digest, data, None), _unfinished(run), changed, other_setting(run, asked)))
     return jobs
 
 
@@ -207,6 +209,23 @@ def _other_split(judge: Judge, data: Dataset) -> str:
         f"the judge {judge.path} was trained on another split, other images or other labels than those of "
         f"{data.source}; if it has seen what is evaluated on, its figures are too good"
     )
+
+
+def on_papers_labels(run: TrainedRun, source: str) -> bool:
+    """Whether a run was trained, and is evaluated, on labels and images of which the paper reports."""
+    return kind_of(run.state.config.data) == kind_of(source) and has_papers_labels(source, run.labels.names, run.image)
+
+
+def other_setting(run: TrainedRun, source: str) -> str:
+    """Where the paper's figure stands beside that of a run with another setting of these data."""
+    config = run.state.config
+    if not on_papers_labels(run, source):
+        return ""
+    if published("accuracy", source, run.state.model.family, config.supervision) is None:
+        return ""
+    differing = unlike_recipe(source, run.image.channels, config.uncertain)
+    beside = f"the paper's figures stand beside {run.path}, whose setting is not that of {kind_of(source)}-paper"
+    return f"{beside}: {differing}" if differing else ""
 
 
 def _same_place(source: str, other: str) -> bool:

@@ -6,6 +6,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+from ccvae_deploy.schema import ImageSpec
+
 from ..datasets import celeba, chexpert
 
 DATA = {"celeba": "CelebA", "chexpert": "CheXpert", "mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
@@ -13,12 +15,25 @@ MODELS = {"ccvae": "CCVAE", "m2": "M2", "diva": "DIVA", "mvae": "MVAE"}
 SIZE = 64
 """Of its faces and chest X-rays; digits and garments have one size."""
 LABELS = {"celeba": celeba.PAPER_LABELS, "chexpert": chexpert.PAPER_LABELS}
+RECIPE = {"channels": 3, "uncertain": "zeros"}
+"""What chexpert-paper settles that the paper does not tell."""
 
 
-def has_papers_labels(source: str, labels: Collection[str], size: int) -> bool:
-    """Whether labels of these data are those of which the paper reports, and its images as large."""
-    wanted = LABELS.get(source.partition(":")[0])
-    return wanted is None or (set(labels) == set(wanted) and size == SIZE)
+def has_papers_labels(source: str, labels: Collection[str], image: ImageSpec) -> bool:
+    """Whether these are the labels of which the paper reports, the images as large as its own, and faces in colour."""
+    kind = source.partition(":")[0]
+    if kind not in LABELS:
+        return True
+    coloured = kind != "celeba" or image.channels == 3
+    return set(labels) == set(LABELS[kind]) and image.size == SIZE and coloured
+
+
+def unlike_recipe(source: str, channels: int, uncertain: str | None) -> str:
+    """In what a run on CheXpert differs from the recipe of the paper's setting; nothing for other data."""
+    if source.partition(":")[0] != "chexpert":
+        return ""
+    ours = {"channels": channels, "uncertain": uncertain}
+    return "; ".join(f"{name} {ours[name]}, not {theirs}" for name, theirs in RECIPE.items() if ours[name] != theirs)
 
 
 def published(figure: str, source: str, family: str, supervision: float) -> float | None:

@@ -17,7 +17,7 @@ from ccvae_deploy.storage.store import inside, replace_file
 from .finding import Finding
 from .results import Part
 
-VERSION = 4
+VERSION = 5
 """Part of every key: another way to compute is another result."""
 NAME = re.compile(r"[a-z0-9-]{1,64}")
 PART_LIMIT = 64 << 20

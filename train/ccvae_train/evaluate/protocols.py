@@ -23,6 +23,7 @@ from . import (
 )
 from .bench import Bench
 from .finding import Finding
+from .results import JUDGE_FIGURE
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,12 @@ PROTOCOLS = (
         "Frechet distance in judge features",
         "as Table 4",
         frechet.run,
-        ("Frechet, judge features", "Frechet, reconstructions", "Frechet, real against real"),
+        (
+            "Frechet, judge features",
+            "Frechet, judge features, few images",
+            "Frechet, reconstructions",
+            "Frechet, real against real",
+        ),
         judged=True,
     ),
     Protocol(inception.NAME, "FID", "Table 4", inception.run, ("FID", "FID, few images")),
@@ -138,8 +144,21 @@ PROTOCOLS = (
         diagnostics.run,
         ("self-consistency", "E[w]", "ESS of w", "hidden label weight"),
     ),
-    Protocol(information.NAME, "Mutual information", "Table 7", information.run, ("mutual information",), judged=True),
+    Protocol(
+        information.NAME,
+        "Mutual information",
+        "Table 7",
+        information.run,
+        ("mutual information", "mutual information, real images"),
+        judged=True,
+    ),
 )
+
+MAIN = (
+    *((figure, protocol.source) for protocol in PROTOCOLS for figure in protocol.main),
+    (JUDGE_FIGURE, "the judge"),
+)
+"""Figures that the summary shows, and where the paper has each."""
 
 
 def chosen(names: Sequence[str]) -> tuple[Protocol, ...]:

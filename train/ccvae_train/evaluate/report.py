@@ -16,12 +16,11 @@ from ccvae_deploy.pictures.plots import bars, escaped
 from ccvae_deploy.storage.store import replace_file
 from ccvae_deploy.terminal.screen import counted
 
-from .protocols import PROTOCOLS, Protocol
-from .results import Evaluation, RunResult, mean_and_spread
-from .tables import cell, spread_cell
+from .protocols import MAIN, PROTOCOLS, Protocol
+from .results import JUDGE_FIGURE, Evaluation, RunResult, mean_and_spread
+from .tables import JUDGED, cell, spread_cell
 
 PAGE = "report.html"
-JUDGED = ("accuracy", "floor", "balanced", "auroc")
 MORE = (
     ".grid td,.grid th{padding:2px 10px 2px 0;text-align:right;font-weight:400}.grid td:first-child{text-align:left}"
     ".grid th{color:var(--soft)}img{max-width:100%}"
@@ -41,34 +40,34 @@ def write_page(found: Evaluation) -> Path:
 
 def _runs(runs: Sequence[RunResult]) -> str:
     rows = [
-        (r.name, r.model, r.data, r.partition, f"{r.supervision:g}", str(r.seed), cell(r.judge.get("accuracy")))
+        (r.name, r.model, r.data, r.partition, f"{r.supervision:g}", str(r.seed), cell(r.figure(JUDGE_FIGURE)))
         for r in runs
     ]
     judges = {(run.judged_by, run.data): run.judge["by_label"] for run in runs if run.judge.get("by_label")}
     told = "".join(
         f"<h3>The judge of {escaped(data)}: {escaped(judge)}</h3>"
         + _grid(
-            ("label", *JUDGED), ((label, *(cell(one.get(key)) for key in JUDGED)) for label, one in by_label.items())
+            ("label", *JUDGED),
+            ((label, *(cell(one.get(key)) for key in JUDGED.values())) for label, one in by_label.items()),
         )
         for (judge, data), by_label in judges.items()
     )
     note = '<p class="note">On real validation images, which no judge is trained on.</p>' if told else ""
-    return _grid(("run", "model", "data", "images", "f", "seed", "judge's own accuracy"), rows) + told + note
+    return _grid(("run", "model", "data", "images", "f", "seed", JUDGE_FIGURE), rows) + told + note
 
 
 def _summary(found: Evaluation) -> str:
     """A row per main figure, a column per group of runs, the paper's figure in brackets."""
     groups = found.groups()
     rows = []
-    for protocol in PROTOCOLS:
-        for figure in protocol.main:
-            texts = []
-            for runs in groups.values():
-                text = spread_cell(*mean_and_spread(runs, figure))
-                paper = runs[0].paper(figure)
-                texts.append(text if paper is None else f"{text} ({cell(paper)})")
-            if any(text != cell(None) for text in texts):
-                rows.append((figure, *texts))
+    for figure, _ in MAIN:
+        texts = []
+        for runs in groups.values():
+            text = spread_cell(*mean_and_spread(runs, figure))
+            paper = runs[0].paper(figure)
+            texts.append(text if paper is None else f"{text} ({cell(paper)})")
+        if any(text != cell(None) for text in texts):
+            rows.append((figure, *texts))
     several = len({data for _, _, data in groups}) > 1
     heads = [
         f"{model}, f {rate:g}" + (f", {data}" if several else "") + (f", {len(runs)} runs" if len(runs) > 1 else "")

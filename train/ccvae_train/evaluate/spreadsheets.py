@@ -9,8 +9,8 @@ from typing import Any
 
 from ccvae_deploy.storage.store import replace_file
 
-from .protocols import PROTOCOLS
-from .results import Evaluation, mean_and_spread, values_of
+from .protocols import MAIN
+from .results import JUDGE_FIGURE, Evaluation, RunResult, mean_and_spread, values_of
 
 FIGURES, SUMMARY = "figures.csv", "summary.csv"
 
@@ -26,14 +26,8 @@ def write_csvs(found: Evaluation) -> list[str]:
     rows: list[Sequence[Any]] = []
     tables: dict[str, dict[tuple[str, ...], list[Sequence[Any]]]] = {}
     for run in found.runs:
+        rows += _figures(run)
         for part in run.parts:
-            for name, value in part.figures.items():
-                rows.append(
-                    (
-                        *(run.name, run.model, run.data, run.partition, run.supervision, run.seed),
-                        *(part.protocol, name, value, run.paper(name)),
-                    )
-                )
             for table in part.finding.get("tables", ()):
                 kept = tables.setdefault(table["name"], {}).setdefault(("run", *table["columns"]), [])
                 kept += [(run.name, *row) for row in table["rows"]]
@@ -49,16 +43,25 @@ def write_csvs(found: Evaluation) -> list[str]:
     return written
 
 
+def _figures(run: RunResult) -> list[Sequence[Any]]:
+    """All figures of a run, and that of its judge, with what the run is."""
+    what = run.name, run.model, run.data, run.partition, run.supervision, run.seed
+    rows: list[Sequence[Any]] = [
+        (*what, part.protocol, *pair, run.paper(pair[0])) for part in run.parts for pair in part.figures.items()
+    ]
+    own = run.figure(JUDGE_FIGURE)
+    return rows if own is None else [*rows, (*what, "judge", JUDGE_FIGURE, own, None)]
+
+
 def _summary(found: Evaluation) -> tuple[Sequence[str], list[Sequence[Any]]]:
     """The paper's tables: per main figure, model, data and rate the mean and deviation over seeds, and the paper's."""
     rows: list[Sequence[Any]] = []
-    for protocol in PROTOCOLS:
-        for figure in protocol.main:
-            for (model, rate, data), runs in found.groups().items():
-                mean, spread = mean_and_spread(runs, figure)
-                what = figure, protocol.source, model, data, runs[0].partition, rate
-                if mean is not None:
-                    rows.append((*what, len(values_of(runs, figure)), mean, spread, runs[0].paper(figure)))
+    for figure, source in MAIN:
+        for (model, rate, data), runs in found.groups().items():
+            mean, spread = mean_and_spread(runs, figure)
+            what = figure, source, model, data, runs[0].partition, rate
+            if mean is not None:
+                rows.append((*what, len(values_of(runs, figure)), mean, spread, runs[0].paper(figure)))
     return ("figure", "source", "model", "data", "partition", "supervision", "runs", "mean", "deviation", "paper"), rows
 
 

@@ -18,15 +18,21 @@ from .finding import Finding, Skipped, by_label
 from .subject import SplitSubject
 
 NAME = "swap"
+CLEAR = 3
 
 
 @dataclass(frozen=True)
 class Swap:
-    """Mean distance per label, each (L,)."""
+    """Mean distance per label, each (L,).
+
+    Attributes:
+        error: the standard error of what the two controls differ by, over pairs and the mean of labels.
+    """
 
     swapped: Floats
     reconstructed: Floats
     unrelated: Floats
+    error: float
 
 
 def measure_swap(original: Floats, reconstructed: Floats, swapped: Floats, unrelated: Floats) -> Swap:
@@ -36,18 +42,23 @@ def measure_swap(original: Floats, reconstructed: Floats, swapped: Floats, unrel
         original: on x_a. reconstructed: on its reconstruction. swapped: on x'.
         unrelated: on an image with the characteristics of a third one.
     """
-    return Swap(*(_distance(original, other) for other in (swapped, reconstructed, unrelated)))
+    gaps = [np.abs(original - other) for other in (swapped, reconstructed, unrelated)]
+    pairs = np.array([mean_of(row) for row in gaps[2] - gaps[1]])
+    pairs = pairs[~np.isnan(pairs)]
+    error = float(pairs.std(ddof=1) / len(pairs) ** 0.5) if len(pairs) > 1 else float("nan")
+    moved, least, most = (np.array([mean_of(column) for column in one.T]) for one in gaps)
+    return Swap(moved, least, most, error)
 
 
 def relative(found: Swap) -> float:
-    """Where the swap stands between nothing swapped, 0, and labels ignored, 1; free of the judge's confidence."""
+    """Where the swap stands between nothing swapped, 0, and labels ignored, 1; free of the judge's confidence.
+
+    NaN where the two do not differ by more than `CLEAR` standard errors: a quotient by chance may be anything.
+    """
     least, most = mean_of(found.reconstructed), mean_of(found.unrelated)
-    return (mean_of(found.swapped) - least) / (most - least) if most > least else float("nan")
-
-
-def _distance(original: Floats, other: Floats) -> Floats:
-    gaps = np.abs(original - other)
-    return np.array([mean_of(column) for column in gaps.T])
+    if not most - least > CLEAR * found.error:
+        return float("nan")
+    return (mean_of(found.swapped) - least) / (most - least)
 
 
 def run(bench: Bench) -> Finding:
@@ -80,5 +91,6 @@ def run(bench: Bench) -> Finding:
         },
         tables=(by_label(NAME, bench.labels.names, columns),),
         note="Mean |change of log p(true label)|, lower is better; 'not swapped' is the reconstruction, 'third image' "
-        "no label information. 'relative' is 0 at the one and 1 at the other, whatever the judge's confidence.",
+        "no label information. 'relative' is 0 at the one and 1 at the other, whatever the judge's confidence; it is "
+        f"not told where these differ by less than {CLEAR} standard errors.",
     )

@@ -5,23 +5,26 @@ from typing import TYPE_CHECKING
 
 from ccvae_deploy.terminal.printable import printable
 
-from ..judge import JudgeState
-from .protocols import PROTOCOLS
+from ..judge import TOLD, JudgeState
+from .protocols import MAIN
 from .results import Evaluation, RunResult, mean_and_spread
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
+
+JUDGED = dict(zip(("accuracy", "floor", "balanced", "AUROC", "AP"), TOLD, strict=True))
+"""Columns about a judge, and the keys of their figures."""
 
 
 def judge_table(state: JudgeState) -> "RichTable":
     """The judge's own figures per label, on real images that it was not trained on."""
     table = _titled(f"judge of {state.data}, on real validation images")
     table.add_column("label")
-    for name in ("accuracy", "floor", "balanced", "AUROC"):
+    for name in JUDGED:
         table.add_column(name, justify="right")
     means = {key: value for key, value in state.figures.items() if key != "by_label"}
     for label, figures in [*state.figures["by_label"].items(), ("mean over labels", means)]:
-        table.add_row(_plain(label), *(cell(figures[key]) for key in ("accuracy", "floor", "balanced", "auroc")))
+        table.add_row(_plain(label), *(cell(figures.get(key)) for key in JUDGED.values()))
     return table
 
 
@@ -31,10 +34,9 @@ def evaluation_tables(found: Evaluation) -> Iterator["RichTable"]:
     if len(groups) == 1:
         yield _figures(next(iter(groups.values())))
     else:
-        for protocol in PROTOCOLS:
-            for figure in protocol.main:
-                if any(run.figure(figure) is not None for run in found.runs):
-                    yield _models_by_rates(found, figure, f"{figure} ({protocol.source})")
+        for figure, source in MAIN:
+            if any(run.figure(figure) is not None for run in found.runs):
+                yield _models_by_rates(found, figure, f"{figure} ({source})")
     yield from _notes(found)
 
 
@@ -71,11 +73,10 @@ def _figures(runs: list[RunResult]) -> "RichTable":
     table.add_column("ours", justify="right")
     table.add_column("paper", justify="right")
     table.add_column("source")
-    for protocol in PROTOCOLS:
-        for figure in protocol.main:
-            ours = mean_and_spread(runs, figure)
-            if ours[0] is not None:
-                table.add_row(_plain(figure), spread_cell(*ours), cell(first.paper(figure)), protocol.source)
+    for figure, source in MAIN:
+        ours = mean_and_spread(runs, figure)
+        if ours[0] is not None:
+            table.add_row(_plain(figure), spread_cell(*ours), cell(first.paper(figure)), source)
     return table
 
 

@@ -1,7 +1,8 @@
 """Walks through latents: strips and a grid for binary labels (Fig. 3, 18, 19), class polytopes (Fig. 21). Pictures.
 
-An axis goes from mu_0 - 2 s_0 to mu_1 + 2 s_1 of the conditional prior, each end clipped to the 1st to 99th percentile
-of the posterior means of real images: the published walks of +-5 scales leave the data.
+An axis goes from mu_0 - 2 s_0 to mu_1 + 2 s_1 of the conditional prior, a polytope between the means of classes. Ends
+and corners are clipped to the 1st to 99th percentile of the posterior means of real images: the published walks of
++-5 scales leave the data.
 """
 
 import numpy as np
@@ -35,7 +36,8 @@ def run(bench: Bench) -> Finding:
         if label.kind == "binary":
             lines[i] = axis(Block(loc, scale), low[block], high[block], STEPS, REACH)
         elif len(loc) > 2:
-            walked = _walk(subject, z, {i: polytope(loc[:CORNERS], SIDE)})
+            corners = np.clip(loc[:CORNERS], low[block], high[block])
+            walked = _walk(subject, z, {i: polytope(corners, SIDE)})
             names = ", ".join(label.classes[:CORNERS])
             found[f"polytope-{i}"] = sheet([cells(row) for row in walked], f"{label.name}: between {names}")
     if lines:
