@@ -16,9 +16,10 @@ import torch
 
 from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_manifest
 from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageError, WriteError, one_line
-from ccvae_deploy.inspection import PARITY
+from ccvae_deploy.inspection import PARITY, read_measured
 from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import ENDINGS, Format, GraphFile, GraphName, Manifest, graph_signature
+from ccvae_deploy.storage.remote import local_output
 from ccvae_deploy.storage.store import inside
 from ccvae_train.checkpoint import TrainedRun, load_run
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 Chosen = Mapping[GraphName, Serialised]
+
+WRITTEN = "written"
+"""Where `parity.json` keeps the sha256 of what stands beside the graphs for people, who may change it."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class ExportReport:
 
 
 def export_run(
-    run: Path, format: str | Sequence[str] = "onnx", out: Path | None = None, *, precision: str = "fp32"
+    run: Path | str, format: str | Sequence[str] = "onnx", out: Path | str | None = None, *, precision: str = "fp32"
 ) -> ExportReport:
     """Split a run into its graphs, check them, and write a bundle per format.
 
@@ -86,7 +90,7 @@ def export_run(
         run: a run folder or `runs/latest`.
         format: onnx, torchscript or pt2, or several of them.
         out: the bundle folder; None takes `<run>/bundle-<format>`, or `<run>/bundle-<format>-<precision>` when not
-            fp32. Only a folder that holds a bundle is replaced.
+            fp32. Only a folder that holds a bundle is replaced, and only while its card is as it was written.
         precision: fp32, fp16, int8 (ONNX only), or auto: per graph the smallest with which the quality gate passes.
 
     Raises:
@@ -103,12 +107,13 @@ def export_run(
         refuse_combination(one, precision)
     if out is not None and len(formats) != 1:
         raise UsageError(f"--out {out} with {len(formats)} formats: it names one bundle; leave it out")
+    named = None if out is None else local_output(out)
     trained = load_run(run)
     split_model(trained)
     ending = "" if precision == "fp32" else f"-{precision}"
-    targets = {one: out or trained.path / f"bundle-{one}{ending}" for one in formats}
+    targets = {one: named or trained.path / f"bundle-{one}{ending}" for one in formats}
     for target in targets.values():
-        if out is None and not inside(target, trained.path):
+        if named is None and not inside(target, trained.path):
             raise UsageError(f"{target} is a link out of its run; name where it leads with --out")
         _refuse_foreign(target)
     for target in targets.values():
@@ -241,13 +246,14 @@ def _compared(run: TrainedRun, bundles: Mapping[Format, Bundle], device: str) ->
 
 def _describe(folder: Path, exported: Exported, parity: ParityReport, judged_on: str) -> None:
     """What was measured, and the model card."""
+    write_card(folder, exported.manifest, parity, exported.quality, open_written(folder))
     content = {
         "rows": parity.to_json(),
         "quality": {**exported.quality.to_json(), "judged_on": judged_on},
         "forms": dict(exported.forms),
+        WRITTEN: {name: _sha256(folder / name) for name in (CARD, SHEET) if (folder / name).exists()},
     }
     (folder / PARITY).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    write_card(folder, exported.manifest, parity, exported.quality, open_written(folder))
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -268,6 +274,24 @@ def _refuse_foreign(target: Path) -> None:
         raise UsageError(
             f"{target} holds {foreign[0]!r}, which is no part of its bundle; move it, or give another --out"
         )
+    _refuse_edited(target)
+
+
+def _refuse_edited(target: Path) -> None:
+    """Terms that someone has written into the card are theirs. Bundles of before 0.3 do not say what was written."""
+    measured = read_measured(target)
+    written = measured.get(WRITTEN) if isinstance(measured, dict) else None
+    for name in (CARD, SHEET):
+        if isinstance(written, dict) and (target / name).exists() and _sha256(target / name) != written.get(name):
+            raise UsageError(
+                f"{target / name} was changed since it was exported, and an export replaces it; move it out of the "
+                "bundle, or give another --out"
+            )
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's bytes; a folder in its place has none."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
 
 
 @contextlib.contextmanager

@@ -220,6 +220,40 @@ def test_a_bundle_with_something_else_in_its_folder_is_left_alone(
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
 
 
+@pytest.mark.parametrize("name", ["README.md", "sheet.png"])
+def test_a_card_that_someone_has_edited_is_left_alone(
+    made_run: Path, onnx_bundle: Path, tmp_path: Path, name: str
+) -> None:
+    bundle = Path(shutil.copytree(onnx_bundle, tmp_path / "mine"))
+    export._refuse_foreign(bundle)
+    (bundle / name).write_bytes((bundle / name).read_bytes() + b"our terms")
+    with pytest.raises(UsageError, match=rf"mine/{name} was changed since it was exported, .*; move it out"):
+        export_run(made_run, "onnx", bundle)
+    assert (bundle / name).read_bytes().endswith(b"our terms")
+    (bundle / name).rename(tmp_path / name)
+    export._refuse_foreign(bundle)
+
+
+def test_a_bundle_that_keeps_no_hash_of_its_card_is_replaced_as_before(onnx_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(onnx_bundle, tmp_path / "older"))
+    (bundle / "README.md").write_text("ours")
+    measured = json.loads((bundle / "parity.json").read_text())
+    for older in ({"rows": measured["rows"]}, measured["rows"], {**measured, "written": []}):
+        (bundle / "parity.json").write_text(json.dumps(older))
+        export._refuse_foreign(bundle)
+    (bundle / "parity.json").unlink()
+    export._refuse_foreign(bundle)
+
+
+def test_a_bundle_behind_a_url_is_refused(made_run: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # a command has made a path of it
+    for out in ("s3://bucket/x", Path("s3://bucket/x")):
+        with pytest.raises(UsageError, match=r"^s3://bucket/x: a URL, .*; give a path of this machine$"):
+            export_run(made_run, "onnx", out)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_one_onnx_graph_alone_says_what_it_is(onnx_bundle: Path, graph: str) -> None:
     model = onnx.load(onnx_bundle / f"{graph}.onnx")
