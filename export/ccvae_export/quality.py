@@ -97,13 +97,16 @@ class QualityGate:
         """Edit the images with a bundle and compare; the first call edits them with the reference too.
 
         Raises:
-            BundleError: a graph gives what is no number, or no image.
+            BundleError: a graph gives what is no number, no image or no scale.
         """
         if self._reference is None:
             reference = Composer(replace(candidate, graphs=dict(self._graphs)))
             self._requests = _requests(reference, reference.encode(self._images).before)
             self._reference = self._edits(reference)
         composer, expected = Composer(candidate), self._reference
+        if "conditional_prior" in candidate.graphs:
+            # an edit asks for a few of its values, people for any
+            candidate.conditional_prior(every_value(composer.labels))
         found = self._edits(composer)
         difference = np.abs(found.levels - expected.levels)
         return Quality(
@@ -133,6 +136,16 @@ def disagreement(labels: LabelSet, found: Array, expected: Array) -> float:
     """The share of label decisions (N images, L labels) in which two tables of label probabilities (N, Y) differ."""
     differs = decided(labels, found) != decided(labels, expected)
     return float(np.mean([differs[:, columns].any(axis=1) for columns in labels.columns]))
+
+
+def every_value(labels: LabelSet) -> Array:
+    """Rows of y (N, Y) in which every label has every value at least once."""
+    rows = np.arange(max(len(label.classes) for label in labels.labels))[:, None]
+    y = np.empty((len(rows), labels.width), np.float32)
+    for label, columns in zip(labels.labels, labels.columns, strict=True):
+        value = rows % len(label.classes)
+        y[:, columns] = value if label.kind == "binary" else value == np.arange(label.columns)
+    return y
 
 
 def _requests(composer: Composer, before: Array) -> list[tuple[EditRequest, list[int]]]:
