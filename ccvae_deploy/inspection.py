@@ -44,7 +44,10 @@ class ParityLine(BaseModel):
 
 
 class QualityLine(BaseModel):
-    """What `parity.json` says of the bundle's edits beside the model's; differences are in levels of 255."""
+    """What `parity.json` says of the bundle's edits beside the model's; differences are in levels of 255.
+
+    Older bundles have no `spread`.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -55,6 +58,7 @@ class QualityLine(BaseModel):
     equal: float
     disagreement: float
     flips: float
+    spread: float | None = None
     ok: bool
     judged_on: str = ""
 

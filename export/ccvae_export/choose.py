@@ -45,16 +45,15 @@ def choose(
         quality = judged(chosen)
         if isinstance(quality, Quality) and quality.ok:
             return chosen, quality
+        able = [graph for graph in options if at[graph] + 1 < len(options[graph])]
+        if isinstance(quality, BundleError) and not able:
+            raise quality
         others = {graph: lossless(graph) for graph in options}
         alone = {graph: _strain(judged({**others, graph: one})) for graph, one in chosen.items()}
         order = sorted(alone, key=lambda graph: alone[graph], reverse=True)
-        able = [graph for graph in order if at[graph] + 1 < len(options[graph])]
-        if able:
-            at[able[0]] += 1
-        elif isinstance(quality, BundleError):
-            raise quality
-        else:
+        if isinstance(quality, Quality) and not able:
             raise ParityError(_refusal(order[0], chosen[order[0]], quality))
+        at[next(graph for graph in order if graph in able)] += 1
 
 
 def _strain(quality: Quality | BundleError) -> float:

@@ -16,12 +16,12 @@ from ccvae_deploy.schema import GRAPHS, Label, LabelSet
 from ccvae_export import run_images, variants
 from ccvae_export.choose import choose
 from ccvae_export.export import export_run, open_written
-from ccvae_export.parity import eager_graphs
+from ccvae_export.parity import _compare, eager_graphs
 from ccvae_export.quality import Quality, QualityGate, disagreement, every_value
 from ccvae_export.serialised import Serialised
 from ccvae_train.checkpoint import load_run
 
-PERFECT = Quality(256, mean=0.0, p999=0.0, worst=0.0, equal=1.0, disagreement=0.0, flips=0.0)
+PERFECT = Quality(256, mean=0.0, p999=0.0, worst=0.0, equal=1.0, disagreement=0.0, flips=0.0, spread=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +165,10 @@ def test_the_gate_measures_what_people_see(made_run: Path, onnx_bundle: Path, im
     swapped = changed(classifier=lambda z_c: (-classify(z_c)[0],))
     assert swapped.disagreement == 1
     assert swapped.strain["share of labels that differ"] == pytest.approx(100)
+    encode = bundle.graphs["encoder"]
+    wide = changed(encoder=lambda image: (encode(image)[0], encode(image)[1] * np.float32(100)))
+    assert (wide.mean, wide.spread) == pytest.approx((whole.mean, np.log(100)), rel=1e-4)
+    assert not wide.ok
 
 
 def test_decisions_are_counted_by_label_not_by_class() -> None:
@@ -176,10 +180,20 @@ def test_decisions_are_counted_by_label_not_by_class() -> None:
     assert disagreement(labels, expected, expected) == 0
 
 
+@pytest.mark.parametrize(("precision", "relative"), [("fp32", 1e-4), ("fp16", 2e-2), ("int8", None)])
+def test_a_small_output_is_not_judged_by_a_large_one(precision: str, relative: float | None) -> None:
+    loc, scale = np.float32([[900.0]]), np.float32([[0.1]])
+    by = 2 * (relative or 1)
+    row = _compare("encoder", ("eager torch", "onnx"), 1, precision, ((loc, scale), (loc, scale + np.float32(by))))
+    assert (row.max_abs, row.tolerance) == (pytest.approx(by, rel=1e-2), relative)
+    assert row.ok == (relative is None)
+
+
 def test_limits_are_those_that_are_stated() -> None:
-    held = Quality(256, mean=0.5, p999=4, worst=200, equal=0, disagreement=0.01, flips=0.01)
+    held = Quality(256, mean=0.5, p999=4, worst=200, equal=0, disagreement=0.01, flips=0.01, spread=0.1)
     assert held.ok
-    for field, value in (("mean", 0.51), ("p999", 5.0), ("disagreement", 0.0101), ("flips", 0.0101)):
+    over = {"mean": 0.51, "p999": 5.0, "disagreement": 0.0101, "flips": 0.0101, "spread": 0.101}
+    for field, value in over.items():
         assert not replace(held, **{field: value}).ok, field
 
 
