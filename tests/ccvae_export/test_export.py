@@ -290,6 +290,19 @@ def test_unknown_format_and_missing_run(made_run: Path, tmp_path: Path) -> None:
         export_run(tmp_path / "absent")
 
 
+def test_a_bundle_for_a_run_is_told_from_a_run_that_has_not_ended(made_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made_run, tmp_path / "run"))
+    (run / "bundle-onnx").mkdir()
+    with pytest.raises(RunError, match=r"no checkpoint\.safetensors in .*bundle-onnx; let `ccvae-deploy train` finish"):
+        export_run(run / "bundle-onnx")
+    (run / "bundle-onnx" / "manifest.json").touch()
+    with pytest.raises(RunError, match=rf"bundle-onnx is a bundle, no run; give the .* exported from: {run}$"):
+        export_run(run / "bundle-onnx")
+    (run / "bundle-onnx").rename(tmp_path / "moved")
+    with pytest.raises(RunError, match=r"moved is a bundle, no run; give the run that it was exported from$"):
+        export_run(tmp_path / "moved")
+
+
 @pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])
 def test_a_categorical_label_is_exported_and_edited(mixed_run: Path, tmp_path: Path, format: str) -> None:
     bundle = export_run(mixed_run, format, tmp_path / "bundle").bundle

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto
+from onnxruntime.quantization.calibrate import HistogramCollector
 
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.errors import BundleError, DataError, ParityError
@@ -59,10 +60,19 @@ def test_an_encoder_in_8_bits(made_run: Path, images) -> None:
     assert found[TensorProto.INT8] > 0.9 * sum(found.values())
 
 
-@pytest.mark.parametrize("count", [7, 45])
-def test_any_number_of_images_calibrates(made_run: Path, images, count: int) -> None:
-    some = replace(images, calibration=images.calibration[:count])
-    (model,) = made(made_run, "encoder", "int8", some)
+@pytest.mark.parametrize(("count", "batches"), [(7, [{7}]), (45, [{32}, {13}])])
+def test_any_number_of_images_calibrates_and_one_batch_is_kept(
+    made_run: Path, images, count: int, batches: list[set[int]], monkeypatch
+) -> None:
+    collect, kept = HistogramCollector.collect, []
+
+    def watched(self: HistogramCollector, found: dict[str, list[np.ndarray]]) -> None:
+        kept.append({sum(map(len, arrays)) for arrays in found.values()})
+        collect(self, found)
+
+    monkeypatch.setattr(HistogramCollector, "collect", watched)
+    (model,) = made(made_run, "encoder", "int8", replace(images, calibration=images.calibration[:count]))
+    assert kept == batches
     found = scales(model)
     assert found
     assert np.isfinite(found).all()

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ccvae_deploy.bundle import MANIFEST
 from ccvae_deploy.errors import RunError, WriteError
 from ccvae_deploy.latest import follow, is_latest
 from ccvae_deploy.schema import (
@@ -136,6 +137,9 @@ def resolve_run(run: Path | str) -> Path:
     if not folder.is_dir():
         raise RunError(f"no run at {run}; make one with `ccvae-deploy train`")
     if not (folder / CHECKPOINT).is_file():
+        if (folder / MANIFEST).is_file():
+            around = f": {folder.parent}" if (folder.parent / CHECKPOINT).is_file() else ""
+            raise RunError(f"{folder} is a bundle, no run; give the run that it was exported from{around}")
         raise RunError(f"no {CHECKPOINT} in {folder}; let `ccvae-deploy train` finish its first epoch")
     return folder
 
