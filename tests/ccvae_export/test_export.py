@@ -23,6 +23,7 @@ from ccvae_deploy.bundle import open_bundle, read_manifest
 from ccvae_deploy.errors import ParityError, ProviderError, RunError, UsageError
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_export import export, variants
+from ccvae_export.bundle_folder import put_back, refuse_foreign
 from ccvae_export.export import export_run, open_written
 from ccvae_export.parity import BATCHES, eager_graphs
 from ccvae_export.pt2_graphs import moved, pt2_bytes
@@ -225,13 +226,13 @@ def test_a_card_that_someone_has_edited_is_left_alone(
     made_run: Path, onnx_bundle: Path, tmp_path: Path, name: str
 ) -> None:
     bundle = Path(shutil.copytree(onnx_bundle, tmp_path / "mine"))
-    export._refuse_foreign(bundle)
+    refuse_foreign(bundle)
     (bundle / name).write_bytes((bundle / name).read_bytes() + b"our terms")
     with pytest.raises(UsageError, match=rf"mine/{name} was changed since it was exported, .*; move it out"):
         export_run(made_run, "onnx", bundle)
     assert (bundle / name).read_bytes().endswith(b"our terms")
     (bundle / name).rename(tmp_path / name)
-    export._refuse_foreign(bundle)
+    refuse_foreign(bundle)
 
 
 def test_a_bundle_that_keeps_no_hash_of_its_card_is_replaced_as_before(onnx_bundle: Path, tmp_path: Path) -> None:
@@ -240,9 +241,9 @@ def test_a_bundle_that_keeps_no_hash_of_its_card_is_replaced_as_before(onnx_bund
     measured = json.loads((bundle / "parity.json").read_text())
     for older in ({"rows": measured["rows"]}, measured["rows"], {**measured, "written": []}):
         (bundle / "parity.json").write_text(json.dumps(older))
-        export._refuse_foreign(bundle)
+        refuse_foreign(bundle)
     (bundle / "parity.json").unlink()
-    export._refuse_foreign(bundle)
+    refuse_foreign(bundle)
 
 
 def test_a_bundle_behind_a_url_is_refused(made_run: Path, tmp_path: Path, monkeypatch) -> None:
@@ -390,9 +391,9 @@ def test_a_bundle_that_a_kill_left_aside_is_put_back(onnx_bundle: Path, tmp_path
     (tmp_path / ".bundle.old.0123abcd").mkdir()
     (tmp_path / ".bundle.old.mine").mkdir()
     (tmp_path / ".bundle.old.deadbeef").symlink_to(onnx_bundle)
-    export._put_back(tmp_path / "bundle")
+    put_back(tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     shutil.copytree(onnx_bundle, tmp_path / ".bundle.old.1a2b3c4d")
-    export._put_back(tmp_path / "bundle")
+    put_back(tmp_path / "bundle")
     assert read_manifest(tmp_path / "bundle")[1] == read_manifest(onnx_bundle)[1]
     assert not (tmp_path / ".bundle.old.1a2b3c4d").exists()
