@@ -22,6 +22,7 @@ from .given import refuse_outside
 from .latest import ONNX_BUNDLE, followed_bundle
 from .providers import ON_CPU, Choice, choose_provider, make_session, refuse_provider
 from .schema import GRAPH_LIMIT, SCHEMA_VERSION, GraphFile, GraphName, Manifest
+from .storage.remote import local_path
 
 Graph = Callable[[Array], tuple[Array, ...]]
 
@@ -121,7 +122,9 @@ class Bundle:
         return outputs
 
 
-def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool = False, threads: int = 0) -> Bundle:
+def open_bundle(
+    path: Path | str, *, provider: str = "auto", allow_torchscript: bool = False, threads: int = 0
+) -> Bundle:
     """Open a bundle for running.
 
     Args:
@@ -131,13 +134,13 @@ def open_bundle(path: Path, *, provider: str = "auto", allow_torchscript: bool =
         threads: threads of one graph run; 0 leaves it to the backend.
 
     Raises:
-        UsageError: threads outside of 0 to 256, or an unknown provider.
+        UsageError: threads outside of 0 to 256, an unknown provider, or a URL for a path.
         BundleError: the bundle is missing, damaged, unsafe, or of a newer version.
         ProviderError: the provider cannot be used.
     """
     refuse_outside("threads", threads, 0, MOST_THREADS)
     refuse_provider(provider)
-    path = bundle_folder(path)
+    path = bundle_folder(local_path(path))
     manifest, digest = read_manifest(path)
     if manifest.format == "pt2":
         raise BundleError(f"{path} holds .pt2 graphs, which are for torch; export with --format onnx to edit")

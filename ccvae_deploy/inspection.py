@@ -44,7 +44,10 @@ class ParityLine(BaseModel):
 
 
 class QualityLine(BaseModel):
-    """What `parity.json` says of the bundle's edits beside the model's; differences are in levels of 255."""
+    """What `parity.json` says of the bundle's edits beside the model's; differences are in levels of 255.
+
+    Older bundles have no `spread`.
+    """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -55,6 +58,7 @@ class QualityLine(BaseModel):
     equal: float
     disagreement: float
     flips: float
+    spread: float | None = None
     ok: bool
     judged_on: str = ""
 
@@ -142,12 +146,12 @@ def inspect(path: Path | str, *, allow_torchscript: bool = False) -> BundleRepor
 
 def read_measurements(path: Path) -> tuple[tuple[ParitySummary, ...] | None, QualityLine | None]:
     """Parity, one summary per graph and pair of backends, and quality of a bundle folder; None where not readable."""
-    measured = _measured(path)
+    measured = read_measured(path)
     return _parity(measured), _quality(measured)
 
 
-def _measured(path: Path) -> Any:
-    """What `parity.json` of a bundle folder holds; None where it cannot be read."""
+def read_measured(path: Path) -> Any:
+    """What `parity.json` of a bundle folder holds, in whatever form; None where it cannot be read."""
     target = path / PARITY
     if target.is_symlink() or not target.is_file():
         return None

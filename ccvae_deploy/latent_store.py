@@ -38,6 +38,7 @@ from .errors import UsageError
 from .images import MAX_SIDE, MOST_PIXELS, Format, Picture, frame
 from .schema import LATENTS_FORMAT
 from .storage.new_file import new_file
+from .storage.remote import local_path
 
 SCHEMA_VERSION = "2"
 FORMATS: tuple[tuple[Format, bool], ...] = (
@@ -80,13 +81,13 @@ class LatentWriter:
 
     @classmethod
     @contextmanager
-    def create(cls, path: Path, bundle: Bundle, *, overwrite: bool = False) -> Iterator[Self]:
+    def create(cls, path: Path | str, bundle: Bundle, *, overwrite: bool = False) -> Iterator[Self]:
         """A file that appears at `path` when the block ends well. Rows wait on disk, so memory stays flat.
 
         Raises:
             WriteError: as `new_file`.
         """
-        layout, labels = bundle.manifest.layout, bundle.manifest.labels
+        path, layout, labels = local_path(path), bundle.manifest.layout, bundle.manifest.labels
         with new_file(path, overwrite=overwrite) as stream, ExitStack() as opened:
             spools = {name: opened.enter_context(tempfile.TemporaryFile(dir=path.parent)) for name in TENSORS}
             writer = cls(spools)
@@ -127,7 +128,7 @@ class LatentWriter:
 class LatentStore:
     """An open file of latents, checked; rows are read when they are asked for.
 
-    >>> store = LatentStore.open(Path("latents.safetensors"), composer.bundle)    # doctest: +SKIP
+    >>> store = LatentStore.open("latents.safetensors", composer.bundle)          # doctest: +SKIP
     >>> row = store.row("anna.jpg")                                             # doctest: +SKIP
     """
 
@@ -139,13 +140,14 @@ class LatentStore:
         return self._count
 
     @classmethod
-    def open(cls, path: Path, bundle: Bundle) -> Self:
+    def open(cls, path: Path | str, bundle: Bundle) -> Self:
         """Open and verify latents that a bundle has made.
 
         Raises:
             UsageError: no such file, other tensors, shapes or types, values that are not finite, paths out of order,
                 or latents of another bundle.
         """
+        path = local_path(path)
         file, count = _opened(path, bundle)
         store = cls(file, count)
         try:

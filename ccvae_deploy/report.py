@@ -24,7 +24,7 @@ from .pictures.html_page import data_uri, page
 from .pictures.plots import bars, escaped, histogram
 from .records.summary import Summary, drift_text, pixels_text
 from .schema import LabelSet
-from .storage.remote import Place
+from .storage.remote import Place, local_path
 from .storage.source_file import read_file
 from .storage.store import replace_file
 
@@ -131,7 +131,7 @@ class Collected:
 
 
 def write_report(
-    out: Path,
+    out: Path | str,
     labels: LabelSet,
     receipts: Iterable[dict[str, Any]],
     summary: Summary,
@@ -149,7 +149,7 @@ def write_report(
     Raises:
         WriteError: the disk is full or refuses.
     """
-    collected = Collected(labels)
+    out, collected = local_path(out), Collected(labels)
     for row in receipts:
         collected.add(row)
     parts = [

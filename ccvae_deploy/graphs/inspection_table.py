@@ -148,6 +148,7 @@ def _quality(report: "BundleReport") -> Table:
         ),
         ("labels", f"{one.disagreement:.2%} of decisions on the sources differ"),
         ("receipts", f"`reached` differs on {one.flips:.2%}"),
+        *([] if one.spread is None else [("z_scale", f"differs by {one.spread:.2%} at 99 %")]),
         ("gate", "held" if one.ok else "DID NOT HOLD"),
     ]
     return _facts([("edits beside the model's", ""), *rows])

@@ -221,6 +221,17 @@ def local_path(given: "str | os.PathLike[str]") -> Path:
     return place
 
 
+def local_output(given: "str | os.PathLike[str]") -> Path:
+    """A path of this machine to write to; a path that a command has made of a URL is none either.
+
+    Raises:
+        UsageError: a URL, or no text at all.
+    """
+    path = local_path(given)
+    refuse_url(path)
+    return path
+
+
 def refuse_url(path: Place) -> None:
     """Refuse a path that is a URL in truth: only `edit` takes those.
 

@@ -1,13 +1,10 @@
 """`export`: a run becomes bundles, one per format. Builds beside the targets, checks, swaps in; writes nothing else."""
 
 import contextlib
-import glob
 import hashlib
 import json
-import secrets
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,9 +16,11 @@ from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageEr
 from ccvae_deploy.inspection import PARITY
 from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import ENDINGS, Format, GraphFile, GraphName, Manifest, graph_signature
+from ccvae_deploy.storage.remote import local_output
 from ccvae_deploy.storage.store import inside
 from ccvae_train.checkpoint import TrainedRun, load_run
 
+from .bundle_folder import WRITTEN, folder_beside, put_back, refuse_foreign, sha256, swap_all, writing
 from .choose import choose
 from .model_card import CARD, SHEET, write_card
 from .onnx_graphs import OPSET
@@ -76,7 +75,7 @@ class ExportReport:
 
 
 def export_run(
-    run: Path, format: str | Sequence[str] = "onnx", out: Path | None = None, *, precision: str = "fp32"
+    run: Path | str, format: str | Sequence[str] = "onnx", out: Path | str | None = None, *, precision: str = "fp32"
 ) -> ExportReport:
     """Split a run into its graphs, check them, and write a bundle per format.
 
@@ -86,7 +85,7 @@ def export_run(
         run: a run folder or `runs/latest`.
         format: onnx, torchscript or pt2, or several of them.
         out: the bundle folder; None takes `<run>/bundle-<format>`, or `<run>/bundle-<format>-<precision>` when not
-            fp32. Only a folder that holds a bundle is replaced.
+            fp32. Only a folder that holds a bundle is replaced, and only while its card is as it was written.
         precision: fp32, fp16, int8 (ONNX only), or auto: per graph the smallest with which the quality gate passes.
 
     Raises:
@@ -103,28 +102,29 @@ def export_run(
         refuse_combination(one, precision)
     if out is not None and len(formats) != 1:
         raise UsageError(f"--out {out} with {len(formats)} formats: it names one bundle; leave it out")
+    named = None if out is None else local_output(out)
     trained = load_run(run)
     split_model(trained)
     ending = "" if precision == "fp32" else f"-{precision}"
-    targets = {one: out or trained.path / f"bundle-{one}{ending}" for one in formats}
+    targets = {one: named or trained.path / f"bundle-{one}{ending}" for one in formats}
     for target in targets.values():
-        if out is None and not inside(target, trained.path):
+        if named is None and not inside(target, trained.path):
             raise UsageError(f"{target} is a link out of its run; name where it leads with --out")
-        _refuse_foreign(target)
+        refuse_foreign(target)
     for target in targets.values():
-        if _put_back(target):
-            _refuse_foreign(target)
+        if put_back(target):
+            refuse_foreign(target)
     images = run_images(trained, required="onnx" in formats and precision in ("int8", "auto"))
     gate = QualityGate(eager_graphs(trained), images.judged)
     with contextlib.ExitStack() as stack:
-        beside = {one: stack.enter_context(_folder_beside(target)) for one, target in targets.items()}
+        beside = {one: stack.enter_context(folder_beside(target)) for one, target in targets.items()}
         exported = [_build(trained, one, precision, images, gate, beside[one], targets[one]) for one in formats]
         parity, unchecked = _parity(trained, beside)
         parity.require()
         for one, result in zip(formats, exported, strict=True):
-            with _writing(result.bundle):
+            with writing(result.bundle):
                 _describe(beside[one], result, parity, images.source)
-        _swap_all((beside[one], target) for one, target in targets.items())
+        swap_all((beside[one], target) for one, target in targets.items())
     return ExportReport(tuple(exported), parity, images.source, unchecked)
 
 
@@ -163,7 +163,7 @@ def _build(
         raise WriteError(
             f"cannot write in {tempfile.gettempdir()}: {error.strerror or error}; make room there, or set TMPDIR"
         ) from error
-    with _writing(target):
+    with writing(target):
         manifest = write_graphs(run, format, chosen, folder)
     return Exported(target, manifest, quality, {graph: one.form for graph, one in chosen.items() if one.form})
 
@@ -241,99 +241,11 @@ def _compared(run: TrainedRun, bundles: Mapping[Format, Bundle], device: str) ->
 
 def _describe(folder: Path, exported: Exported, parity: ParityReport, judged_on: str) -> None:
     """What was measured, and the model card."""
+    write_card(folder, exported.manifest, parity, exported.quality, open_written(folder))
     content = {
         "rows": parity.to_json(),
         "quality": {**exported.quality.to_json(), "judged_on": judged_on},
         "forms": dict(exported.forms),
+        WRITTEN: {name: sha256(folder / name) for name in (CARD, SHEET) if (folder / name).exists()},
     }
     (folder / PARITY).write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-    write_card(folder, exported.manifest, parity, exported.quality, open_written(folder))
-
-
-def _refuse_foreign(target: Path) -> None:
-    """A bundle is replaced as a whole, so its folder may hold nothing else, and nobody may stand in it."""
-    if Path.cwd().is_relative_to(target.resolve()):
-        raise UsageError(f"--out {target} is the current folder or around it, and is replaced as a whole; give a name")
-    if not target.exists() and not target.is_symlink():
-        return
-    if target.is_dir() and not any(target.iterdir()):
-        return
-    try:
-        manifest, _ = read_manifest(target)
-    except BundleError as error:
-        raise UsageError(f"{target} holds something that is no bundle; give another --out") from error
-    ours = {MANIFEST, PARITY, CARD, SHEET, *(entry.file for entry in manifest.files.values())}
-    foreign = sorted(path.name for path in target.iterdir() if path.name not in ours)
-    if foreign:
-        raise UsageError(
-            f"{target} holds {foreign[0]!r}, which is no part of its bundle; move it, or give another --out"
-        )
-
-
-@contextlib.contextmanager
-def _folder_beside(target: Path) -> Iterator[Path]:
-    """An empty folder beside a target, gone at the end unless it was swapped in."""
-    place = target.resolve()
-    beside = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
-    try:
-        beside.mkdir(parents=True)
-    except OSError as error:
-        raise BundleError(f"cannot write {target}: {error.strerror or error}; give another --out") from error
-    try:
-        yield beside
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _writing(target: Path, written: Sequence[Path] = ()) -> Iterator[None]:
-    """Around what writes a bundle; `written` are those of this export that are in their places.
-
-    Raises:
-        WriteError: the disk is full or refuses.
-    """
-    try:
-        yield
-    except OSError as error:
-        done = f" (written: {', '.join(map(str, written))})" if written else ""
-        raise WriteError(
-            f"cannot write {target}: {error.strerror or error}{done}; make room, or give another --out, and start again"
-        ) from error
-
-
-def _swap_all(folders: Iterable[tuple[Path, Path]]) -> None:
-    """Put every folder in the place of its target."""
-    written: list[Path] = []
-    for beside, target in folders:
-        with _writing(target, written):
-            _swap(beside, target)
-        written.append(target)
-
-
-def _swap(beside: Path, target: Path) -> None:
-    """Put a bundle in place; what a link names, where the target is one."""
-    place = target.resolve()
-    old = place.with_name(f".{place.name}.old.{secrets.token_hex(4)}")
-    if place.exists():
-        place.replace(old)
-    try:
-        beside.replace(place)
-    except OSError:
-        if old.exists():
-            old.replace(place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _put_back(target: Path) -> bool:
-    """Whether a bundle that an export moved aside before it was killed is in its place again."""
-    place = target.resolve()
-    if place.exists() or not place.parent.is_dir():
-        return False
-    for aside in place.parent.glob(f".{glob.escape(place.name)}.old." + 8 * "[0-9a-f]"):
-        with contextlib.suppress(BundleError):
-            if not aside.is_symlink():
-                read_manifest(aside)
-                aside.replace(place)
-                return True
-    return False

@@ -7,7 +7,7 @@ matrices are still stored in 8 bits, and their large kernels in float16. Writes 
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,8 @@ def quantise(
             calibrate_method=CalibrationMethod.Percentile,
             extra_options={
                 "CalibPercentile": PERCENTILE,
+                # it keeps every activation of as many batches; the histograms of several are added up
+                "CalibStridedMinMax": 1,
                 "WeightSymmetric": True,
                 "OpTypesToExcludeOutputQuantization": ["Gemm"],
             },
@@ -103,17 +105,17 @@ def _input_axis(node: "NodeProto") -> int:
 
 
 class _Calibration:
-    """The calibration inputs in batches, as onnxruntime asks for them."""
+    """The calibration inputs in batches, as onnxruntime asks for them: range by range."""
 
     def __init__(self, name: str, inputs: Array) -> None:
-        self._batches = self._all(name, inputs)
+        self._name, self._inputs, self._range = name, inputs, iter(range(0))
+
+    def __len__(self) -> int:
+        return -(-len(self._inputs) // BATCH)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._range = iter(range(start_index, end_index))
 
     def get_next(self) -> dict[str, Array] | None:
-        return next(self._batches, None)
-
-    @staticmethod
-    def _all(name: str, inputs: Array) -> Iterator[dict[str, Array]]:
-        for start in range(0, len(inputs), BATCH):
-            # onnxruntime stacks the batches, so the last one is filled up from the beginning
-            rows = np.arange(start, start + min(BATCH, len(inputs))) % len(inputs)
-            yield {name: inputs[rows]}
+        batch = next(self._range, None)
+        return None if batch is None else {self._name: self._inputs[batch * BATCH : (batch + 1) * BATCH]}

@@ -225,7 +225,8 @@ def _quality(quality: Quality) -> str:
         f"{quality.images} images edited by these graphs and by the trained model: pixels differ by "
         f"{quality.mean:.3f} levels of 255 on average, {quality.p999:.0f} at the 99.9th percentile and "
         f"{quality.worst:.0f} at most, {quality.equal:.3%} of them not at all; "
-        f"{quality.disagreement:.2%} of label decisions and {quality.flips:.2%} of receipts' `reached` differ."
+        f"{quality.disagreement:.2%} of label decisions and {quality.flips:.2%} of receipts' `reached` differ, and the "
+        f"encoder's scales by {quality.spread:.2%} at the 99th percentile."
     )
 
 

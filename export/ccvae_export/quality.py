@@ -2,7 +2,7 @@
 
 Both sides edit the same images with the product's own Composer: image n has label n mod L changed to another value by a
 draw of p(z_i|y_i), where another can be asked for. Compared are the pixels that would be written, the labels that are
-seen, and the receipts.
+seen, the receipts, and the scales of the posteriors, which such an edit does not ask for.
 """
 
 from contextlib import suppress
@@ -21,7 +21,7 @@ from ccvae_deploy.schema import Label, LabelSet
 
 from .parity import Graphs
 
-MEAN_LEVELS, P999_LEVELS, DISAGREEMENT, FLIPS = 0.5, 4.0, 0.01, 0.01
+MEAN_LEVELS, P999_LEVELS, DISAGREEMENT, FLIPS, SPREAD = 0.5, 4.0, 0.01, 0.01, 0.1
 """What a figure of `Quality` may be at most."""
 
 
@@ -36,6 +36,7 @@ class Quality:
         equal: share of pixels that are the same.
         disagreement: share of label decisions on the sources that differ.
         flips: share of receipts whose `reached` differs.
+        spread: |log of the ratio| of the scales of q(z|x), its 99th percentile over images and latents.
     """
 
     images: int
@@ -45,6 +46,7 @@ class Quality:
     equal: float
     disagreement: float
     flips: float
+    spread: float
 
     @property
     def strain(self) -> dict[str, float]:
@@ -54,6 +56,7 @@ class Quality:
             "99.9th percentile of the difference in levels": self.p999 / P999_LEVELS,
             "share of labels that differ": self.disagreement / DISAGREEMENT,
             "share of receipts whose reached differs": self.flips / FLIPS,
+            "99th percentile of the difference of log z_scale": self.spread / SPREAD,
         }
 
     @property
@@ -73,11 +76,12 @@ class Quality:
 
 @dataclass(frozen=True)
 class _Edits:
-    """What one side gives: levels (N, C, S, S), label probabilities before (N, Y), and reached (N,)."""
+    """What one side gives: levels (N, C, S, S), label probabilities before (N, Y), reached (N,), z_scale (N, Z)."""
 
     levels: Array
     before: Array
     reached: NDArray[np.bool_]
+    scale: Array
 
 
 class QualityGate:
@@ -97,13 +101,16 @@ class QualityGate:
         """Edit the images with a bundle and compare; the first call edits them with the reference too.
 
         Raises:
-            BundleError: a graph gives what is no number, or no image.
+            BundleError: a graph gives what is no number, no image or no scale.
         """
         if self._reference is None:
             reference = Composer(replace(candidate, graphs=dict(self._graphs)))
             self._requests = _requests(reference, reference.encode(self._images).before)
             self._reference = self._edits(reference)
         composer, expected = Composer(candidate), self._reference
+        if "conditional_prior" in candidate.graphs:
+            # an edit asks for a few of its values, people for any
+            candidate.conditional_prior(every_value(composer.labels))
         found = self._edits(composer)
         difference = np.abs(found.levels - expected.levels)
         return Quality(
@@ -114,10 +121,12 @@ class QualityGate:
             equal=float((difference == 0).mean()),
             disagreement=disagreement(composer.labels, found.before, expected.before),
             flips=float((found.reached != expected.reached).mean()),
+            spread=float(np.percentile(np.abs(np.log(found.scale / expected.scale)), 99)),
         )
 
     def _edits(self, composer: Composer) -> _Edits:
-        encoded = composer.encode(self._images)
+        z, scale = composer.posterior(self._images)
+        encoded = composer.encoded(self._images, z)
         levels = np.rint(np.float32(255) * encoded.decoded)
         reached = np.empty(len(levels), bool)
         for request, rows in self._requests:
@@ -126,13 +135,23 @@ class QualityGate:
             levels[rows] = np.clip(np.rint(255 * (self._images[rows] + changed - part.decoded)), 0, 255)
             after = composer.classify(levels[rows] / np.float32(255))
             reached[rows] = _reached(composer, request, part.before, after)
-        return _Edits(levels, encoded.before, reached)
+        return _Edits(levels, encoded.before, reached, scale)
 
 
 def disagreement(labels: LabelSet, found: Array, expected: Array) -> float:
     """The share of label decisions (N images, L labels) in which two tables of label probabilities (N, Y) differ."""
     differs = decided(labels, found) != decided(labels, expected)
     return float(np.mean([differs[:, columns].any(axis=1) for columns in labels.columns]))
+
+
+def every_value(labels: LabelSet) -> Array:
+    """Rows of y (N, Y) in which every label has every value at least once."""
+    rows = np.arange(max(len(label.classes) for label in labels.labels))[:, None]
+    y = np.empty((len(rows), labels.width), np.float32)
+    for label, columns in zip(labels.labels, labels.columns, strict=True):
+        value = rows % len(label.classes)
+        y[:, columns] = value if label.kind == "binary" else value == np.arange(label.columns)
+    return y
 
 
 def _requests(composer: Composer, before: Array) -> list[tuple[EditRequest, list[int]]]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.table import Table
 
-from .quality import DISAGREEMENT, FLIPS, MEAN_LEVELS, P999_LEVELS
+from .quality import DISAGREEMENT, FLIPS, MEAN_LEVELS, P999_LEVELS, SPREAD
 
 if TYPE_CHECKING:
     from .export import ExportReport
@@ -33,15 +33,15 @@ def _graphs(report: "ExportReport") -> Table:
 def _quality(report: "ExportReport") -> Table:
     images = report.exported[0].quality.images
     title = f"quality gate: composed edits against the model's, {images} {report.judged_on}"
-    columns = ("mean", "99.9 %", "worst", "equal", "labels differ", "reached differs")
+    columns = ("mean", "99.9 %", "worst", "equal", "labels", "reached", "z_scale")
     table = _table(title, ("bundle",), columns)
     for one in report.exported:
         found = one.quality
         levels = f"{found.mean:.3f}", f"{found.p999:.0f}", f"{found.worst:.0f}"
-        table.add_row(
-            one.manifest.format, *levels, f"{found.equal:.3%}", f"{found.disagreement:.2%}", f"{found.flips:.2%}"
-        )
-    table.add_row("allowed", f"{MEAN_LEVELS:g}", f"{P999_LEVELS:g}", "", "", f"{DISAGREEMENT:.2%}", f"{FLIPS:.2%}")
+        shares = found.disagreement, found.flips, found.spread
+        table.add_row(one.manifest.format, *levels, f"{found.equal:.3%}", *(f"{share:.2%}" for share in shares))
+    allowed = (f"{share:.2%}" for share in (DISAGREEMENT, FLIPS, SPREAD))
+    table.add_row("allowed", f"{MEAN_LEVELS:g}", f"{P999_LEVELS:g}", "", "", *allowed)
     return table
 
 

@@ -44,11 +44,15 @@ def refuse_combination(format: str, precision: str) -> None:
 
 
 def variants(run: TrainedRun, graph: GraphName, format: Format, precision: str, calibration: Array) -> list[Maker]:
-    """Makers of a graph in the asked precision, or for `auto` in all, the preferred first.
+    """Makers of a graph in the asked precision, or for `auto` in all, the preferred first; of the conditional prior in
+    float32 always.
 
     Args:
         calibration: network inputs, (N, C, S, S); looked at for int8 only.
     """
+    if graph == "conditional_prior":
+        # some hundred numbers, with a scale of 0.001 beside one of 8: fewer bits would make it 0 and save nothing
+        return [partial(_float, run, graph, format, "fp32")]
     found: list[Maker] = []
     for one in PRECISIONS[format] if precision == "auto" else [precision]:
         if one == "int8":

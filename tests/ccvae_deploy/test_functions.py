@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 
 from ccvae_deploy.audit import audit
+from ccvae_deploy.bundle import open_bundle
 from ccvae_deploy.classify import classify_folder
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.encode import encode_folder
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.generate import generate_folder
+from ccvae_deploy.latent_store import LatentStore
 from ccvae_deploy.merge import merge_folders
 from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.report import write_report
 from ccvae_deploy.swap_folder import swap_folder
 from ccvae_deploy.traverse import traverse
 from ccvae_deploy.variance import variance
@@ -33,6 +36,20 @@ def test_paths_may_be_text(pictures: Path, options: dict[str, str], tmp_path: Pa
     assert generate_folder(count=1, set={"smiling": 1}, out=f"{at}generated", **options).written == 1
     assert merge_folders([f"{at}edited"], f"{at}merged").receipts == 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_opened_and_written_by_hand_takes_text_too(
+    pictures: Path, options: dict[str, str], tmp_path: Path
+) -> None:
+    encode_folder([pictures / "a.png"], out=tmp_path / "latents.safetensors", **options)
+    bundle = open_bundle(options["bundle"], provider="cpu")
+    assert len(LatentStore.open(f"{tmp_path}/latents.safetensors", bundle)) == 1
+    summary = edit_folder([pictures / "a.png"], set=["smiling=1"], out=tmp_path / "edited", **options)
+    page = write_report(str(tmp_path), bundle.manifest.labels, (), summary, {})
+    assert page == tmp_path / "report.html"
+    for call in (open_bundle, lambda path: LatentStore.open(path, bundle)):
+        with pytest.raises(UsageError, match=r"^s3://b/o: a URL"):
+            call("s3://b/o")
 
 
 @pytest.mark.parametrize("kind", [str, Path])

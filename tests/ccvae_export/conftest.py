@@ -119,6 +119,7 @@ def int8_bundle(made_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         patch.setattr(quality, "P999_LEVELS", 50.0)
         patch.setattr(quality, "FLIPS", 1.0)
         patch.setattr(quality, "DISAGREEMENT", 1.0)
+        patch.setattr(quality, "SPREAD", 9.0)
         return export_run(made_run, "onnx", tmp_path_factory.mktemp("out") / "bundle", precision="int8").bundle
 
 

@@ -23,6 +23,7 @@ from ccvae_deploy.bundle import open_bundle, read_manifest
 from ccvae_deploy.errors import ParityError, ProviderError, RunError, UsageError
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_export import export, variants
+from ccvae_export.bundle_folder import put_back, refuse_foreign
 from ccvae_export.export import export_run, open_written
 from ccvae_export.parity import BATCHES, eager_graphs
 from ccvae_export.pt2_graphs import moved, pt2_bytes
@@ -220,6 +221,40 @@ def test_a_bundle_with_something_else_in_its_folder_is_left_alone(
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "words"
 
 
+@pytest.mark.parametrize("name", ["README.md", "sheet.png"])
+def test_a_card_that_someone_has_edited_is_left_alone(
+    made_run: Path, onnx_bundle: Path, tmp_path: Path, name: str
+) -> None:
+    bundle = Path(shutil.copytree(onnx_bundle, tmp_path / "mine"))
+    refuse_foreign(bundle)
+    (bundle / name).write_bytes((bundle / name).read_bytes() + b"our terms")
+    with pytest.raises(UsageError, match=rf"mine/{name} was changed since it was exported, .*; move it out"):
+        export_run(made_run, "onnx", bundle)
+    assert (bundle / name).read_bytes().endswith(b"our terms")
+    (bundle / name).rename(tmp_path / name)
+    refuse_foreign(bundle)
+
+
+def test_a_bundle_that_keeps_no_hash_of_its_card_is_replaced_as_before(onnx_bundle: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(onnx_bundle, tmp_path / "older"))
+    (bundle / "README.md").write_text("ours")
+    measured = json.loads((bundle / "parity.json").read_text())
+    for older in ({"rows": measured["rows"]}, measured["rows"], {**measured, "written": []}):
+        (bundle / "parity.json").write_text(json.dumps(older))
+        refuse_foreign(bundle)
+    (bundle / "parity.json").unlink()
+    refuse_foreign(bundle)
+
+
+def test_a_bundle_behind_a_url_is_refused(made_run: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # a command has made a path of it
+    for out in ("s3://bucket/x", Path("s3://bucket/x")):
+        with pytest.raises(UsageError, match=r"^s3://bucket/x: a URL, .*; give a path of this machine$"):
+            export_run(made_run, "onnx", out)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("graph", GRAPHS)
 def test_one_onnx_graph_alone_says_what_it_is(onnx_bundle: Path, graph: str) -> None:
     model = onnx.load(onnx_bundle / f"{graph}.onnx")
@@ -254,6 +289,19 @@ def test_unknown_format_and_missing_run(made_run: Path, tmp_path: Path) -> None:
         export_run(made_run, "onyx")
     with pytest.raises(RunError, match="no run at"):
         export_run(tmp_path / "absent")
+
+
+def test_a_bundle_for_a_run_is_told_from_a_run_that_has_not_ended(made_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(made_run, tmp_path / "run"))
+    (run / "bundle-onnx").mkdir()
+    with pytest.raises(RunError, match=r"no checkpoint\.safetensors in .*bundle-onnx; let `ccvae-deploy train` finish"):
+        export_run(run / "bundle-onnx")
+    (run / "bundle-onnx" / "manifest.json").touch()
+    with pytest.raises(RunError, match=rf"bundle-onnx is a bundle, no run; give the .* exported from: {run}$"):
+        export_run(run / "bundle-onnx")
+    (run / "bundle-onnx").rename(tmp_path / "moved")
+    with pytest.raises(RunError, match=r"moved is a bundle, no run; give the run that it was exported from$"):
+        export_run(tmp_path / "moved")
 
 
 @pytest.mark.parametrize("format", ["onnx", "torchscript", "pt2"])
@@ -343,9 +391,9 @@ def test_a_bundle_that_a_kill_left_aside_is_put_back(onnx_bundle: Path, tmp_path
     (tmp_path / ".bundle.old.0123abcd").mkdir()
     (tmp_path / ".bundle.old.mine").mkdir()
     (tmp_path / ".bundle.old.deadbeef").symlink_to(onnx_bundle)
-    export._put_back(tmp_path / "bundle")
+    put_back(tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
     shutil.copytree(onnx_bundle, tmp_path / ".bundle.old.1a2b3c4d")
-    export._put_back(tmp_path / "bundle")
+    put_back(tmp_path / "bundle")
     assert read_manifest(tmp_path / "bundle")[1] == read_manifest(onnx_bundle)[1]
     assert not (tmp_path / ".bundle.old.1a2b3c4d").exists()

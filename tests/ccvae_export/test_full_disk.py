@@ -8,7 +8,7 @@ import pytest
 
 from ccvae_deploy.bundle import read_manifest
 from ccvae_deploy.errors import BundleError, WriteError
-from ccvae_export import export
+from ccvae_export import bundle_folder, export
 from ccvae_export.export import export_run
 
 from .conftest import write_run
@@ -60,12 +60,12 @@ def test_a_report_that_cannot_be_written_leaves_no_bundle(run: Path, monkeypatch
 
 
 def test_the_bundle_that_is_in_its_place_is_named_where_the_next_cannot_be_put(run: Path, monkeypatch) -> None:
-    swap = export._swap
+    swap = bundle_folder.swap
 
     def refused(beside: Path, target: Path) -> None:
         full() if target.name == "bundle-torchscript" else swap(beside, target)
 
-    monkeypatch.setattr(export, "_swap", refused)
+    monkeypatch.setattr(bundle_folder, "swap", refused)
     assert f"bundle-torchscript: No space left on device (written: {run}/bundle-onnx); make" in export_refused(run)
     assert left(run) == ["bundle-onnx"]
     assert read_manifest(run / "bundle-onnx")[0].format == "onnx"

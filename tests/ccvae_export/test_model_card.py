@@ -26,7 +26,7 @@ PARITY = ParityReport(
     )
 )
 
-QUALITY = Quality(256, mean=0.25, p999=3.0, worst=9.0, equal=0.75, disagreement=0.001, flips=0.004)
+QUALITY = Quality(256, mean=0.25, p999=3.0, worst=9.0, equal=0.75, disagreement=0.001, flips=0.004, spread=0.012)
 
 
 @pytest.fixture(scope="session")

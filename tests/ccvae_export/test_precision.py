@@ -7,20 +7,22 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto
+from onnxruntime.quantization.calibrate import HistogramCollector
 
 from ccvae_deploy.bundle import Bundle
-from ccvae_deploy.errors import DataError, ParityError
+from ccvae_deploy.errors import BundleError, DataError, ParityError
 from ccvae_deploy.schema import GRAPHS, Label, LabelSet
 from ccvae_export import run_images, variants
 from ccvae_export.choose import choose
 from ccvae_export.export import export_run, open_written
-from ccvae_export.parity import eager_graphs
-from ccvae_export.quality import Quality, QualityGate, disagreement
+from ccvae_export.parity import _compare, eager_graphs
+from ccvae_export.quality import Quality, QualityGate, disagreement, every_value
 from ccvae_export.serialised import Serialised
 from ccvae_train.checkpoint import load_run
 
-PERFECT = Quality(256, mean=0.0, p999=0.0, worst=0.0, equal=1.0, disagreement=0.0, flips=0.0)
+PERFECT = Quality(256, mean=0.0, p999=0.0, worst=0.0, equal=1.0, disagreement=0.0, flips=0.0, spread=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +60,19 @@ def test_an_encoder_in_8_bits(made_run: Path, images) -> None:
     assert found[TensorProto.INT8] > 0.9 * sum(found.values())
 
 
-@pytest.mark.parametrize("count", [7, 45])
-def test_any_number_of_images_calibrates(made_run: Path, images, count: int) -> None:
-    some = replace(images, calibration=images.calibration[:count])
-    (model,) = made(made_run, "encoder", "int8", some)
+@pytest.mark.parametrize(("count", "batches"), [(7, [{7}]), (45, [{32}, {13}])])
+def test_any_number_of_images_calibrates_and_one_batch_is_kept(
+    made_run: Path, images, count: int, batches: list[set[int]], monkeypatch
+) -> None:
+    collect, kept = HistogramCollector.collect, []
+
+    def watched(self: HistogramCollector, found: dict[str, list[np.ndarray]]) -> None:
+        kept.append({sum(map(len, arrays)) for arrays in found.values()})
+        collect(self, found)
+
+    monkeypatch.setattr(HistogramCollector, "collect", watched)
+    (model,) = made(made_run, "encoder", "int8", replace(images, calibration=images.calibration[:count]))
+    assert kept == batches
     found = scales(model)
     assert found
     assert np.isfinite(found).all()
@@ -94,8 +105,46 @@ def test_small_graphs_in_8_bits_are_exact_for_a_label_of_one_latent(made_run: Pa
     assert (error[:, 1] <= np.abs(z_c[:, 1:3]).sum(1) * largest / 254 + 1e-6).all()
 
 
+@pytest.mark.parametrize("precision", ["int8", "fp16", "auto"])
+def test_a_small_scale_beside_a_large_one_is_kept_in_every_precision(mixed_run: Path, images, precision: str) -> None:
+    run = load_run(mixed_run)
+    with torch.no_grad():
+        # the second value of the binary label, and the last class
+        run.model.conditional_prior.raw.fill_(8.0)
+        run.model.conditional_prior.raw[[1, -2, -1]] = -20
+    (make,) = variants.variants(run, "conditional_prior", "onnx", precision, images.calibration)
+    model = onnx.load_model_from_string(make().data)
+    y = every_value(run.labels)
+    expected = eager_graphs(run)["conditional_prior"](y)
+    for found, wanted in zip(onnx.reference.ReferenceEvaluator(model).run(None, {"y": y}), expected, strict=True):
+        assert found == pytest.approx(wanted, rel=1e-3)
+    assert 0.9e-3 < expected[1].min() < 1.1e-3 < 7 < expected[1].max()
+
+
+def test_every_value_of_every_label() -> None:
+    hair = Label(name="hair", kind="categorical", classes=("black", "blond", "brown"), dims=3)
+    found = every_value(LabelSet(labels=(hair, Label(name="smiling"))))
+    assert found.tolist() == [[1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 1, 0]]
+
+
+def test_the_gate_looks_at_values_that_no_edit_asks_for(made_run: Path, onnx_bundle: Path, images) -> None:
+    bundle = open_written(onnx_bundle)
+    gate = QualityGate(eager_graphs(load_run(made_run)), images.judged[:1])
+    prior = bundle.graphs["conditional_prior"]
+    # the only edit is of another label, beside what the last one is read as
+    unread = bundle.classify(bundle.encode(images.judged[:1])[0][:, :4])[0, 2] <= 0
+
+    def narrow(y: np.ndarray) -> tuple[np.ndarray, ...]:
+        loc, scale = prior(y)
+        return loc, np.where(y[:, 2:] == unread, np.float32([1, 1, 1, 0]) * scale, scale)
+
+    assert gate.measure(bundle).ok
+    with pytest.raises(BundleError, match="gives a scale of 0"):
+        gate.measure(replace(bundle, graphs={**bundle.graphs, "conditional_prior": narrow}))
+
+
 def test_graphs_in_float16_keep_their_inputs_and_outputs(made_run: Path, images) -> None:
-    for graph in GRAPHS:
+    for graph in GRAPHS[:3]:
         (model,) = made(made_run, graph, "fp16", images)
         for value in (*model.graph.input, *model.graph.output):
             assert value.type.tensor_type.elem_type == TensorProto.FLOAT
@@ -126,6 +175,10 @@ def test_the_gate_measures_what_people_see(made_run: Path, onnx_bundle: Path, im
     swapped = changed(classifier=lambda z_c: (-classify(z_c)[0],))
     assert swapped.disagreement == 1
     assert swapped.strain["share of labels that differ"] == pytest.approx(100)
+    encode = bundle.graphs["encoder"]
+    wide = changed(encoder=lambda image: (encode(image)[0], encode(image)[1] * np.float32(100)))
+    assert (wide.mean, wide.spread) == pytest.approx((whole.mean, np.log(100)), rel=1e-4)
+    assert not wide.ok
 
 
 def test_decisions_are_counted_by_label_not_by_class() -> None:
@@ -137,10 +190,20 @@ def test_decisions_are_counted_by_label_not_by_class() -> None:
     assert disagreement(labels, expected, expected) == 0
 
 
+@pytest.mark.parametrize(("precision", "relative"), [("fp32", 1e-4), ("fp16", 2e-2), ("int8", None)])
+def test_a_small_output_is_not_judged_by_a_large_one(precision: str, relative: float | None) -> None:
+    loc, scale = np.float32([[900.0]]), np.float32([[0.1]])
+    by = 2 * (relative or 1)
+    row = _compare("encoder", ("eager torch", "onnx"), 1, precision, ((loc, scale), (loc, scale + np.float32(by))))
+    assert (row.max_abs, row.tolerance) == (pytest.approx(by, rel=1e-2), relative)
+    assert row.ok == (relative is None)
+
+
 def test_limits_are_those_that_are_stated() -> None:
-    held = Quality(256, mean=0.5, p999=4, worst=200, equal=0, disagreement=0.01, flips=0.01)
+    held = Quality(256, mean=0.5, p999=4, worst=200, equal=0, disagreement=0.01, flips=0.01, spread=0.1)
     assert held.ok
-    for field, value in (("mean", 0.51), ("p999", 5.0), ("disagreement", 0.0101), ("flips", 0.0101)):
+    over = {"mean": 0.51, "p999": 5.0, "disagreement": 0.0101, "flips": 0.0101, "spread": 0.101}
+    for field, value in over.items():
         assert not replace(held, **{field: value}).ok, field
 
 
@@ -188,6 +251,22 @@ def test_what_passes_at_once_is_taken_and_what_never_passes_is_named() -> None:
     with pytest.raises(ParityError, match=r"mean difference in levels is 2\.00 times .* the decoder in int8") as caught:
         choose(small, bad.exact(), bad.assemble, bad)
     assert caught.value.exit_code == 1
+
+
+def test_a_form_that_gives_what_is_no_image_gives_way() -> None:
+    costs = Costs(encoder={"small": 0.1, "exact": 0.0}, decoder={"broken": 0.0, "exact": 0.0})
+
+    def assemble(chosen) -> dict[str, str]:
+        if chosen["decoder"].form == "broken":
+            raise BundleError("decoder.onnx gives numbers that are not finite")
+        return costs.assemble(chosen)
+
+    chosen, quality = choose(costs.options(), costs.exact(), assemble, costs)
+    assert {graph: one.form for graph, one in chosen.items()} == {"encoder": "small", "decoder": "exact"}
+    assert quality.mean == pytest.approx(0.1)
+    broken = {graph: forms[:1] for graph, forms in costs.options().items()}
+    with pytest.raises(BundleError, match="not finite"):
+        choose(broken, costs.exact(), assemble, costs)
 
 
 def test_a_bundle_in_the_smallest_precision_that_is_good_enough(made_run: Path, tmp_path: Path) -> None:

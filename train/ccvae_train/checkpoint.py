@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
+from ccvae_deploy.bundle import MANIFEST
 from ccvae_deploy.errors import RunError, WriteError
 from ccvae_deploy.latest import follow, is_latest
 from ccvae_deploy.schema import (
@@ -26,6 +27,7 @@ from ccvae_deploy.schema import (
     require_agreement,
     shallow,
 )
+from ccvae_deploy.storage.remote import local_path
 
 from .config import SettledConfig, TrainConfig
 from .families import new_model
@@ -124,16 +126,20 @@ class TrainedRun:
         return self.state.provenance
 
 
-def resolve_run(run: Path) -> Path:
+def resolve_run(run: Path | str) -> Path:
     """The run folder that `run` names: a folder, a symlink, or a text file holding a relative path.
 
     Raises:
         RunError: nothing is there, or no checkpoint is in it.
+        UsageError: a URL, or no path.
     """
-    folder = follow(run)
+    folder = follow(local_path(run))
     if not folder.is_dir():
         raise RunError(f"no run at {run}; make one with `ccvae-deploy train`")
     if not (folder / CHECKPOINT).is_file():
+        if (folder / MANIFEST).is_file():
+            around = f": {folder.parent}" if (folder.parent / CHECKPOINT).is_file() else ""
+            raise RunError(f"{folder} is a bundle, no run; give the run that it was exported from{around}")
         raise RunError(f"no {CHECKPOINT} in {folder}; let `ccvae-deploy train` finish its first epoch")
     return folder
 
@@ -169,7 +175,7 @@ def save_checkpoint(run: Path, model: Model, optimiser: torch.optim.Optimizer, s
         raise WriteError(f"cannot write {target}: {error}; make room and {going_on(run)}") from error
 
 
-def read_checkpoint(run: Path) -> tuple[RunState, dict[str, Tensor]]:
+def read_checkpoint(run: Path | str) -> tuple[RunState, dict[str, Tensor]]:
     """State and tensors of a run's checkpoint.
 
     Raises:
@@ -236,7 +242,7 @@ def restore_optimiser(run: Path, optimiser: torch.optim.Optimizer, tensors: dict
             optimiser.state[parameter]["step"] = optimiser.state[parameter]["step"].cpu()
 
 
-def load_run(run: Path) -> TrainedRun:
+def load_run(run: Path | str) -> TrainedRun:
     """Open a run for reading.
 
     Args:

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from ccvae_deploy.errors import UsageError, nearest
 from ccvae_deploy.schema import Frozen, LabelSet, LatentLayout
 from ccvae_deploy.storage.plain import read_plain
+from ccvae_deploy.storage.remote import local_path
 
 Rate = Annotated[float, Field(gt=0, le=1)]
 Uncertain = Literal["zeros", "ones", "ignore"]
@@ -139,7 +140,7 @@ def own_values(config: TrainConfig, values: int) -> dict[str, Any]:
     }
 
 
-def read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path | str) -> dict[str, Any]:
     """The settings a recipe makes.
 
     Args:
@@ -148,6 +149,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: there is none, or it is not TOML or has a key that is no setting.
     """
+    path = local_path(path)
     ours = {file.stem: file for folder in RECIPES for file in folder.glob("*.toml")}
     if not path.suffix and (path.is_dir() or not path.exists()):
         if str(path) not in ours:

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from ccvae_deploy.errors import DataError, RunError, TrainingError, UsageError, WriteError, nearest
 from ccvae_deploy.latest import RUNS
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet
+from ccvae_deploy.storage.remote import local_output, local_path
 from ccvae_deploy.storage.store import refuse_unwritable
 from ccvae_deploy.terminal.progress import progress
 
@@ -97,7 +98,7 @@ def judge(
     epochs: int = EPOCHS,
     seed: int = 0,
     device: str = "auto",
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> Judge:
     """Train a judge and write it.
 
@@ -116,9 +117,10 @@ def judge(
         raise UsageError(f"--uncertain {uncertain}: {nearest(uncertain, get_args(Uncertain))}")
     make_config({"image_size": image_size, "channels": channels, "seed": seed}, "judge")
     chosen = choose_device(device)
-    refuse_taken(out)
+    folder = None if out is None else local_output(out)
+    refuse_taken(folder)
     dataset = open_dataset(data, labels=labels, size=image_size, channels=channels, seed=seed, uncertain=uncertain)
-    return train_judge(dataset, out or judge_folder(dataset, RUNS), epochs=epochs, seed=seed, device=chosen)
+    return train_judge(dataset, folder or judge_folder(dataset, RUNS), epochs=epochs, seed=seed, device=chosen)
 
 
 def judge_folder(data: Dataset, beside: Path) -> Path:
@@ -193,12 +195,13 @@ def save_judge(judge: Judge, state: JudgeState) -> None:
         raise WriteError(f"cannot write {target}: {error}; make room and start again") from error
 
 
-def load_judge(folder: Path, device: Device) -> Judge:
+def load_judge(folder: Path | str, device: Device) -> Judge:
     """Open a judge.
 
     Raises:
         RunError: there is none, or its file is damaged or of another version.
     """
+    folder = local_path(folder)
     path = folder / JUDGE
     if not path.is_file():
         raise RunError(f"no {JUDGE} in {folder}; make one with `ccvae-deploy judge --out {folder}`")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, UsageError
 from ccvae_deploy.latest import LATEST
+from ccvae_deploy.storage.remote import local_output
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
 from .config import SettledConfig, make_config, with_label_dims
@@ -51,7 +52,7 @@ class TrainResult:
     rank: int = 0
 
 
-def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = False) -> TrainResult:
+def train(settings: dict[str, Any], *, out: Path | str | None = None, resume: bool = False) -> TrainResult:
     """Train a new run, or go on with one; under `torchrun`, together with the other processes.
 
     Args:
@@ -62,8 +63,9 @@ def train(settings: dict[str, Any], *, out: Path | None = None, resume: bool = F
     Raises:
         CCVAEError: bad settings, data that do not agree, a run that cannot be resumed, a loss that is not finite.
     """
-    with together(settings.get("device") or (_device_of(out or LATEST) if resume else "auto")) as ranks:
-        fit = _resume(settings, out or LATEST, ranks) if resume else _begin(settings, out, ranks)
+    folder = None if out is None else local_output(out)
+    with together(settings.get("device") or (_device_of(folder or LATEST) if resume else "auto")) as ranks:
+        fit = _resume(settings, folder or LATEST, ranks) if resume else _begin(settings, folder, ranks)
         processes = f"; {ranks.count} processes" if ranks.count > 1 else ""
         images = f"{len(fit.data.train):,} training and {len(fit.data.valid):,} validation images"
         _say(f"{fit.device.note}{processes}; {images}")

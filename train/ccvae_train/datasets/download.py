@@ -11,12 +11,13 @@ from tempfile import TemporaryDirectory
 from urllib.error import URLError
 
 from ccvae_deploy.errors import DataError, FetchError, UsageError, WriteError
+from ccvae_deploy.storage.remote import local_output
 
 from .idx import read_idx
 from .mnist import FILES, SIDE, IdxSet, locate, read_labels
 
 
-def fetch(folder: Path, which: IdxSet) -> list[Path]:
+def fetch(folder: Path | str, which: IdxSet) -> list[Path]:
     """Make DIR hold the four files of MNIST or Fashion-MNIST, where torchvision lays them.
 
     Whole files that are there already, under any name that `mnist:DIR` reads, are kept.
@@ -30,6 +31,7 @@ def fetch(folder: Path, which: IdxSet) -> list[Path]:
         UsageError: DIR cannot be made, or torchvision is not installed.
         WriteError: the disk is full.
     """
+    folder = local_output(folder)
     root, found = locate(which, folder)
     _refuse_damaged(which, found)
     missing = [name for name in FILES if name not in found]

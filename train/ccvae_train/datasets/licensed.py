@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ccvae_deploy.errors import DataError
+from ccvae_deploy.storage.remote import local_path
 
 from .celeba import PAPER_LABELS, read_celeba
 from .chexpert import FINDINGS, read_chexpert
@@ -19,7 +20,7 @@ DIR is CheXpert-v1.0-small or the folder around it; in it lie train.csv, valid.c
 Of the full release DIR is the folder around its four "CheXpert-v1.0 batch ..." folders, as they come."""
 
 
-def check_celeba(folder: Path) -> str:
+def check_celeba(folder: Path | str) -> str:
     """Check that `celeba:DIR` finds all it reads: both lists, and each image that trains or validates.
 
     Returns:
@@ -28,12 +29,12 @@ def check_celeba(folder: Path) -> str:
     Raises:
         DataError: what is missing.
     """
-    _refuse_no_folder(folder)
+    folder = _folder(folder)
     root, _, parts = read_celeba(folder, PAPER_LABELS)
     return f"{root} is whole: {len(parts[0]):,} training and {len(parts[1]):,} validation images"
 
 
-def check_chexpert(folder: Path) -> str:
+def check_chexpert(folder: Path | str) -> str:
     """Check that `chexpert:DIR` finds all it reads: the lists, the 14 findings, each frontal view.
 
     Returns:
@@ -42,11 +43,13 @@ def check_chexpert(folder: Path) -> str:
     Raises:
         DataError: what is missing.
     """
-    _refuse_no_folder(folder)
+    folder = _folder(folder)
     root, train, valid = read_chexpert(folder, FINDINGS)
     return f"{root} is whole: {len(train.files):,} training and {len(valid.files):,} validation images, frontal views"
 
 
-def _refuse_no_folder(folder: Path) -> None:
+def _folder(given: Path | str) -> Path:
+    folder = local_path(given)
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder; make it and put the files there")
+    return folder

@@ -8,13 +8,14 @@ from PIL import Image
 
 from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import UsageError
+from ccvae_deploy.storage.remote import local_output
 from ccvae_deploy.terminal.progress import progress
 
 from .portraits import CHUNK, LABELS, portraits
 from .table import TABLE
 
 
-def write_portraits(folder: Path, count: int, *, seed: int = 0, size: int = 64) -> None:
+def write_portraits(folder: Path | str, count: int, *, seed: int = 0, size: int = 64) -> None:
     """Write DIR/images/000000.png, … and, last of all, DIR/labels.csv.
 
     Raises:
@@ -25,6 +26,7 @@ def write_portraits(folder: Path, count: int, *, seed: int = 0, size: int = 64) 
     if not 16 <= size <= 2048:
         raise UsageError(f"--size {size}: expected 16 to 2048")
     refuse_seed(seed)
+    folder = local_output(folder)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} is not empty; give a new or an empty folder")

@@ -17,6 +17,7 @@ from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import UsageError, nearest
 from ccvae_deploy.latest import LATEST
 from ccvae_deploy.storage.plain import read_plain
+from ccvae_deploy.storage.remote import Paths, local_output, local_path, paths
 from ccvae_deploy.storage.store import inside, refuse_unwritable, replace_file
 from ccvae_deploy.terminal.printable import printable
 from ccvae_deploy.terminal.progress import Reporter, progress
@@ -42,17 +43,17 @@ PARTITIONS = ("valid", "test")
 
 
 def evaluate(
-    runs: Sequence[Path] = (LATEST,),
+    runs: Paths = (LATEST,),
     *,
     data: str | None = None,
     partition: str = "valid",
     protocols: Sequence[str] = (),
     images: int = 1000,
     seed: int = 0,
-    judge: Path | None = None,
-    inception: Path | None = None,
+    judge: Path | str | None = None,
+    inception: Path | str | None = None,
     device: str = "auto",
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> Evaluation:
     """Evaluate runs by the paper's protocols.
 
@@ -72,9 +73,12 @@ def evaluate(
     Raises:
         CCVAEError: refused before work: a run, a name, data or a folder that does not fit.
     """
-    selected, settings = chosen(protocols), Settings(images, seed, inception, partition)
+    weights = None if inception is None else local_path(inception)
+    selected, settings = chosen(protocols), Settings(images, seed, weights, partition)
     _refuse_settings(settings, selected)
-    loaded = _loaded(runs)
+    judge = None if judge is None else local_path(judge)
+    out = None if out is None else local_output(out)
+    loaded = _loaded([local_path(run) for run in paths(runs)])
     folder = _output_folder(out, [run for run, _ in loaded])
     chosen_device = choose_device(device)
     jobs = _jobs(loaded, data, folder, settings, selected, judge, chosen_device)
