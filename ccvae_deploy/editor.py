@@ -19,7 +19,7 @@ from .composer import Composer, Made, OpenOptions
 from .edits.redraw import Slot, keep_drawing
 from .edits.request import CONFIDENCE, Asking, Value, pairs
 from .errors import ImageError
-from .generate import MAX_COUNT, generate, to_picture
+from .generate import MAX_COUNT, generate
 from .given import refuse_outside
 from .images import Picture
 from .pictures import compositing
@@ -85,7 +85,7 @@ class Editor:
         """Images of given labels; see `ccvae_deploy.generate.generate` for errors."""
         refuse_outside("--count", count, 1, MAX_COUNT)
         made = generate(self.composer, range(count), set=[*pairs(set or ()), *labels.items()], seed=seed)
-        return [images.to_pil(to_picture(image)) for image in made.images]
+        return [images.to_pil(images.from_unit(image)) for image in made.images]
 
     def swap(
         self, image: ImageLike, reference: ImageLike, labels: Sequence[str], *, compose: str = "residual"

@@ -19,7 +19,6 @@ from .edits.request import Asking, refuse_seed
 from .errors import ImageError, underway
 from .folder import check_out, output_name
 from .given import refuse_outside, wholes
-from .images import Picture
 from .limits import BATCH, refuse_speed
 from .pictures.film import Cell, film_grid
 from .receipts import Figure, Figures, OutputRecord, RunSettings, file_facts
@@ -200,7 +199,7 @@ def _write(
 ) -> None:
     """Write a batch of images, classified as they were written."""
     spec = composer.bundle.manifest.image
-    pictures = [to_picture(image) for image in made.images]
+    pictures = [images.from_unit(image) for image in made.images]
     after = composer.classify(np.stack([images.network_input(picture, spec) for picture in pictures]))
     names = composer.labels.names
     for row, (source, outputs) in enumerate(plan):
@@ -223,12 +222,6 @@ def _write(
         results.begin(source, receipt.source_sha256, outputs)
         results.write(outputs[0], data)
         results.record(source, [receipt])
-
-
-def to_picture(image: Array) -> Picture:
-    """A decoder's image (C, S, S) in [0, 1] as an 8-bit picture of its own size."""
-    pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-    return images.from_array(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def _write_sheet(results: Results, plan: Sequence[tuple[str, Sequence[str]]], title: str) -> Path | None:

@@ -171,16 +171,23 @@ def to_pil(picture: Picture) -> Image.Image:
 
 def network_input(picture: Picture, spec: ImageSpec) -> NDArray[np.float32]:
     """What the encoder sees of a picture: float32 (C, S, S) in [0, 1]."""
-    return _in_unit(resized(picture, spec.mode, (spec.size, spec.size)))
+    return in_unit(resized(picture, spec.mode, (spec.size, spec.size)))
 
 
 def brought_down(image: Image.Image, spec: ImageSpec) -> NDArray[np.float32]:
     """What the encoder sees of an opaque Pillow image of mode L or RGB: float32 (C, S, S) in [0, 1]."""
-    return _in_unit(_shrunk(image if image.mode == spec.mode else image.convert(spec.mode), (spec.size, spec.size)))
+    return in_unit(_shrunk(image if image.mode == spec.mode else image.convert(spec.mode), (spec.size, spec.size)))
 
 
-def _in_unit(pixels: Pixels) -> NDArray[np.float32]:
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), np.float32) / np.float32(255)
+def in_unit(pixels: Pixels) -> NDArray[np.float32]:
+    """Pixels (…, H, W, C) uint8 as the encoder takes them: float32 (…, C, H, W) in [0, 1]."""
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, -3), np.float32) / np.float32(255)
+
+
+def from_unit(image: NDArray[np.float32]) -> Picture:
+    """A decoder's image (C, S, S) in [0, 1] as an 8-bit picture of its own size."""
+    pixels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    return from_array(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
 def resized(picture: Picture, mode: Literal["L", "RGB"], size: tuple[int, int]) -> Pixels:

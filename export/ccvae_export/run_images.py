@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ccvae_deploy.arrays import Array
 from ccvae_deploy.errors import CCVAEError, DataError
-from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.images import in_unit
 from ccvae_train.checkpoint import TrainedRun
 from ccvae_train.datasets.portraits import portraits
 from ccvae_train.datasets.source import open_dataset
@@ -50,7 +49,7 @@ def run_images(run: TrainedRun, *, required: bool) -> RunImages:
         size = run.image.size
         trained, _ = portraits(CALIBRATION, size=size, workers=1)
         unseen, _ = portraits(JUDGED, seed=UNSEEN, size=size, workers=1)
-        return RunImages(_inputs(trained, run.image), _inputs(unseen, run.image), "fresh portraits")
+        return RunImages(in_unit(trained), in_unit(unseen), "fresh portraits")
     config = run.state.config
     try:
         data = open_dataset(
@@ -72,11 +71,7 @@ def run_images(run: TrainedRun, *, required: bool) -> RunImages:
     if len(judged) < FEWEST:
         said = f"images of {source}, {len(judged)} of them validation images"
         judged = np.concatenate([judged, data.train.images[::-1][: FEWEST - len(judged)]])
-    return RunImages(_inputs(trained, run.image), _inputs(judged, run.image), said)
-
-
-def _inputs(images: NDArray[np.uint8], spec: ImageSpec) -> Array:
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+    return RunImages(in_unit(trained), in_unit(judged), said)
 
 
 @torch.inference_mode()

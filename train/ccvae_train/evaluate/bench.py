@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccvae_deploy.arrays import Array
+from ccvae_deploy.images import in_unit
 from ccvae_deploy.schema import LabelSet
 
 from ..datasets import portraits
@@ -63,7 +64,7 @@ class Bench:
             subject,
             judge,
             data,
-            network_input(data.valid.images[:count]),
+            in_unit(data.valid.images[:count]),
             np.asarray(data.valid.labels[:count]),
             prior,
             settings,
@@ -119,8 +120,3 @@ class Bench:
         chosen = [names.index(name) for name in self.labels.names]
         drawn = (portraits.draw_factors(0, TRAINING + index) for index in range(min(count, len(self.images))))
         return np.stack([portraits.masks(factors, self.subject.image.size)[chosen] for factors in drawn])
-
-
-def network_input(images: NDArray[np.uint8]) -> Array:
-    """(N, H, W, C) uint8 as (N, C, H, W) float32 in [0, 1]."""
-    return np.ascontiguousarray(images.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)

@@ -7,11 +7,12 @@ of q(y|x) = E_q(z|x) q(y|z_c), which is what a calibration error speaks of. A bi
 import numpy as np
 
 from ccvae_deploy.arrays import Array
+from ccvae_deploy.images import in_unit
 from ccvae_deploy.schema import LabelSet
 
 from ..accuracy import Accuracy, measure_accuracy
 from ..label_columns import class_log_probabilities
-from .bench import Bench, network_input
+from .bench import Bench
 from .finding import Finding, by_label
 from .subject import SplitSubject
 
@@ -24,7 +25,7 @@ def run(bench: Bench) -> Finding:
     valid, rng = bench.data.valid, bench.rng(NAME)
     at_mean, predictive = [], []
     for start in range(0, len(valid), CHUNK):
-        images = network_input(valid.images[start : start + CHUNK])
+        images = in_unit(valid.images[start : start + CHUNK])
         if isinstance(bench.subject, SplitSubject):
             loc, scale = bench.subject.encode(images)
             at_mean.append(bench.subject.classify(loc[:, : bench.subject.layout.z_c]))

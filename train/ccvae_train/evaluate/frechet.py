@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ccvae_deploy.arrays import Array
+from ccvae_deploy.images import in_unit
 
 from ..label_columns import prior_values
-from .bench import Bench, network_input
+from .bench import Bench
 from .finding import Finding, Skipped
 
 NAME = "frechet"
@@ -66,8 +67,8 @@ def other_images(bench: Bench) -> tuple[Array, str]:
     """
     count, valid, train = len(bench.images), bench.data.valid.images, bench.data.train.images
     if len(valid) >= 2 * count:
-        return network_input(valid[count : 2 * count]), "others of the same partition"
-    return network_input(train[:count]), "training images, which the judge has learned from"
+        return in_unit(valid[count : 2 * count]), "others of the same partition"
+    return in_unit(train[:count]), "training images, which the judge has learned from"
 
 
 def generated(bench: Bench, count: int) -> Array:

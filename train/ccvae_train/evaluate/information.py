@@ -11,12 +11,13 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
+from ccvae_deploy.images import in_unit
 from ccvae_deploy.terminal.screen import counted
 
 from ..accuracy import mean_of
 from ..datasets.dataset import MISSING
 from ..label_columns import Floats, uniform_values
-from .bench import Bench, network_input
+from .bench import Bench
 from .finding import Finding, Skipped, by_label
 
 NAME = "information"
@@ -57,7 +58,7 @@ def run(bench: Bench) -> Finding:
         shown = np.flatnonzero(np.asarray(train.labels[:, i]) != MISSING)[:TRAINING]
         if not len(shown):
             raise Skipped(f"no training image shows {bench.labels.names[i]}")
-        features = bench.judge.features(network_input(train.images[shown]))
+        features = bench.judge.features(in_unit(train.images[shown]))
         values, classes = np.asarray(train.labels[shown, i]), len(bench.labels.labels[i].classes)
         process = fit_process(features, values, classes, seed=bench.settings.seed)
         rows.append([float(mutual_information(process.draw(one, DRAWS)).mean()) for one in (made, real)])

@@ -9,13 +9,14 @@ import numpy as np
 from PIL import Image
 
 from ccvae_deploy.arrays import Array
+from ccvae_deploy.images import from_unit
 from ccvae_deploy.interventions import Block
 from ccvae_deploy.pictures.film import Cell
 from ccvae_deploy.traverse import REACH, axis, polytope
 
 from .bench import Bench
 from .finding import Finding
-from .pictures import cells, picture, sheet
+from .pictures import cells, sheet
 from .subject import SplitSubject, Values
 
 NAME = "traversals"
@@ -44,7 +45,7 @@ def run(bench: Bench) -> Finding:
         strips = []
         for i, line in lines.items():
             row = _walk(subject, z, {i: line[None]})[0]
-            strips.append([Cell(picture(bench.images[0]), bench.labels.names[i]), *cells(row)])
+            strips.append([Cell(from_unit(bench.images[0]), bench.labels.names[i]), *cells(row)])
         found["strips"] = sheet(strips, "each label from 0 to 1 and beyond; the original on the left")
     if len(lines) > 1:
         found["grid"] = _grid(bench, subject, z, dict(list(lines.items())[:2]))

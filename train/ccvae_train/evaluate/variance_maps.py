@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ccvae_deploy.images import from_unit
 from ccvae_deploy.pictures.film import Cell
 from ccvae_deploy.variance import overlay, pixel_variance
 
@@ -17,7 +18,7 @@ from ..label_columns import Floats
 from .bench import Bench
 from .finding import Finding, Skipped, by_label
 from .labelled_subject import LabelledSubject
-from .pictures import picture, sheet
+from .pictures import sheet
 
 NAME = "variance"
 DRAWS, IMAGES, SHOWN = 24, 32, 4
@@ -91,7 +92,7 @@ def _overlays(bench: Bench, maps: Floats) -> Image.Image:
     scaled = (maps / np.where(peaks > 0, peaks, 1)).astype(np.float32)
     rows = []
     for row, shown in enumerate(scaled):
-        original = picture(bench.images[row])
+        original = from_unit(bench.images[row])
         cells = [Cell(original, "original")]
         cells += [Cell(overlay(original, one), name) for name, one in zip(bench.labels.names, shown, strict=True)]
         rows.append(cells)
