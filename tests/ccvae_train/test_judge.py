@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from ccvae_deploy.cli import app
 from ccvae_deploy.errors import RunError, UsageError
+from ccvae_deploy.images import in_unit
 from ccvae_deploy.schema import Label, LabelSet
 from ccvae_export.judge_graph import export_judge
 from ccvae_train import judge as judge_module
 from ccvae_train.datasets.dataset import Partition
 from ccvae_train.device import choose_device
-from ccvae_train.evaluate.bench import network_input
 from ccvae_train.evaluate.tables import judge_table
 from ccvae_train.judge import JUDGE, TOLD, load_judge, refuse_taken, train_judge
 from ccvae_train.judge_network import label_loss
@@ -43,7 +43,7 @@ def test_it_tells_labels_of_both_kinds_and_says_how_well(trained) -> None:
     assert [column.header for column in table.columns] == ["label", "accuracy", "floor", "balanced", "AUROC", "AP"]
     assert table.row_count == 4
     values = made_images.made_values(60, 9)
-    images = network_input(made_images.paint(values, 9))
+    images = in_unit(made_images.paint(values, 9))
     assert (predicted(trained.logits(images), made_images.LABELS) == values).mean() > 0.97
     features = trained.features(images)
     assert features.shape == (60, 128)
@@ -52,7 +52,7 @@ def test_it_tells_labels_of_both_kinds_and_says_how_well(trained) -> None:
 
 def test_the_file_gives_the_same_judge_back(trained) -> None:
     again = load_judge(trained.path, CPU)
-    images = network_input(made_images.paint(made_images.made_values(5, 3)))
+    images = in_unit(made_images.paint(made_images.made_values(5, 3)))
     assert (again.logits(images) == trained.logits(images)).all()
     assert again.state == trained.state
     assert json.loads((trained.path / "judge.json").read_text())["fingerprint"] == "a1b2c3d4" * 8
@@ -63,7 +63,7 @@ def test_onnx_graph_computes_the_same_at_any_batch(trained) -> None:
     meta = json.loads(session.get_modelmeta().custom_metadata_map["ccvae"])
     assert meta["columns"] == ["bright", "Left_Bar", "hue=r", "hue=g", "hue=b"]
     for count in (1, 3, 17):
-        images = network_input(made_images.paint(made_images.made_values(count, count)))
+        images = in_unit(made_images.paint(made_images.made_values(count, count)))
         assert np.abs(session.run(None, {"image": images})[0] - trained.logits(images)).max() < 1e-4
 
 

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ccvae_deploy.images import in_unit
 from ccvae_train.evaluate import frechet, generation, inception, interventions, panels, swap
-from ccvae_train.evaluate.bench import Bench, network_input
+from ccvae_train.evaluate.bench import Bench
 from ccvae_train.evaluate.frechet import frechet_distance, named
 from ccvae_train.evaluate.interventions import measure_effects
 from ccvae_train.evaluate.swap import Swap, measure_swap, relative
@@ -180,7 +181,7 @@ def test_frechet_reports_its_floor() -> None:
     whole = bench(Painter())
     found = frechet.run(whole)
     assert found.figures["Frechet, reconstructions"] == pytest.approx(0, abs=1e-6)
-    real, others = (whole.judge.features(one) for one in (whole.images, network_input(whole.data.train.images)))
+    real, others = (whole.judge.features(one) for one in (whole.images, in_unit(whole.data.train.images)))
     assert found.figures["Frechet, real against real"] == pytest.approx(frechet_distance(real, others))
     assert "against 200 training images" in found.note
 
@@ -192,7 +193,7 @@ def test_the_floor_is_of_spare_images_of_the_partition_where_there_are_some() ->
     whole = Bench.of(whole.subject, whole.judge, data, whole.prior, whole.settings)
     assert len(whole.images) == 200
     others, whence = frechet.other_images(whole)
-    assert (others == network_input(spare.images[200:400])).all()
+    assert (others == in_unit(spare.images[200:400])).all()
     assert whence == "others of the same partition"
 
 
@@ -201,7 +202,7 @@ def test_the_floor_has_the_bias_of_the_figure() -> None:
 
     class Another(Painter):
         def generate(self, values, rng):
-            return network_input(part(len(values), 7).images)
+            return in_unit(part(len(values), 7).images)
 
     judge = SimpleNamespace(features=lambda images: images[:, :, 4].reshape(len(images), -1))
     figures = frechet.run(replace(bench(Another(), 200), given_judge=judge)).figures

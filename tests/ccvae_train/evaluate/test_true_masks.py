@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ccvae_deploy.images import in_unit
 from ccvae_deploy.schema import ImageSpec, LabelSet
 from ccvae_train.datasets import portraits
 from ccvae_train.datasets.dataset import Dataset, Partition
 from ccvae_train.datasets.embedded import TRAINING
 from ccvae_train.evaluate import ground_truth, variance_maps
-from ccvae_train.evaluate.bench import Bench, Settings, network_input
+from ccvae_train.evaluate.bench import Bench, Settings
 from ccvae_train.evaluate.finding import Skipped
 from ccvae_train.evaluate.variance_maps import grown, share_inside
 
@@ -34,7 +35,7 @@ class TruePortraits:
         self.images = self.draw(self.factors)
 
     def draw(self, factors):
-        pixels = network_input(np.stack([portraits.render(f) for f in factors]))
+        pixels = in_unit(np.stack([portraits.render(f) for f in factors]))
         self.drawn |= {image.tobytes(): [f.labels[i] for i in CHOSEN] for image, f in zip(pixels, factors, strict=True)}
         return pixels
 
