@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..errors import UsageError
 from ..storage.plain import read_plain
 from ..storage.remote import location
 
@@ -58,9 +59,17 @@ class Roots:
             return None
         relative = source.removeprefix(_before(key))
         for root in self.known.get(_before(key), []):
-            if root != self.now[key] and location(os.path.join(root, relative)).exists():  # noqa: PTH118  (or a URL)
+            if root != self.now[key] and _is_there(os.path.join(root, relative)):  # noqa: PTH118  (or a URL)
                 return f"{root}/{relative}"
         return None
+
+
+def _is_there(image: str) -> bool:
+    """Whether an image lies there; what cannot be told counts as there."""
+    try:
+        return location(image).exists()
+    except UsageError:
+        return True
 
 
 def _before(key: str) -> str:
