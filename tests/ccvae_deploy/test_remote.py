@@ -4,7 +4,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +17,7 @@ from ccvae_deploy.records import remote_ledger
 from ccvae_deploy.records.remote_ledger import RemoteLedger
 from ccvae_deploy.storage import remote, remote_store
 from ccvae_deploy.storage.lock import FolderLock
-from ccvae_deploy.storage.remote import Remote, location, paths
+from ccvae_deploy.storage.remote import Remote, location
 
 fsspec = pytest.importorskip("fsspec")
 from fsspec.implementations.local import LocalFileSystem  # noqa: E402
@@ -372,49 +372,3 @@ def test_who_asks_makes_no_other_place_and_no_secret_is_part_of_it(memory, monke
     assert "secret" not in text
     assert Remote("ftp://ann:pass@host/x").canonical() == Remote("ftp://bob@host/x").canonical()
     assert Remote("ftp://host/x").canonical() != Remote("ftp://other/x").canonical()
-
-
-def test_what_is_no_path_is_one_line() -> None:
-    for given in (None, 3, b"imgs"):
-        with pytest.raises(UsageError, match="is no path; give a text or a Path"):
-            location(given)
-    with pytest.raises(UsageError, match="is no path: no file can be called so"):
-        location("\ud800/x")
-    with pytest.raises(UsageError, match="chained URLs are not taken"):
-        location("zip::memory://a")
-    with pytest.raises(UsageError, match="None is no path; give one, or several"):
-        paths(None)
-    with pytest.raises(UsageError, match="no file has a name of more than 255 bytes"):
-        location("imgs/" + "ü" * 128)
-    assert location("ü" * 127 + "x").name == "ü" * 127 + "x"
-
-
-def test_a_long_path_of_windows_is_no_long_name() -> None:
-    long = "C:\\imgs\\" + "\\".join(["folder"] * 50)
-    assert remote._longest_name(PureWindowsPath(long)) == len("folder")
-    assert remote._longest_name(PureWindowsPath("imgs\\" + "ü" * 128)) == 256
-    assert remote._longest_name(PurePosixPath(long)) == len(long)
-    assert location(".") == Path()
-
-
-@pytest.mark.parametrize(
-    ("path", "system", "expected"),
-    [
-        ("/C:/imgs", "nt", "C:/imgs"),
-        ("C:/imgs", "nt", "C:/imgs"),
-        ("/imgs/a%20b", "nt", "/imgs/a%20b"),
-        ("/C:/imgs", "posix", "/C:/imgs"),
-    ],
-)
-def test_the_path_in_a_file_url(path: str, system: str, expected: str) -> None:
-    assert remote._of_file_url(path, system) == expected
-
-
-def test_places() -> None:
-    assert location("s3://bucket/imgs//") == Remote("s3://bucket/imgs")
-    assert location("memory://") == Remote("memory://")
-    assert location("file:///x/y") == Path("/x/y")
-    assert location("C:\\x") == Path("C:\\x")
-    assert location(Path("imgs")) == Path("imgs")
-    assert str(Remote("s3://bucket/imgs", "a b.png")) == "s3://bucket/imgs/a b.png"
-    assert Remote("s3://bucket/imgs").name == "imgs"
