@@ -286,7 +286,7 @@ def _refuse_taken(
         if overwrite:
             continue
         group = ledger.group(source, settings.edit)
-        if group is not None and group.settings != settings.id:
+        if group is not None and ledger.made_with_others(source, settings):
             taken: str | None = group.output
         else:
             taken = _unexplained(out, group, outputs, ledger.begun(source, settings))
