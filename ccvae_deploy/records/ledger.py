@@ -83,6 +83,9 @@ class Ledger:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(self.out, shared=bool(self.names.mark))
+            # before the journal is there, which `merge` would take for one that was cut off
+            with reading(self.out):
+                self.refuse_others()
             self._open_journal()
         except OSError as error:
             self.__exit__()
@@ -258,8 +261,6 @@ class Ledger:
             if still_there and not os.fstat(handle).st_size:
                 self._remove_journal()
             raise busy(self.out)
-        with reading(self.out):
-            self.refuse_others()
         # what a kill left of the last entry is dropped
         journal.truncate(self._whole)
         new = {settings_id: one.entry() for settings_id, one in self.settings.items()}

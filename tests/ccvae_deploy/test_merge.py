@@ -114,6 +114,8 @@ def test_shards_of_other_numbers_that_begin_at_the_same_time(tmp_path, pictures,
     monkeypatch.setattr(pipeline, "settle", late)
     with pytest.raises(UsageError, match="results of --shard 0/3"):
         run(tmp_path / "out", shard="0/2")
+    assert not list((tmp_path / "out").glob("*-0-of-2*"))
+    assert not list((tmp_path / "out").glob(".journal*"))
 
 
 def test_a_copy_that_a_power_cut_has_shortened_is_copied_again(several, tmp_path, whole, tree) -> None:
