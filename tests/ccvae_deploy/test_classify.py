@@ -167,6 +167,8 @@ def test_an_interrupted_run_leaves_no_table(pictures, tiny_bundle, tmp_path, mon
         ({"batch_size": 0}, "--batch-size 0"),
         ({"workers": 0}, "--workers 0"),
         ({"out": Path("labels.xlsx")}, "ends in .csv or .jsonl"),
+        ({"out": None}, "--out None: expected a path, or a stream of bytes"),
+        ({"out": io.StringIO()}, "expected a path, or a stream of bytes"),
     ],
 )
 def test_refusals(options, message, pictures, tiny_bundle, tmp_path) -> None:
