@@ -52,6 +52,8 @@ def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bun
     deviation = np.sqrt((weights * (p - mean) ** 2).sum() / weights.sum())
     assert many[4].probabilities["Smiling"] == pytest.approx(mean, abs=4 * deviation / 1000**0.5)
     assert many[4].spread["Smiling"] == pytest.approx(deviation, rel=0.1)
+    (one,) = classify_sources(composer, sources[4:5], samples=1)
+    assert set(one.spread.values()) == {0}
     other = list(classify_sources(composer, sources[4:5], samples=1000, seed=4))
     assert other[0].probabilities != many[4].probabilities
 
