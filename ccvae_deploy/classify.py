@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from io import TextIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +15,7 @@ from .arrays import Array
 from .composer import Composer
 from .edits.noise import latent_noise
 from .edits.request import refuse_seed
-from .errors import underway
+from .errors import UsageError, one_line, underway
 from .folder import Source, part_of, scan
 from .given import refuse_outside
 from .images import Picture, frame_of, network_input
@@ -76,7 +77,7 @@ def classify_folder(
     """
     refuse_speed(batch_size, workers)
     _refuse_draws(samples, seed)
-    out = local_path(out) if isinstance(out, str) else out
+    out = _place(out)
     if isinstance(out, Path):
         refuse_table(out, overwrite)
     found = part_of(scan([local_path(given) for given in paths(images)]), shard)
@@ -179,6 +180,15 @@ def _averaged(composer: Composer, seen: Sequence[Seen], samples: int, seed: int)
     probabilities = composer.probabilities(drawn.reshape(-1, layout.z_c)).reshape(len(seen), samples, -1)
     wide = probabilities.astype(np.float64)
     return wide.mean(axis=1).astype(np.float32), wide.std(axis=1).astype(np.float32)
+
+
+def _place(out: Path | str | BinaryIO) -> Path | BinaryIO:
+    if isinstance(out, str | Path):
+        return local_path(out)
+    if isinstance(out, TextIOBase) or not hasattr(out, "write"):
+        given = one_line(repr(out), 40)
+        raise UsageError(f"--out {given}: expected a path, or a stream of bytes such as sys.stdout.buffer")
+    return out
 
 
 def _refuse_draws(samples: int | None, seed: int) -> None:

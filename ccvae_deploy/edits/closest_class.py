@@ -12,7 +12,7 @@ from ..errors import LabelError
 
 Wide = NDArray[np.float64]
 
-ROOT_STEPS, NEWTON_STEPS, HALVINGS = 60, 200, 30
+ROOT_STEPS, NEWTON_STEPS, HALVINGS = 60, 200, 60
 TINY, SMALL = 1e-12, 1e-3
 
 

@@ -35,10 +35,7 @@ def log_survival(t: Wide) -> Wide:
     upper = np.log(_survival(np.maximum(near, 0)))
     lower = np.log1p(-_survival(np.maximum(-near, 0)))
     far = np.maximum(t, TAIL)
-    fraction = np.zeros_like(far)
-    for k in range(60, 0, -1):
-        fraction = k / (far + fraction)
-    tail = -0.5 * np.square(far) - LOG_ROOT_TWO_PI - np.log(far + fraction)
+    tail = _log_density(far) - np.log(_hazard(far))
     return np.asarray(np.where(t > TAIL, tail, np.where(t > 0, upper, lower)))
 
 
@@ -76,8 +73,9 @@ def truncated_normal(noise: Wide, bound: Wide) -> Wide:
 
 def truncated_mean(bound: Wide) -> Wide:
     """E[T | T > bound] = density(bound) / P(T > bound)."""
-    mean: Wide = np.exp(_log_density(np.asarray(bound, np.float64)) - log_survival(bound))
-    return mean
+    near = np.minimum(np.asarray(bound, np.float64), TAIL)
+    ratio = np.exp(_log_density(near) - log_survival(near))
+    return np.asarray(np.where(bound > TAIL, _hazard(np.maximum(bound, TAIL)), ratio))
 
 
 def draw_beyond(block: Block, weight: Array, bias: float, value: Side, confidence: float, noise: Array) -> Array:
@@ -138,6 +136,14 @@ def _placed(block: Block, standard: Wide) -> Array:
 
 def _survival(t: Wide) -> Wide:
     return np.asarray(np.frompyfunc(math.erfc, 1, 1)(t / math.sqrt(2)), np.float64) / 2
+
+
+def _hazard(t: Wide) -> Wide:
+    """density(t) / P(T > t) for t >= TAIL, a continued fraction."""
+    fraction = np.zeros_like(t)
+    for k in range(60, 0, -1):
+        fraction = k / (t + fraction)
+    return np.asarray(t + fraction)
 
 
 def _log_density(t: Wide) -> Wide:

@@ -41,7 +41,7 @@ def read_plan(path: Path, labels: LabelSet, sources: Sequence[Source], make: Mak
     by_path |= {source.relative: source.relative for source in sources}
     requests: dict[tuple[str, ...], EditRequest] = {}
     found: dict[str, dict[str, EditRequest]] = {}
-    seen: dict[tuple[str, object], int] = {}
+    seen: dict[tuple[str, str], int] = {}
     with _open(path) as file:
         rows = _rows(path, file)
         columns = _columns(path, next(rows, (1, []))[1], labels)
@@ -61,12 +61,11 @@ def read_plan(path: Path, labels: LabelSet, sources: Sequence[Source], make: Mak
                 except CCVAEError as error:
                     raise type(error)(f"{where} ({relative}): {error}") from error
             request = requests[key]
+            # of one edit there is one name; class names may differ only in what no file name may hold
             name = request.name.translate(UNSAFE).casefold()
-            # the same labels and values, or two class names that differ only in what no file name may hold
-            for same in (tuple((one.label, one.value) for one in request.asked), name):
-                earlier = seen.setdefault((relative, same), number)
-                if earlier != number:
-                    raise UsageError(f"{where}: asks the same of {relative} as row {earlier}; delete one of them")
+            earlier = seen.setdefault((relative, name), number)
+            if earlier != number:
+                raise UsageError(f"{where}: asks the same of {relative} as row {earlier}; delete one of them")
             found.setdefault(relative, {})[request.name] = request
     if not found:
         raise UsageError(f"{path} has no rows; expected a header such as `file,smiling` and one row per image and edit")

@@ -162,7 +162,10 @@ class _Figures:
 
 def _median(histogram: NDArray[np.int64]) -> float:
     """The median of what a histogram over [0, 1] counted, to 1e-4; it takes the same memory for any number."""
-    return float(np.searchsorted(histogram.cumsum(), (histogram.sum() + 1) // 2) / BINS)
+    count = histogram.sum()
+    # of an even number, the mean of the two in the middle
+    middle = np.searchsorted(histogram.cumsum(), [(count + 1) // 2, count // 2 + 1])
+    return float(middle.mean() / BINS)
 
 
 def summary_table(summary: Summary) -> "Table":

@@ -52,6 +52,8 @@ def test_draws_depend_on_no_batch_and_agree_with_the_integral(pictures, tiny_bun
     deviation = np.sqrt((weights * (p - mean) ** 2).sum() / weights.sum())
     assert many[4].probabilities["Smiling"] == pytest.approx(mean, abs=4 * deviation / 1000**0.5)
     assert many[4].spread["Smiling"] == pytest.approx(deviation, rel=0.1)
+    (one,) = classify_sources(composer, sources[4:5], samples=1)
+    assert set(one.spread.values()) == {0}
     other = list(classify_sources(composer, sources[4:5], samples=1000, seed=4))
     assert other[0].probabilities != many[4].probabilities
 
@@ -167,6 +169,8 @@ def test_an_interrupted_run_leaves_no_table(pictures, tiny_bundle, tmp_path, mon
         ({"batch_size": 0}, "--batch-size 0"),
         ({"workers": 0}, "--workers 0"),
         ({"out": Path("labels.xlsx")}, "ends in .csv or .jsonl"),
+        ({"out": None}, "--out None: expected a path, or a stream of bytes"),
+        ({"out": io.StringIO()}, "expected a path, or a stream of bytes"),
     ],
 )
 def test_refusals(options, message, pictures, tiny_bundle, tmp_path) -> None:

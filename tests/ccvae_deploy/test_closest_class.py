@@ -117,3 +117,13 @@ def test_a_latent_that_hardly_moves_the_classifier_moves_the_further(size: float
     value = int((np.ones(3) @ weight).argmax())
     moved = closest_class(0 * z, weight, bias, np.float32(size) * scale, value, CONFIDENCE)
     assert share(moved, weight, bias, value) == pytest.approx(CONFIDENCE, abs=1e-4)
+
+
+def test_weights_that_are_large_and_scales_that_are_far_apart() -> None:
+    """Steps are halved until they fall, however far a nearly flat region throws them."""
+    rng = np.random.default_rng(3)
+    weight, bias = (rng.normal(size=(5, 10)) * 300).astype(np.float32), rng.normal(size=10).astype(np.float32)
+    scale = (10.0 ** rng.uniform(-3, 3, (12, 5))).astype(np.float32)
+    z, value = (rng.normal(size=(12, 5)) * 10).astype(np.float32), int(weight.sum(axis=0).argmax())
+    moved = closest_class(z, weight, bias, scale, value, CONFIDENCE)
+    assert (share(moved, weight, bias, value) >= CONFIDENCE - 1e-3).all()

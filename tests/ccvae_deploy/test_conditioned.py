@@ -79,6 +79,12 @@ def test_far_out_the_excess_is_exponential() -> None:
     assert np.median(excess) == pytest.approx(math.log(2) * 1e-3, rel=0.03)
 
 
+@pytest.mark.parametrize("bound", [-40.0, 0.0, 5.0, 7.0, 1e3, 1e6, 1e9, 1e12])
+def test_the_mean_of_a_tail_lies_in_it_however_far(bound: float) -> None:
+    mean = float(truncated_mean(np.array(bound)))
+    assert max(bound, 0) <= mean <= max(bound, 0) + 1 / max(bound, 1)
+
+
 @pytest.mark.parametrize("value", [0, 1])
 @pytest.mark.parametrize("confidence", [0.5, 0.9])
 def test_draws_beyond_a_boundary_against_rejection(value: int, confidence: float) -> None:

@@ -68,6 +68,9 @@ def test_categorical_labels_are_drawn_with_their_shares() -> None:
     y = draw_labels(labels, (0.5, 0.2, 0.3, 0.1), noise)
     assert np.bincount(y[:, 0].astype(int)) / 4000 == pytest.approx([0.5, 0.2, 0.3], abs=0.03)
     assert y[:, 1].mean() == pytest.approx(0.1, abs=0.02)
+    # shares that do not add up to 1, and noise so far out that its distribution function is 1
+    assert (draw_labels(labels, (1, 0.4, 0.6, 0.1), noise) == y).all()
+    assert draw_labels(labels, (0.5, 0.2, 0.3, 0.1), np.full((1, 2), 9, np.float32)).tolist() == [[2, 0]]
 
 
 def test_files_receipts_and_sheet(tiny_bundle, tmp_path) -> None:

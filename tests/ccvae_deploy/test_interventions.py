@@ -103,6 +103,7 @@ def test_noise_of_a_sample_depends_on_nothing_else(seed: int, name: str, samples
     assert (latent_noise(seed + 1, name, 1, 4) != latent_noise(seed, name, 1, 4)).any()
     assert (latent_noise(seed, name, 1, 4, attempt=1) != latent_noise(seed, name, 1, 4)).any()
     assert (latent_noise(seed, name, 1, 4, attempt=1) != latent_noise(seed, name, 2, 4)[1:]).any()
+    assert (latent_noise(seed, name, 1, 4, attempt=1) != latent_noise(seed, name + "1", 1, 4)).any()
 
 
 def test_noise_of_the_first_attempt_never_changes() -> None:
@@ -118,5 +119,7 @@ def test_further_tries_are_keyed_by_output_and_label() -> None:
     streams = {tuple(noise.further(row, k, label).standard_normal(3)) for row, k, label in np.ndindex(2, 2, 3)}
     streams |= {tuple(Noise(0, ["a"], 1, 3, attempt=1).further(0, 0, label).standard_normal(3)) for label in range(3)}
     assert len(streams) == 15
+    # nor do they begin as the first draw of all
+    assert not np.isclose(noise.further(0, 0, 0).standard_normal(3), noise.first[0, 0]).any()
     alone = Noise(0, ["b"], 2, 3).further(0, 1, 2).standard_normal(3)
     assert (alone == noise.further(1, 1, 2).standard_normal(3)).all()

@@ -12,7 +12,9 @@ import pytest
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.composer import Composer
 from ccvae_deploy.edits import rejection
+from ccvae_deploy.edits.closest_class import closest_class
 from ccvae_deploy.errors import BundleError, UsageError
+from ccvae_deploy.interventions import closest
 from ccvae_deploy.schema import (
     GRAPHS,
     GraphFile,
@@ -178,6 +180,22 @@ def test_closest_takes_all_kinds_of_labels() -> None:
             assert (moved[there, block] == z[there, block]).all()
             assert after[~there, column] == pytest.approx(0.7, abs=1e-5)
         assert after[:, 4] == pytest.approx(0.3, abs=1e-5)
+
+
+def test_closest_measures_by_the_scales_of_the_asked_value() -> None:
+    composer, (z, _, _) = made_composer(), sources()
+    moved = edited(composer, "pose=1", "hair=red", mode="closest")[:, 0]
+    _, scale = composer.bundle.conditional_prior(np.float32([[1, 0, 0, 1, 0]]))
+    pose = closest(z[:, POSE], HEAD[POSE, 0], float(BIAS[0]), scale[0, POSE], 1, 0.9)
+    hair = closest_class(z[:, HAIR], HEAD[HAIR, 1:4], BIAS[1:4], scale[0, HAIR], 2, 0.9)
+    assert moved[:, POSE] == pytest.approx(pose, abs=1e-4)
+    assert moved[:, HAIR] == pytest.approx(hair, abs=1e-4)
+
+
+def test_the_confidence_of_any_class_is_looked_at() -> None:
+    composer = made_composer()
+    for name in ("black", "blond", "red"):
+        assert composer.latents.reads_confidence(composer.request({"hair": name}, mode="closest"))
 
 
 def test_a_labels_result_depends_on_no_other_label_and_no_order() -> None:

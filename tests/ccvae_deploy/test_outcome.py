@@ -21,6 +21,13 @@ def test_decided_is_a_side_or_the_most_probable_class() -> None:
     assert decided(LABELS, rows).tolist() == [[0, 1, 0, 0], [1, 0, 0, 1]]
 
 
+def test_even_odds_are_0_wherever_they_are_looked_at() -> None:
+    even = np.float32([0.5, 0.4, 0.3, 0.3])
+    assert state(LABELS, 0, even) == 0
+    assert outcome(LABELS, 0, 0, even).reached
+    assert not outcome(LABELS, 0, 1, even).reached
+
+
 def test_asked_values() -> None:
     after = [0.3, 0.2, 0.45, 0.35]
     one = found(after, "a=0", "hair=y")

@@ -17,7 +17,7 @@ from ccvae_deploy.errors import BundleError, EngineError
 from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.pictures.rendering import look_again
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.records.summary import drift_text, summary_table
+from ccvae_deploy.records.summary import BINS, _median, drift_text, summary_table
 from ccvae_deploy.schema import ImageSpec
 from ccvae_deploy.storage.source_file import read_file
 from ccvae_deploy.work import batch
@@ -52,6 +52,12 @@ def test_mirrors_the_tree_and_records_every_output(pictures, tmp_path, run, tree
     console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
     console.print(summary_table(summary))
     assert max(map(len, console.export_text().splitlines())) <= 80
+
+
+@pytest.mark.parametrize("moves", [[0.3], [0.0, 0.9], [0.1, 0.1, 0.4, 0.5], [0.0, 0.2, 1.0]])
+def test_the_median_of_an_even_number_lies_between_the_two_in_the_middle(moves) -> None:
+    counted = np.bincount(np.rint(np.array(moves) * BINS).astype(int), minlength=BINS + 1)
+    assert _median(counted) == pytest.approx(np.median(moves), abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,11 @@ def test_where_none_reaches_the_nearest_stays(editor: Editor, picture: Image.Ima
     assert found[-1].attempt == int(np.argmax(drawn))
 
 
+def test_of_equals_the_earlier_stays(editor: Editor, picture: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(editor.composer, "classify", lambda seen: np.full((len(seen), 3), 0.2, np.float32))
+    assert editor.edit(picture, smiling=1, until_reached=4).receipts[0].attempt == 0
+
+
 def test_several_labels_must_all_be_reached(editor: Editor, picture: Image.Image) -> None:
     options = {"smiling": 0.5, "young": 0.5, "samples": 20}
     once, often = (editor.edit(picture, until_reached=n, **options).receipts for n in (1, 20))

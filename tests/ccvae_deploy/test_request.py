@@ -116,6 +116,7 @@ def test_labels_and_values_that_are_refused(asked, error, message) -> None:
         ({"strength": -1.0}, "--strength -1"),
         ({"strength": float("nan")}, "--strength nan"),
         ({"confidence": 1.0}, "--confidence 1"),
+        ({"confidence": 0.5}, "--confidence 0.5"),
         ({"mode": "mean", "samples": 8}, "all would be equal"),
     ],
 )

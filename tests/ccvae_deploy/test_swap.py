@@ -100,6 +100,9 @@ def test_all_with_all(pictures, references, tiny_bundle, tmp_path) -> None:
         assert outcome.written == 27
     rows = receipts_of(outs[0])
     assert [row["reference"] for row in rows[:3]] == ["dark.png", "grey.png", "light.png"]
+    hits = [[(row["after"][name] > 0.5) == value for name, value in row["asked"].items()] for row in rows]
+    assert [row["reached"] for row in rows] == [all(both) for both in hits]
+    assert any(any(both) != all(both) for both in hits)
     assert content(outs[0]) == content(outs[1])
     again = swap_folder(
         [pictures], bundle=tiny_bundle, from_=references, labels=["smiling", "young"], pairs="all", out=outs[0]
