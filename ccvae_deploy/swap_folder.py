@@ -14,7 +14,7 @@ from .composer import Composer, Encoded
 from .edits.request import checked_compose
 from .errors import ImageError, underway
 from .folder import Source, check_out, default_out, output_stems, refuse_own_sources, roots, scan
-from .images import Picture, frame_of, from_array, network_input
+from .images import Picture, from_array
 from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .machine.resources import usable_cores
 from .pictures.decoding import decode
@@ -28,7 +28,7 @@ from .storage.source_file import read_file
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
 from .work.references import Reference, read_references
-from .work.stream import chunks, read_ahead, stack
+from .work.stream import chunks, read_ahead, see, stack
 
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
 
@@ -212,9 +212,7 @@ def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> 
     for names in swap.possible_outputs(row, stem):
         if results.done(source.relative, names) == digest:
             return len(names)
-    picture = decode(data, max_pixels=swap.composer.max_pixels)
-    seen = network_input(picture, swap.composer.bundle.manifest.image)
-    return Whole(source, digest, seen, frame_of(picture), picture, row, stem)
+    return Whole(**vars(see(swap.composer, source, data)), row=row, stem=stem)
 
 
 def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolExecutor, bar: Reporter) -> int:

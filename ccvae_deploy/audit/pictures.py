@@ -13,7 +13,8 @@ from .. import images
 from ..errors import ImageError
 from ..folder import Source
 from ..pictures.film import Cell, film_grid
-from .auditor import REDRAW, Answer, Auditor, Original
+from ..work.stream import Seen
+from .auditor import REDRAW, Answer, Auditor
 from .effects import Effect
 from .record import Change, spelled
 from .table import number, ranked
@@ -90,7 +91,7 @@ def _changes(auditor: Auditor, effect: Effect) -> list[Change]:
     ]
 
 
-def _strip(auditor: Auditor, original: Original, effect: Effect, edit: str, flips: float) -> Shown:
+def _strip(auditor: Auditor, original: Seen, effect: Effect, edit: str, flips: float) -> Shown:
     labels, column = auditor.composer.labels, auditor.settings.reading.names.index(effect.output)
     change = next(one for one in _changes(auditor, effect) if spelled(labels, one.label, one.value) == edit)
     control, answers = auditor.look_again(original, change.label, CELL)
