@@ -50,14 +50,11 @@ def largest_flips(
     wanted = ranked(effects)[:EFFECTS]
     found: list[list[tuple[float, float, str, str]]] = [[] for _ in wanted]
     for record in records:
-        for effect, heap in zip(wanted, found, strict=True):
-            for one in _candidates(auditor, effect, record):
-                heapq.heappush(heap, one)
-                if len(heap) > EACH:
-                    heapq.heappop(heap)
+        for effect, best in zip(wanted, found, strict=True):
+            best[:] = heapq.nlargest(EACH, [*best, *_candidates(auditor, effect, record)])
     shown = []
-    for effect, heap in zip(wanted, found, strict=True):
-        for flips, _, relative, edit in sorted(heap, reverse=True):
+    for effect, best in zip(wanted, found, strict=True):
+        for flips, _, relative, edit in best:
             try:
                 shown.append(_strip(auditor, auditor.read(sources[relative]), effect, edit, flips))
             except ImageError:
