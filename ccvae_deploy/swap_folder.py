@@ -28,7 +28,7 @@ from .storage.source_file import read_file
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
 from .work.references import Reference, read_references
-from .work.stream import chunks, read_ahead, see, stack
+from .work.stream import area_of, chunks, read_ahead, see, stack
 
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
 
@@ -189,8 +189,8 @@ def _run(
         return _read(swap, results, source, row, stems[row])
 
     with ThreadPoolExecutor(threads) as pool, progress("swap", each * len(todo), "images") as bar:
-        ahead = read_ahead(todo, read, workers=threads, weigh=_pixels)
-        for group in chunks(ahead, size, _pixels):
+        ahead = read_ahead(todo, read, workers=threads, weigh=area_of)
+        for group in chunks(ahead, size, area_of):
             batch = [one for one in group if isinstance(one, Whole)]
             for failed in (one for one in group if isinstance(one, Failure)):
                 results.fail(failed)
@@ -199,10 +199,6 @@ def _run(
             if batch:
                 written += _do(swap, results, batch, pool, bar)
     return written, skipped
-
-
-def _pixels(one: Whole | int | Failure) -> int:
-    return one.picture.area if isinstance(one, Whole) else 0
 
 
 def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> Whole | int:

@@ -26,7 +26,7 @@ from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
 from ..terminal.screen import counted
-from ..work.stream import Seen, chunks, read_ahead
+from ..work.stream import Seen, area_of, chunks, read_ahead
 from .auditor import Auditor
 from .model import ModelOptions, open_model
 from .record import AuditRecord, AuditSettings
@@ -165,8 +165,8 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
 
     skipped = 0
     with progress("audit", len(sources), "images") as bar:
-        ahead = read_ahead(sources, read, workers=threads, weigh=_pixels)
-        for group in chunks(ahead, auditor.composer.batch_size, _pixels):
+        ahead = read_ahead(sources, read, workers=threads, weigh=area_of)
+        for group in chunks(ahead, auditor.composer.batch_size, area_of):
             for failed in (one for one in group if isinstance(one, Failure)):
                 ledger.fail(failed)
             batch = [one for one in group if isinstance(one, Seen)]
@@ -188,7 +188,3 @@ def _records(auditor: Auditor, batch: Sequence[Seen]) -> list[AuditRecord | Fail
         if len(batch) > 1:
             return [record for original in batch for record in _records(auditor, [original])]
         return [Failure.of(batch[0].source.relative, error)]
-
-
-def _pixels(one: Seen | str | Failure) -> int:
-    return one.picture.area if isinstance(one, Seen) else 0

@@ -240,7 +240,7 @@ def _finish_edit(
 ) -> Iterator[Finished | Failure]:
     """The sources of a batch under one edit."""
     rows, wanted = [unit.row for unit in units], units[0].wanted
-    part = Encoded(encoded.z[rows], encoded.before[rows], encoded.decoded[rows], encoded.control[rows])
+    part = encoded.of(rows)
     first: dict[Slot, Rendered] = {}
     for i, unit in enumerate(units):
         try:
