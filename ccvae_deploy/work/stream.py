@@ -68,7 +68,7 @@ def by_batches(
     sources: Iterable[Source],
     of: Callable[[Composer, Sequence[Seen]], Sequence[T]],
     *,
-    workers: int | None = None,
+    workers: int | None,
 ) -> Iterator[T | Failure]:
     """What is made of each source by its pixels alone, or why it cannot be read, in order, a batch in memory at a time.
 
