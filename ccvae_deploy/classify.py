@@ -18,13 +18,13 @@ from .edits.request import refuse_seed
 from .errors import UsageError, one_line, underway
 from .folder import Source, part_of, scan
 from .given import refuse_outside
-from .images import Picture, frame_of, network_input
+from .images import Picture, network_input
 from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .receipts import Failure
 from .records.label_table import LabelTable, Row, refuse_table
 from .storage.remote import Paths, local_path, paths
 from .terminal.progress import progress, silent
-from .work.stream import Seen, chunks, read_ahead, see, stack
+from .work.stream import Seen, by_batches, stack
 
 MAX_DRAWS = 1000
 
@@ -122,12 +122,9 @@ def classify_sources(
     workers: int | None = None,
 ) -> Iterator[Row]:
     """Label probabilities of each source, in order, one batch in memory at a time; see `classify_seen`."""
-    read = partial(see, spec=composer.bundle.manifest.image, max_pixels=composer.max_pixels)
-    for group in chunks(read_ahead(sources, read, workers=workers), composer.batch_size):
-        good = [one for one in group if isinstance(one, Seen)]
-        rows = iter(classify_seen(composer, good, samples=samples, seed=seed) if good else [])
-        for one in group:
-            yield Row(one.source, error=one.reason) if isinstance(one, Failure) else next(rows)
+    of = partial(classify_seen, samples=samples, seed=seed)
+    for one in by_batches(composer, sources, of, workers=workers):
+        yield Row(one.source, error=one.reason) if isinstance(one, Failure) else one
 
 
 def classify_picture(
@@ -142,7 +139,7 @@ def classify_picture(
         UsageError: samples or seed outside its range.
     """
     pixels = network_input(picture, composer.bundle.manifest.image)
-    seen = Seen(Source(Path(name), name), digest, pixels, frame_of(picture))
+    seen = Seen(Source(Path(name), name), digest, pixels, picture)
     return classify_seen(composer, [seen], samples=samples, seed=seed)[0]
 
 

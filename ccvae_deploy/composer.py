@@ -40,6 +40,10 @@ class Encoded:
     decoded: Array
     control: Array
 
+    def of(self, rows: Sequence[int]) -> "Encoded":
+        """The same of some of the sources."""
+        return Encoded(self.z[rows], self.before[rows], self.decoded[rows], self.control[rows])
+
 
 @dataclass(frozen=True)
 class Made:

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from .composer import Composer
@@ -18,7 +17,7 @@ from .storage.new_file import new_file
 from .storage.remote import NAME_LIMIT, Paths, local_path, paths, refuse_url
 from .storage.store import refuse_file
 from .terminal.progress import progress
-from .work.stream import Seen, chunks, read_ahead, see, stack
+from .work.stream import Seen, by_batches, stack
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,7 @@ def encode_sources(
     composer: Composer, sources: Sequence[Source], *, workers: int | None = None
 ) -> Iterator[LatentRow | Failure]:
     """What the encoder says of each source, in order, one batch in memory at a time."""
-    read = partial(see, spec=composer.bundle.manifest.image, max_pixels=composer.max_pixels)
-    for group in chunks(read_ahead(sources, read, workers=workers), composer.batch_size):
-        good = [one for one in group if isinstance(one, Seen)]
-        rows = iter(_rows(composer, good) if good else [])
-        for one in group:
-            yield one if isinstance(one, Failure) else next(rows)
+    return by_batches(composer, sources, _rows, workers=workers)
 
 
 def _rows(composer: Composer, seen: Sequence[Seen]) -> list[LatentRow]:
@@ -127,7 +121,7 @@ def _rows(composer: Composer, seen: Sequence[Seen]) -> list[LatentRow]:
             z_scale=scale[row],
             before=encoded.before[row],
             control=float(encoded.control[row]),
-            frame=one.frame,
+            frame=one.picture,
         )
         for row, one in enumerate(seen)
     ]

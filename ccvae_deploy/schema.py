@@ -20,8 +20,8 @@ LATENTS_FORMAT = "ccvae-latents"
 GraphName = Literal["encoder", "decoder", "classifier", "conditional_prior"]
 GRAPHS: tuple[GraphName, ...] = ("encoder", "decoder", "classifier", "conditional_prior")
 
-Format = Literal["onnx", "torchscript", "pt2"]
-ENDINGS: dict[Format, str] = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
+GraphFormat = Literal["onnx", "torchscript", "pt2"]
+ENDINGS: dict[GraphFormat, str] = {"onnx": "onnx", "torchscript": "pt", "pt2": "pt2"}
 
 # no control characters and nothing that turns the direction of a line
 NOT_PLAIN = r"\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
@@ -253,7 +253,7 @@ class GraphFile(Frozen):
     """The sha256 of the file, in hexadecimal digits."""
     bytes: Annotated[int, Field(ge=1, le=GRAPH_LIMIT)]
     """The length of the file in bytes."""
-    format: Format
+    format: GraphFormat
     """Which runtime reads it."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """Of the weights and of the arithmetic inside."""
@@ -335,7 +335,7 @@ class Manifest(Frozen):
         return self
 
     @property
-    def format(self) -> Format:
+    def format(self) -> GraphFormat:
         """The format that all graphs of the bundle share."""
         return self.files["encoder"].format
 

@@ -60,9 +60,8 @@ class SwapReceipt(OutputRecord):
 
 @dataclass(frozen=True)
 class Whole(Seen):
-    """A source with its picture at its own size, its place among the sources, and the head of its output names."""
+    """A source with its place among the sources and the head of its output names."""
 
-    picture: Picture
     row: int
     stem: str
 

@@ -14,7 +14,7 @@ from .composer import Composer, Encoded
 from .edits.request import checked_compose
 from .errors import ImageError, underway
 from .folder import Source, check_out, default_out, output_stems, refuse_own_sources, roots, scan
-from .images import Picture, frame_of, from_array, network_input
+from .images import Picture, from_array
 from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .machine.resources import usable_cores
 from .pictures.decoding import decode
@@ -28,7 +28,7 @@ from .storage.source_file import read_file
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
 from .work.references import Reference, read_references
-from .work.stream import chunks, read_ahead, stack
+from .work.stream import area_of, chunks, read_ahead, see, stack
 
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
 
@@ -189,8 +189,8 @@ def _run(
         return _read(swap, results, source, row, stems[row])
 
     with ThreadPoolExecutor(threads) as pool, progress("swap", each * len(todo), "images") as bar:
-        ahead = read_ahead(todo, read, workers=threads, weigh=_pixels)
-        for group in chunks(ahead, size, _pixels):
+        ahead = read_ahead(todo, read, workers=threads, weigh=area_of)
+        for group in chunks(ahead, size, area_of):
             batch = [one for one in group if isinstance(one, Whole)]
             for failed in (one for one in group if isinstance(one, Failure)):
                 results.fail(failed)
@@ -201,10 +201,6 @@ def _run(
     return written, skipped
 
 
-def _pixels(one: Whole | int | Failure) -> int:
-    return one.picture.area if isinstance(one, Whole) else 0
-
-
 def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> Whole | int:
     """A source decoded, or the number of its outputs when they are there and it is still the same."""
     data = read_file(source.path)
@@ -212,9 +208,7 @@ def _read(swap: Swap, results: Results, source: Source, row: int, stem: str) -> 
     for names in swap.possible_outputs(row, stem):
         if results.done(source.relative, names) == digest:
             return len(names)
-    picture = decode(data, max_pixels=swap.composer.max_pixels)
-    seen = network_input(picture, swap.composer.bundle.manifest.image)
-    return Whole(source, digest, seen, frame_of(picture), picture, row, stem)
+    return Whole(**vars(see(swap.composer, source, data)), row=row, stem=stem)
 
 
 def _do(swap: Swap, results: Results, batch: Sequence[Whole], pool: ThreadPoolExecutor, bar: Reporter) -> int:

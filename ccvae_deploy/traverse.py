@@ -160,10 +160,10 @@ def traverse(
     if animated:
         if len(found.cells) > 1:
             raise UsageError(f"--out {out}: a grid does not move; give one binary label, two --classes, or a .png")
-        data = film_gif(found.cells[0], found.title)
+        data = film_gif(found.cells[0], found.title, size=size)
     else:
         first = () if len(found.cells) > 1 else (Cell(source, "original"),)
-        sheet = film_grid([(*first, *row) for row in found.cells], found.title)
+        sheet = film_grid([(*first, *row) for row in found.cells], found.title, size=size)
         data = images.encode(images.from_pil(sheet), "png")
     with new_file(out, overwrite=overwrite) as stream:
         stream.write(data)

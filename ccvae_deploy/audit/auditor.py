@@ -9,7 +9,6 @@ Of each label, three kinds of pictures are made of an image x, all composited at
 Redrawn and edited pictures differ in the label's state alone: same image, same noise, same compositing, same blur.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,31 +24,16 @@ from ..edits.outcome import state
 from ..edits.request import EditRequest, checked_compose
 from ..folder import Source
 from ..images import Picture
-from ..pictures.decoding import decode
 from ..pictures.film import shrunk
 from ..pictures.pixels import Pixels
 from ..pictures.rendering import render
 from ..storage.source_file import read_file
+from ..work.stream import Seen, see, stack
 from .model import AuditedModel
 from .record import AuditRecord, AuditSettings, Change, Response, Tally, spelled
 
 REDRAW = 0.0
 """The strength that stands for a redraw."""
-
-
-@dataclass(frozen=True)
-class Original:
-    """A source in memory.
-
-    Attributes:
-        digest: sha256 of the file's bytes.
-        seen: what the encoder sees, (C, S, S).
-    """
-
-    source: Source
-    digest: str
-    picture: Picture
-    seen: Array
 
 
 @dataclass(frozen=True)
@@ -109,18 +93,15 @@ class Auditor:
         self.compose = checked_compose(settings.compose)
         self.requests = {label: dict(self._requests(label)) for label in labels}
 
-    def read(self, source: Source) -> Original:
+    def read(self, source: Source) -> Seen:
         """A source decoded.
 
         Raises:
             ImageError: it cannot be read as an image.
         """
-        data = read_file(source.path)
-        picture = decode(data)
-        seen = images.network_input(picture, self.composer.bundle.manifest.image)
-        return Original(source, hashlib.sha256(data).hexdigest(), picture, seen)
+        return see(self.composer, source, read_file(source.path))
 
-    def records(self, batch: Sequence[Original]) -> list[AuditRecord]:
+    def records(self, batch: Sequence[Seen]) -> list[AuditRecord]:
         """Every intervention on a batch of sources; memory does not grow with their number per image."""
         encoded = self._encode(batch)
         controls = list(self._answers(batch, encoded, None))
@@ -136,7 +117,7 @@ class Auditor:
             for at, original in enumerate(batch)
         ]
 
-    def look_again(self, original: Original, label: int, shown: int) -> tuple[Answer, dict[tuple[Change, int], Answer]]:
+    def look_again(self, original: Seen, label: int, shown: int) -> tuple[Answer, dict[tuple[Change, int], Answer]]:
         """The control and every answer of one label of one source, by change and sample.
 
         Args:
@@ -147,8 +128,8 @@ class Auditor:
         found = self._answers([original], encoded, self._units([original], encoded, label), shown)
         return control, {(unit.change, unit.sample): answer for unit, answer in found}
 
-    def _encode(self, batch: Sequence[Original]) -> Encoded:
-        return self.composer.encode(np.stack([original.seen for original in batch]))
+    def _encode(self, batch: Sequence[Seen]) -> Encoded:
+        return self.composer.encode(stack(batch))
 
     def _requests(self, label: int) -> Iterator[tuple[Change, EditRequest]]:
         """What to ask for each value; a binary label's strengths lie between and beyond its two modes."""
@@ -167,7 +148,7 @@ class Auditor:
                     ),
                 )
 
-    def _units(self, batch: Sequence[Original], encoded: Encoded, label: int) -> Iterator[Unit]:
+    def _units(self, batch: Sequence[Seen], encoded: Encoded, label: int) -> Iterator[Unit]:
         names = [original.source.relative for original in batch]
         own = state(self.composer.labels, label, encoded.before).astype(int).tolist()
         for change, request in self.requests[label].items():
@@ -184,7 +165,7 @@ class Auditor:
                     yield Unit(at, kind, sample, z)
 
     def _answers(
-        self, batch: Sequence[Original], encoded: Encoded, units: Iterator[Unit] | None, shown: int = 0
+        self, batch: Sequence[Seen], encoded: Encoded, units: Iterator[Unit] | None, shown: int = 0
     ) -> Iterator[tuple[Unit, Answer]]:
         """Answers to the pictures of units, which do not outlive a worker's turn; None makes each source's control."""
 
@@ -213,9 +194,7 @@ class Auditor:
             shrunk(result, shown) if shown else None,
         )
 
-    def _record(
-        self, original: Original, before: Array, control: Answer, tallies: Mapping[Change, Tally]
-    ) -> AuditRecord:
+    def _record(self, original: Seen, before: Array, control: Answer, tallies: Mapping[Change, Tally]) -> AuditRecord:
         labels = self.composer.labels
         redrawn: dict[str, Response] = {}
         edited: dict[str, dict[str, Response]] = {}

@@ -13,7 +13,8 @@ from .. import images
 from ..errors import ImageError
 from ..folder import Source
 from ..pictures.film import Cell, film_grid
-from .auditor import REDRAW, Answer, Auditor, Original
+from ..work.stream import Seen
+from .auditor import REDRAW, Answer, Auditor
 from .effects import Effect
 from .record import Change, spelled
 from .table import number, ranked
@@ -49,14 +50,11 @@ def largest_flips(
     wanted = ranked(effects)[:EFFECTS]
     found: list[list[tuple[float, float, str, str]]] = [[] for _ in wanted]
     for record in records:
-        for effect, heap in zip(wanted, found, strict=True):
-            for one in _candidates(auditor, effect, record):
-                heapq.heappush(heap, one)
-                if len(heap) > EACH:
-                    heapq.heappop(heap)
+        for effect, best in zip(wanted, found, strict=True):
+            best[:] = heapq.nlargest(EACH, [*best, *_candidates(auditor, effect, record)])
     shown = []
-    for effect, heap in zip(wanted, found, strict=True):
-        for flips, _, relative, edit in sorted(heap, reverse=True):
+    for effect, best in zip(wanted, found, strict=True):
+        for flips, _, relative, edit in best:
             try:
                 shown.append(_strip(auditor, auditor.read(sources[relative]), effect, edit, flips))
             except ImageError:
@@ -90,7 +88,7 @@ def _changes(auditor: Auditor, effect: Effect) -> list[Change]:
     ]
 
 
-def _strip(auditor: Auditor, original: Original, effect: Effect, edit: str, flips: float) -> Shown:
+def _strip(auditor: Auditor, original: Seen, effect: Effect, edit: str, flips: float) -> Shown:
     labels, column = auditor.composer.labels, auditor.settings.reading.names.index(effect.output)
     change = next(one for one in _changes(auditor, effect) if spelled(labels, one.label, one.value) == edit)
     control, answers = auditor.look_again(original, change.label, CELL)

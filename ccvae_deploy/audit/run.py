@@ -26,8 +26,8 @@ from ..storage.store import Store
 from ..terminal.printable import printable
 from ..terminal.progress import progress
 from ..terminal.screen import counted
-from ..work.stream import chunks, read_ahead
-from .auditor import Auditor, Original
+from ..work.stream import Seen, area_of, chunks, read_ahead
+from .auditor import Auditor
 from .model import ModelOptions, open_model
 from .record import AuditRecord, AuditSettings
 from .results import CSV, HTML, JSON, PICTURES, Audit, write_results
@@ -156,7 +156,7 @@ def _refuse_taken(out: Path, ledger: Ledger, settings: AuditSettings, overwrite:
 def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: int) -> int:
     """Audit every source that is not done; gives how many were."""
 
-    def read(source: Source) -> Original | str:
+    def read(source: Source) -> Seen | str:
         group = ledger.group(source.relative, AUDIT)
         if group is None or group.settings != auditor.settings.id:
             return auditor.read(source)
@@ -165,11 +165,11 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
 
     skipped = 0
     with progress("audit", len(sources), "images") as bar:
-        ahead = read_ahead(sources, read, workers=threads, weigh=_pixels)
-        for group in chunks(ahead, auditor.composer.batch_size, _pixels):
+        ahead = read_ahead(sources, read, workers=threads, weigh=area_of)
+        for group in chunks(ahead, auditor.composer.batch_size, area_of):
             for failed in (one for one in group if isinstance(one, Failure)):
                 ledger.fail(failed)
-            batch = [one for one in group if isinstance(one, Original)]
+            batch = [one for one in group if isinstance(one, Seen)]
             skipped += sum(isinstance(one, str) for one in group)
             for record in _records(auditor, batch):
                 if isinstance(record, Failure):
@@ -180,7 +180,7 @@ def _run(auditor: Auditor, ledger: Ledger, sources: Sequence[Source], threads: i
     return skipped
 
 
-def _records(auditor: Auditor, batch: Sequence[Original]) -> list[AuditRecord | Failure]:
+def _records(auditor: Auditor, batch: Sequence[Seen]) -> list[AuditRecord | Failure]:
     """The records of a batch; where a picture has no room, its sources are tried one by one."""
     try:
         return [*auditor.records(batch)] if batch else []
@@ -188,7 +188,3 @@ def _records(auditor: Auditor, batch: Sequence[Original]) -> list[AuditRecord | 
         if len(batch) > 1:
             return [record for original in batch for record in _records(auditor, [original])]
         return [Failure.of(batch[0].source.relative, error)]
-
-
-def _pixels(one: Original | str | Failure) -> int:
-    return one.picture.area if isinstance(one, Original) else 0

@@ -49,7 +49,7 @@ def film_grid(rows: Sequence[Sequence[Cell]], title: str, *, size: int = 128) ->
     return sheet
 
 
-def film_gif(frames: Sequence[Cell], title: str, *, size: int = 256) -> bytes:
+def film_gif(frames: Sequence[Cell], title: str, *, size: int) -> bytes:
     """An endless animation that runs through the frames and back, each under the title, its caption below."""
     there_and_back = [*frames, *frames[-2:0:-1]]
     drawn = [film_grid([[cell]], title, size=size) for cell in there_and_back]

@@ -10,6 +10,11 @@ from typing import Self
 
 from ..errors import UsageError
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 
 class FolderLock:
     """A lock on an existing folder, until `release` or the end of the process.
@@ -23,22 +28,11 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path, *, shared: bool, shown: object = None) -> None:
-        self._handle: int | None = None
-        try:
-            import fcntl
-        except ImportError:
-            return
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise busy(shown or folder) from error
-        except OSError:
-            # some network file systems lock files only
-            os.close(handle)
-            return
-        self._handle = handle
+        # a system without locks opens no folder either
+        self._handle = os.open(folder, os.O_RDONLY) if fcntl else None
+        if self._handle is not None and not take(self._handle, shared=shared):
+            self.release()
+            raise busy(shown or folder)
 
     def __enter__(self) -> Self:
         return self
@@ -63,27 +57,27 @@ def lock_journal(handle: int, folder: Path) -> None:
         raise busy(folder)
 
 
-def take(handle: int) -> bool:
-    """Lock an open file until it is closed; False where another process holds it. Without locks nobody does."""
-    try:
-        import fcntl
-    except ImportError:
+def take(handle: int, *, shared: bool = False) -> bool:
+    """Lock an open file or folder until it is closed; False where another process holds it. Without locks nobody does.
+
+    Args:
+        shared: others may hold it so too.
+    """
+    if fcntl is None:
         return True
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        # the file system has no locks
+        # some file systems have no locks, or none of folders
         return True
     return True
 
 
 def is_held(path: Path) -> bool:
     """Whether a process holds the lock of a file; True where that cannot be told."""
-    try:
-        import fcntl
-    except ImportError:
+    if fcntl is None:
         return True
     try:
         # NFS locks only what may be written

@@ -1,7 +1,7 @@
-"""One batch of sources through the graphs: read, start, finish. Reads sources, writes nothing.
+"""One batch of sources through the graphs: due, start, finish. Reads sources, writes nothing.
 
-    read(task)              a source decoded, in any thread; `due` leaves out what is done
-    start(composer, reads)    encode, change, decode; hand the pictures to a pool that composites and encodes them
+    due(task, done, composer)       a source decoded, in any thread, with what is not done of it
+    start(composer, reads)          encode, change, decode; hand the pictures to a pool that composites and encodes them
     finish(composer, batch, pool)   look again at what was rendered: files in memory and their receipts
 
 `Task` goes in, `Finished` or `Failure` comes out; both can be pickled, so a batch can be done anywhere.
@@ -142,22 +142,6 @@ class Batch:
     pending: list[_Pending]
 
 
-def read(task: Task, composer: Composer, data: bytes, latents: LatentStore | None = None) -> Read:
-    """A source decoded; `data` are its bytes.
-
-    Raises:
-        ImageError: it cannot be done, or the latents are not those of these bytes.
-    """
-    digest = hashlib.sha256(data).hexdigest()
-    picture = decode(data, max_pixels=composer.max_pixels)
-    if latents is not None:
-        row = stored(latents, task.source)
-        if row.source_sha256 != digest:
-            raise ImageError("changed since it was encoded; encode again, or leave --latents out")
-        return Read(task, digest, picture, row)
-    return Read(task, digest, picture, images.network_input(picture, composer.bundle.manifest.image))
-
-
 def stored(latents: LatentStore, source: Source) -> LatentRow:
     """What is stored of a source.
 
@@ -193,18 +177,29 @@ def due(task: Task, done: Sequence[str], composer: Composer, latents: LatentStor
         done: for each edit of the task, the hash of the source of which it is done, or nothing.
 
     Raises:
-        ImageError: it cannot be done.
+        ImageError: it cannot be done, or the latents are not those of its bytes.
     """
-    data, unread = b"", None
     if latents is not None and not task.read:
         unread = _unread(task, composer, latents)
-    else:
-        data = read_file(task.source.path)
-    digest = unread.digest if unread else hashlib.sha256(data).hexdigest()
-    todo = [wanted for wanted, known in zip(task.wanted, done, strict=True) if known != digest]
-    if not todo:
+        left = _left(task, done, unread.digest)
+        return replace(unread, task=left) if left.wanted else None
+    data = read_file(task.source.path)
+    digest = hashlib.sha256(data).hexdigest()
+    left = _left(task, done, digest)
+    if not left.wanted:
         return None
-    return replace(unread, task=only(task, todo)) if unread else read(only(task, todo), composer, data, latents)
+    picture = decode(data, max_pixels=composer.max_pixels)
+    if latents is None:
+        return Read(left, digest, picture, images.network_input(picture, composer.bundle.manifest.image))
+    row = stored(latents, task.source)
+    if row.source_sha256 != digest:
+        raise ImageError("changed since it was encoded; encode again, or leave --latents out")
+    return Read(left, digest, picture, row)
+
+
+def _left(task: Task, done: Sequence[str], digest: str) -> Task:
+    """The task with the edits alone that are not done of a source with this hash."""
+    return replace(task, wanted=tuple(one for one, known in zip(task.wanted, done, strict=True) if known != digest))
 
 
 def start(composer: Composer, reads: Sequence[Read], pool: Executor) -> Batch:
@@ -245,7 +240,7 @@ def _finish_edit(
 ) -> Iterator[Finished | Failure]:
     """The sources of a batch under one edit."""
     rows, wanted = [unit.row for unit in units], units[0].wanted
-    part = Encoded(encoded.z[rows], encoded.before[rows], encoded.decoded[rows], encoded.control[rows])
+    part = encoded.of(rows)
     first: dict[Slot, Rendered] = {}
     for i, unit in enumerate(units):
         try:
@@ -299,8 +294,3 @@ def _outputs(
     return tuple(
         Output(name, one.result.data, receipt.noted()) for name, one, receipt in zip(names, made, receipts, strict=True)
     )
-
-
-def only(task: Task, wanted: Sequence[Wanted]) -> Task:
-    """The task with these edits alone."""
-    return replace(task, wanted=tuple(wanted))

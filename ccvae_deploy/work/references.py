@@ -4,7 +4,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,7 +12,7 @@ from ..composer import Composer
 from ..errors import ImageError, UsageError, nearest
 from ..folder import Source, output_stems, scan
 from ..receipts import Failure
-from .stream import Seen, chunks, read_ahead, see, stack
+from .stream import Seen, by_batches, stack
 
 Pairs = Literal["one", "all"]
 
@@ -81,27 +80,22 @@ def read_references(
         raise UsageError(
             f"{sources:,} images and {len(found):,} references do not pair up; add --pairs all, or give one reference"
         )
-    stems = iter(output_stems(found))
-    read = partial(see, spec=composer.bundle.manifest.image, max_pixels=composer.max_pixels)
     all_: list[Reference | None] = []
     failures: list[Failure] = []
-    for group in chunks(read_ahead(found, read, workers=workers), composer.batch_size):
-        rows = iter(_encoded(composer, [one for one in group if isinstance(one, Seen)]))
-        for one in group:
-            stem = next(stems)
-            if isinstance(one, Seen):
-                all_.append(Reference(one.source, stem, one.digest, *next(rows)))
-            else:
-                all_.append(None)
-                # by the path as given, which no source's relative path is mistaken for
-                failures.append(one.model_copy(update={"source": str(found[len(all_) - 1].path)}))
+    read = by_batches(composer, found, _encoded, workers=workers)
+    for source, stem, one in zip(found, output_stems(found), read, strict=True):
+        if isinstance(one, Failure):
+            all_.append(None)
+            # by the path as given, which no source's relative path is mistaken for
+            failures.append(one.model_copy(update={"source": str(source.path)}))
+        else:
+            all_.append(Reference(source, stem, *one))
     if len(failures) == len(all_):
         raise ImageError(f"{path}: no reference can be read: {failures[0].reason}")
     return References(tuple(all_), tuple(failures), pairs)  # type: ignore[arg-type]
 
 
-def _encoded(composer: Composer, seen: Sequence[Seen]) -> list[tuple[Array, Array]]:
-    if not seen:
-        return []
+def _encoded(composer: Composer, seen: Sequence[Seen]) -> list[tuple[str, Array, Array]]:
     z, _ = composer.posterior(stack(seen))
-    return list(zip(z[:, : composer.bundle.manifest.layout.z_c], composer.probabilities(z), strict=True))
+    z_c, digests = z[:, : composer.bundle.manifest.layout.z_c], [one.digest for one in seen]
+    return list(zip(digests, z_c, composer.probabilities(z), strict=True))

@@ -4,21 +4,20 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import images
+from ..composer import Composer
 from ..errors import ImageError
 from ..folder import Source
 from ..images import Picture
-from ..limits import MAX_PIXELS
 from ..machine.resources import usable_cores
 from ..pictures.decoding import decode
 from ..receipts import Failure
-from ..schema import ImageSpec
 from ..storage.source_file import read_file
 
 T = TypeVar("T")
@@ -39,25 +38,53 @@ class Seen:
     Attributes:
         digest: sha256 of the file's bytes.
         pixels: float32 (C, S, S) in [0, 1].
-        frame: size, mode and format of the picture.
+        picture: at its own size, or the frame of one that is let go.
     """
 
     source: Source
     digest: str
     pixels: NDArray[np.float32]
-    frame: Picture
+    picture: Picture
 
 
-def see(source: Source, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> Seen:
-    """Read one source for the encoder; the picture itself is let go.
+def see(composer: Composer, source: Source, data: bytes) -> Seen:
+    """A source decoded; `data` are its bytes.
 
     Raises:
         ImageError: it cannot be read as an image.
     """
-    data = read_file(source.path)
-    picture = decode(data, max_pixels=max_pixels)
-    pixels = images.network_input(picture, spec)
-    return Seen(source, hashlib.sha256(data).hexdigest(), pixels, images.frame_of(picture))
+    picture = decode(data, max_pixels=composer.max_pixels)
+    pixels = images.network_input(picture, composer.bundle.manifest.image)
+    return Seen(source, hashlib.sha256(data).hexdigest(), pixels, picture)
+
+
+def area_of(one: object) -> int:
+    """Pixels that are kept of what was read: none of a source that is passed over or has failed."""
+    return one.picture.area if isinstance(one, Seen) else 0
+
+
+def by_batches(
+    composer: Composer,
+    sources: Iterable[Source],
+    of: Callable[[Composer, Sequence[Seen]], Sequence[T]],
+    *,
+    workers: int | None,
+) -> Iterator[T | Failure]:
+    """What is made of each source by its pixels alone, or why it cannot be read, in order, a batch in memory at a time.
+
+    Args:
+        of: makes it of a batch of sources, at least one.
+    """
+
+    def read(source: Source) -> Seen:
+        seen = see(composer, source, read_file(source.path))
+        return replace(seen, picture=images.frame_of(seen.picture))
+
+    for group in chunks(read_ahead(sources, read, workers=workers), composer.batch_size):
+        good = [one for one in group if isinstance(one, Seen)]
+        made = iter(of(composer, good) if good else ())
+        for one in group:
+            yield one if isinstance(one, Failure) else next(made)
 
 
 def read_ahead(

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ccvae_deploy.arrays import Array
 from ccvae_deploy.bundle import Bundle
 from ccvae_deploy.composer import Composer
 from ccvae_deploy.editor import Editor
+from ccvae_deploy.images import from_unit, to_pil
+from ccvae_deploy.pictures.sheet import write
 from ccvae_deploy.schema import Manifest
 from ccvae_train.datasets.portraits import portraits
 
@@ -44,8 +46,7 @@ def generated_pairs(bundle: Bundle) -> Image.Image | None:
     labels = shown_labels(manifest)
     drawn = [_from_prior(bundle, row) for row in range(ROWS)]
     latents = np.stack([moved for z, y in drawn for label in labels for moved in _pair(bundle, z, y, label)])
-    pixels = np.rint(255 * np.clip(bundle.decode(latents), 0, 1)).astype(np.uint8).transpose(0, 2, 3, 1)
-    images = [Image.fromarray(one.squeeze(-1) if one.shape[-1] == 1 else one) for one in pixels]
+    images = [to_pil(from_unit(one)) for one in bundle.decode(latents)]
     wide = 2 * len(labels)
     captions = [(one.name, one.classes[:2]) for one in (manifest.labels.labels[label] for label in labels)]
     return _grid(captions, [images[start : start + wide] for start in range(0, len(images), wide)])
@@ -84,36 +85,21 @@ def _from_prior(bundle: Bundle, seed: int) -> tuple[Array, Array]:
 
 def _pair(bundle: Bundle, z: Array, y: Array, label: int) -> list[Array]:
     """z with one label's block at the prior's mean for its first and for its second value."""
-    columns, block = bundle.manifest.labels.columns[label], bundle.manifest.layout.slices[label]
-    binary = bundle.manifest.labels.labels[label].kind == "binary"
-    pair = []
-    for value in (0, 1):
-        asked = y.copy()
-        asked[columns] = value if binary else np.eye(columns.stop - columns.start, dtype=np.float32)[value]
-        loc, _ = bundle.conditional_prior(asked[None])
-        moved = z.copy()
-        moved[block] = loc[0, block]
-        pair.append(moved)
-    return pair
+    composer, shown = Composer(bundle, batch_size=1), bundle.manifest.labels.labels[label]
+    requests = (composer.request({shown.name: name}, mode="mean") for name in shown.classes[:2])
+    return [composer.edited_latents(one, z[None], y[None], [""])[0, 0] for one in requests]
 
 
 def _grid(captions: list[tuple[str, tuple[str, ...]]], rows: list[list[Image.Image]]) -> Image.Image:
     """Images in rows and columns; a caption is a name over one or more columns and what stands over each."""
     columns = sum(len(values) for _, values in captions)
     sheet = Image.new("RGB", (GAP + columns * (CELL + GAP), HEAD + len(rows) * (CELL + GAP)), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-
-    def write(text: str, left: int, span: int, middle: int) -> None:
-        width = span * (CELL + GAP) - GAP
-        while draw.textlength(text, font=font) > width and len(text) > 1:
-            text = text[:-2] + "…"
-        draw.text((left + width / 2, middle), text, fill=(40, 40, 40), font=font, anchor="mm")
-
-    left = GAP
+    draw, left = ImageDraw.Draw(sheet), GAP
     for name, values in captions:
-        write(name, left, len(values), HEAD // 3)
+        width = len(values) * (CELL + GAP) - GAP
+        write(draw, name, (left + width / 2, HEAD // 3), 12, width, "mm")
         for value in values:
-            write(value, left, 1, 3 * HEAD // 4)
+            write(draw, value, (left + CELL / 2, 3 * HEAD // 4), 12, CELL, "mm")
             left += CELL + GAP
     for row, images in enumerate(rows):
         for column, image in enumerate(images):

@@ -15,7 +15,7 @@ from ccvae_deploy.bundle import MANIFEST, Bundle, open_bundle, read_graph, read_
 from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageError, WriteError, one_line
 from ccvae_deploy.inspection import PARITY
 from ccvae_deploy.providers import cuda_devices
-from ccvae_deploy.schema import ENDINGS, Format, GraphFile, GraphName, Manifest, graph_signature
+from ccvae_deploy.schema import ENDINGS, GraphFile, GraphFormat, GraphName, Manifest, graph_signature
 from ccvae_deploy.storage.remote import local_output
 from ccvae_deploy.storage.store import inside
 from ccvae_train.checkpoint import TrainedRun, load_run
@@ -97,7 +97,7 @@ def export_run(
         BundleError: no folder can be made where a bundle goes.
         WriteError: the disk is full or refuses; the message names the bundles that are written.
     """
-    formats = cast("list[Format]", list(dict.fromkeys([format] if isinstance(format, str) else format)))
+    formats = cast("list[GraphFormat]", list(dict.fromkeys([format] if isinstance(format, str) else format)))
     for one in formats:
         refuse_combination(one, precision)
     if out is not None and len(formats) != 1:
@@ -143,7 +143,13 @@ def open_written(folder: Path, device: str = "cpu") -> Bundle:
 
 
 def _build(
-    run: TrainedRun, format: Format, precision: str, images: RunImages, gate: QualityGate, folder: Path, target: Path
+    run: TrainedRun,
+    format: GraphFormat,
+    precision: str,
+    images: RunImages,
+    gate: QualityGate,
+    folder: Path,
+    target: Path,
 ) -> Exported:
     """Choose every graph's form and write the graphs and the manifest."""
     options = {graph: variants(run, graph, format, precision, images.calibration) for graph in run.spec.graphs}
@@ -168,7 +174,7 @@ def _build(
     return Exported(target, manifest, quality, {graph: one.form for graph, one in chosen.items() if one.form})
 
 
-def write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) -> Manifest:
+def write_graphs(run: TrainedRun, format: GraphFormat, chosen: Chosen, folder: Path) -> Manifest:
     """Write graphs and manifest into an empty folder: all that `open_written` needs."""
     files: dict[GraphName, GraphFile] = {}
     for graph, one in chosen.items():
@@ -199,7 +205,7 @@ def write_graphs(run: TrainedRun, format: Format, chosen: Chosen, folder: Path) 
     return manifest
 
 
-def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> tuple[ParityReport, tuple[str, ...]]:
+def _parity(run: TrainedRun, folders: Mapping[GraphFormat, Path]) -> tuple[ParityReport, tuple[str, ...]]:
     """Eager torch and all formats against each other, on the CPU and on CUDA where torch and a device are there.
 
     Also why some could not be compared on CUDA, as where this onnxruntime is built without it, or its memory is taken:
@@ -207,7 +213,7 @@ def _parity(run: TrainedRun, folders: Mapping[Format, Path]) -> tuple[ParityRepo
     """
     rows = _compared(run, {format: open_written(folder) for format, folder in folders.items()}, "cpu")
     unchecked: list[str] = []
-    bundles: dict[Format, Bundle] = {}
+    bundles: dict[GraphFormat, Bundle] = {}
     for format, folder in folders.items() if torch.cuda.is_available() and cuda_devices() else ():
         if any(entry.precision == "int8" for entry in read_manifest(folder)[0].files.values()):
             unchecked.append(f"{format} was not checked on CUDA: 8-bit graphs run on the CPU only")
@@ -228,7 +234,7 @@ def _reason(error: Exception) -> str:
     return one_line(str(error).partition("; ")[0], 300)
 
 
-def _compared(run: TrainedRun, bundles: Mapping[Format, Bundle], device: str) -> list[ParityRow]:
+def _compared(run: TrainedRun, bundles: Mapping[GraphFormat, Bundle], device: str) -> list[ParityRow]:
     suffix = "" if device == "cpu" else " on CUDA"
     eager = f"{EAGER}{suffix}"
     backends: dict[str, Graphs] = {eager: eager_graphs(run, device)}

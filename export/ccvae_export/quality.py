@@ -6,14 +6,14 @@ seen, the receipts, and the scales of the posteriors, which such an edit does no
 """
 
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ccvae_deploy.arrays import Array
 from ccvae_deploy.bundle import Bundle
-from ccvae_deploy.composer import Composer, Encoded
+from ccvae_deploy.composer import Composer
 from ccvae_deploy.edits.outcome import decided, outcomes, state
 from ccvae_deploy.edits.request import EditRequest
 from ccvae_deploy.errors import UsageError
@@ -130,7 +130,7 @@ class QualityGate:
         levels = np.rint(np.float32(255) * encoded.decoded)
         reached = np.empty(len(levels), bool)
         for request, rows in self._requests:
-            part = Encoded(*(getattr(encoded, one.name)[rows] for one in fields(Encoded)))
+            part = encoded.of(rows)
             changed = composer.changed(request, part, [str(row) for row in rows])[:, 0]
             levels[rows] = np.clip(np.rint(255 * (self._images[rows] + changed - part.decoded)), 0, 255)
             after = composer.classify(levels[rows] / np.float32(255))

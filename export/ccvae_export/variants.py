@@ -9,7 +9,7 @@ from torch import nn
 
 from ccvae_deploy.arrays import Array
 from ccvae_deploy.errors import UsageError, nearest
-from ccvae_deploy.schema import ENDINGS, Format, GraphName, graph_signature
+from ccvae_deploy.schema import ENDINGS, GraphFormat, GraphName, graph_signature
 from ccvae_train.checkpoint import TrainedRun
 
 from .metadata import graph_metadata
@@ -20,7 +20,7 @@ from .serialised import Maker, Precision, Serialised
 from .split_model import split_model
 from .torchscript_graphs import torchscript_bytes
 
-PRECISIONS: dict[Format, tuple[Precision, ...]] = {
+PRECISIONS: dict[GraphFormat, tuple[Precision, ...]] = {
     "onnx": ("int8", "fp16", "fp32"),
     "torchscript": ("fp16", "fp32"),
     "pt2": ("fp16", "fp32"),
@@ -43,7 +43,7 @@ def refuse_combination(format: str, precision: str) -> None:
         raise UsageError(f"--precision {precision} with --format {format}: only ONNX has it; use --format onnx")
 
 
-def variants(run: TrainedRun, graph: GraphName, format: Format, precision: str, calibration: Array) -> list[Maker]:
+def variants(run: TrainedRun, graph: GraphName, format: GraphFormat, precision: str, calibration: Array) -> list[Maker]:
     """Makers of a graph in the asked precision, or for `auto` in all, the preferred first; of the conditional prior in
     float32 always.
 
@@ -62,7 +62,7 @@ def variants(run: TrainedRun, graph: GraphName, format: Format, precision: str, 
     return found
 
 
-def _float(run: TrainedRun, graph: GraphName, format: Format, precision: Precision) -> Serialised:
+def _float(run: TrainedRun, graph: GraphName, format: GraphFormat, precision: Precision) -> Serialised:
     inputs, outputs = graph_signature(graph, run.labels, run.layout, run.image)
     metadata = graph_metadata(run, graph, precision)
     network = fast(getattr(run.model, graph))

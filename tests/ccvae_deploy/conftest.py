@@ -7,7 +7,9 @@ visible and reach their label.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +290,27 @@ def receipts() -> Callable[[Path], list[dict]]:
 def failures() -> Callable[[Path], list[dict]]:
     """The rows of an output folder's failures."""
     return lambda out: [json.loads(line) for line in (out / "failures.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch):
+    """Around what is interrupted where it calls a function, or a method, for the n-th time, counted from 1."""
+
+    @contextmanager
+    def around(owner: object, name: str, call: int) -> Iterator[None]:
+        original, calls = getattr(owner, name), count(1)
+
+        def interrupting(*arguments, **options):
+            if next(calls) == call:
+                raise KeyboardInterrupt
+            return original(*arguments, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupting)
+            with pytest.raises(KeyboardInterrupt):
+                yield
+
+    return around
 
 
 @pytest.fixture

@@ -106,19 +106,10 @@ def test_a_greater_count_adds_and_a_second_run_does_nothing(tiny_bundle, tmp_pat
     assert generate_folder(count=3, out=tmp_path / "m", **asked).reached == few.reached
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(tiny_bundle, tmp_path, monkeypatch) -> None:
+def test_an_interrupted_run_goes_on_to_the_same_bytes(tiny_bundle, tmp_path, interrupted) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     generate_folder(bundle=tiny_bundle, count=8, out=whole, batch_size=2)
-    real, calls = module.generate, []
-
-    def interrupted(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(module, "generate", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(module, "generate", 3):
         generate_folder(bundle=tiny_bundle, count=8, out=cut, batch_size=2)
     outcome = generate_folder(bundle=tiny_bundle, count=8, out=cut, batch_size=2)
     assert outcome.skipped == 4

@@ -164,21 +164,9 @@ def test_one_after_the_other(several, tmp_path, whole, tree) -> None:
 @pytest.mark.parametrize(
     ("stage", "after"), [("replace_file", k) for k in range(3)] + [("unlink", k) for k in range(3, 12)]
 )
-def test_killed_anywhere_and_started_again(one, whole, monkeypatch, stage, after, tree) -> None:
-    calls = []
-    owner = merging if stage == "replace_file" else Path
-    original = getattr(owner, stage)
-
-    def interrupting(*arguments, **options):
-        calls.append(stage)
-        if len(calls) == after + 1:
-            raise KeyboardInterrupt
-        return original(*arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, stage, interrupting)
-        with pytest.raises(KeyboardInterrupt):
-            merge_folders([one])
+def test_killed_anywhere_and_started_again(one, whole, interrupted, stage, after, tree) -> None:
+    with interrupted(merging if stage == "replace_file" else Path, stage, after + 1):
+        merge_folders([one])
     merge_folders([one])
     assert tree(one) == whole
 

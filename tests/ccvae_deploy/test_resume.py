@@ -15,20 +15,9 @@ from ccvae_deploy.work.job import settle
 
 @pytest.mark.parametrize("stage", ["_read", "_write", "_finish", "_through"])
 @pytest.mark.parametrize("after", [0, 4])
-def test_interrupted_at_any_stage_and_resumed(tmp_path, expected, monkeypatch, stage, after, run, tree) -> None:
-    calls = []
-    original = getattr(pipeline, stage)
-
-    def interrupting(*arguments):
-        calls.append(stage)
-        if len(calls) == after + 1:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, stage, interrupting)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "out", batch_size=2, workers=2)
+def test_interrupted_at_any_stage_and_resumed(tmp_path, expected, interrupted, stage, after, run, tree) -> None:
+    with interrupted(pipeline, stage, after + 1):
+        run(tmp_path / "out", batch_size=2, workers=2)
     run(tmp_path / "out")
     assert tree(tmp_path / "out") == expected
 

@@ -110,21 +110,11 @@ def test_all_with_all(pictures, references, tiny_bundle, tmp_path) -> None:
     assert (again.written, again.skipped) == (0, 27)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(pictures, references, tiny_bundle, tmp_path, monkeypatch) -> None:
+def test_an_interrupted_run_goes_on_to_the_same_bytes(pictures, references, tiny_bundle, tmp_path, interrupted) -> None:
     given = {"bundle": tiny_bundle, "from_": references / "light.png", "labels": ["smiling"], "batch_size": 2}
     swap_folder([pictures], out=tmp_path / "whole", **given)
-    real, calls = module._do, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(module, "_do", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            swap_folder([pictures], out=tmp_path / "cut", **given)
+    with interrupted(module, "_do", 3):
+        swap_folder([pictures], out=tmp_path / "cut", **given)
     outcome = swap_folder([pictures], out=tmp_path / "cut", **given)
     assert (outcome.written, outcome.skipped) == (5, 4)
     assert content(tmp_path / "cut") == content(tmp_path / "whole")

@@ -123,40 +123,32 @@ def test_labels_missing_one_by_one_add_up(toy: CCVAE) -> None:
     assert (kl_full - kl_none).abs().min() > 0.01
 
 
+def toy_gradient(estimator, constant: float, count: int) -> torch.Tensor:
+    """d bound / dm of the toy below, draw by draw, (count, 1)."""
+    loc = torch.full((count, 1), 0.3, dtype=torch.float64, requires_grad=True)
+    terms = estimator(
+        made_model((1,)),
+        Posterior(loc, torch.full_like(loc, 0.7)),
+        labels_of((1,), count, prior=torch.tensor([0.5], dtype=torch.float64)),
+        lambda z: constant + z[:, 0] / 2,
+        noise(0),
+    )
+    return torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)[0]
+
+
 @pytest.mark.parametrize(("constant", "stopped"), [(0.0, 0.7944), (-9300.0, 3629.63), (5000.0, -1950.19)])
 def test_gradient_of_the_stop_gradient_toy(constant, stopped) -> None:
     """One label, q(z|x) = N(0.3, 0.7^2), classifier sigmoid(z), log-ratio c + z / 2 (docs/mathematics.md, 5):
     d bound / dm with the bound E_r[log-ratio] + log q(y|x), which for the exact estimator may not depend on c.
     Exactly it is 0.8422; the gradient of the pick is left out."""
-    model = made_model((1,))
-    count = 60_000
-    loc = torch.full((count, 1), 0.3, dtype=torch.float64, requires_grad=True)
-    labels = labels_of((1,), count, prior=torch.tensor([0.5], dtype=torch.float64))
-    terms = exact_terms(
-        model,
-        Posterior(loc, torch.full_like(loc, 0.7)),
-        labels,
-        lambda z: constant + z[:, 0] / 2,
-        noise(0),
-    )
-    (gradient,) = torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)
+    gradient = toy_gradient(exact_terms, constant, 60_000)
     assert gradient.mean().item() == pytest.approx(0.8902, abs=0.004)
     assert abs(stopped - gradient.mean().item()) > 0.03
 
 
 def test_a_constant_of_the_likelihood_moves_no_gradient() -> None:
     """Draw by draw, not only on average."""
-    found = []
-    for constant in (0.0, -9300.0, 5000.0):
-        loc = torch.full((500, 1), 0.3, dtype=torch.float64, requires_grad=True)
-        terms = exact_terms(
-            made_model((1,)),
-            Posterior(loc, torch.full_like(loc, 0.7)),
-            labels_of((1,), 500, prior=torch.tensor([0.5], dtype=torch.float64)),
-            lambda z, constant=constant: constant + z[:, 0] / 2,
-            noise(0),
-        )
-        found.append(torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)[0])
+    found = [toy_gradient(exact_terms, constant, 500) for constant in (0.0, -9300.0, 5000.0)]
     assert (found[0] - found[1]).abs().max() < 1e-9
     assert (found[0] - found[2]).abs().max() < 1e-9
 
@@ -165,18 +157,7 @@ def test_a_constant_of_the_likelihood_moves_no_gradient() -> None:
 def test_the_papers_gradient_hides_a_label_weight(constant: float, expected: float) -> None:
     """The same toy under the paper's stop-gradient, by its own reconstruction term: the extra multiple of
     d log q(y|x)/dm = 0.3902 is 1 - E[w f], about -c (docs/mathematics.md, 5)."""
-    model = made_model((1,))
-    count = 20_000
-    loc = torch.full((count, 1), 0.3, dtype=torch.float64, requires_grad=True)
-    labels = labels_of((1,), count, prior=torch.tensor([0.5], dtype=torch.float64))
-    terms = paper_terms(
-        model,
-        Posterior(loc, torch.full_like(loc, 0.7)),
-        labels,
-        lambda z: constant + z[:, 0] / 2,
-        noise(0),
-    )
-    (gradient,) = torch.autograd.grad((terms.reconstruction + terms.label).sum(), loc)
+    gradient = toy_gradient(paper_terms, constant, 20_000)
     assert gradient.mean().item() == pytest.approx(expected, rel=0.02, abs=0.02)
 
 

@@ -112,21 +112,11 @@ def test_an_image_that_the_model_cannot_take_is_recorded(run, imgs, failures, tm
     assert [row["source"] for row in failures(tmp_path / "out")] == ["black.png"]
 
 
-def test_interrupted_and_started_again_it_ends_with_the_same_bytes(run, tree, tmp_path: Path, monkeypatch) -> None:
+def test_interrupted_and_started_again_it_ends_with_the_same_bytes(run, tree, tmp_path: Path, interrupted) -> None:
     run(out=tmp_path / "whole", batch_size=4)
-    records, calls = Auditor.records, []
-
-    def stops(self, batch):
-        calls.append(len(batch))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return records(self, batch)
-
-    monkeypatch.setattr(Auditor, "records", stops)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(Auditor, "records", 3):
         run(batch_size=4)
     assert not (tmp_path / "out" / "audit.json").exists()
-    monkeypatch.setattr(Auditor, "records", records)
     again = run(batch_size=4)
     assert again.skipped == 8
     whole, resumed = tree(tmp_path / "whole"), tree(tmp_path / "out")

@@ -64,20 +64,24 @@ FASHION_MNIST = IdxSet(
 )
 
 
-def open_mnist(source: str, folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> Dataset:
-    """MNIST, whose label is `digit`.
+def open_idx_set(which: IdxSet, source: str, folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> Dataset:
+    """Read the four files, and bring the images into the cache.
 
     Raises:
         DataError: a file is missing, does not parse, or does not agree with another.
         LabelError: an unknown label.
         UsageError: another image than 32x32 in grey was asked for.
     """
-    return _open(MNIST, source, folder, labels, spec)
-
-
-def open_fashion_mnist(source: str, folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> Dataset:
-    """Fashion-MNIST, whose label is `garment`; raises as `open_mnist`."""
-    return _open(FASHION_MNIST, source, folder, labels, spec)
+    if spec.size != IMAGE.size:
+        raise UsageError(f"--image-size {spec.size}: {which.kind} has images of 28x28, padded to 32; leave it out")
+    if spec.channels != IMAGE.channels:
+        raise UsageError(f"--channels {spec.channels}: {which.kind} is grey; leave it out")
+    if labels:
+        select([which.label.name], labels)
+    files = _all_files(which, folder)
+    values = [read_labels(files[f"{part}-labels-idx1-ubyte"], which.label)[:, None] for part in PARTS]
+    images, fingerprint = _images(which, [files[f"{part}-images-idx3-ubyte"] for part in PARTS], values)
+    return Dataset.of(source, LabelSet(labels=(which.label,)), spec, images, values, fingerprint)
 
 
 def locate(which: IdxSet, folder: Path) -> tuple[Path, dict[str, Path]]:
@@ -109,19 +113,6 @@ def read_labels(path: Path, label: Label) -> NDArray[np.int8]:
         row = int(np.argmax(values >= len(label.classes)))
         raise DataError(f"{path}, item {row}: class {values[row]}; expected 0 to {len(label.classes) - 1}")
     return values.astype(np.int8)
-
-
-def _open(which: IdxSet, source: str, folder: Path, labels: Sequence[str] | None, spec: ImageSpec) -> Dataset:
-    if spec.size != IMAGE.size:
-        raise UsageError(f"--image-size {spec.size}: {which.kind} has images of 28x28, padded to 32; leave it out")
-    if spec.channels != IMAGE.channels:
-        raise UsageError(f"--channels {spec.channels}: {which.kind} is grey; leave it out")
-    if labels:
-        select([which.label.name], labels)
-    files = _all_files(which, folder)
-    values = [read_labels(files[f"{part}-labels-idx1-ubyte"], which.label)[:, None] for part in PARTS]
-    images, fingerprint = _images(which, [files[f"{part}-images-idx3-ubyte"] for part in PARTS], values)
-    return Dataset.of(source, LabelSet(labels=(which.label,)), spec, images, values, fingerprint)
 
 
 def _all_files(which: IdxSet, folder: Path) -> dict[str, Path]:

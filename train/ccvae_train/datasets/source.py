@@ -12,7 +12,7 @@ from .celeba import celeba_test, open_celeba
 from .chexpert import open_chexpert
 from .dataset import Dataset, Partition
 from .embedded import open_portraits
-from .mnist import open_fashion_mnist, open_mnist
+from .mnist import open_idx_set
 from .table import open_table, table_test
 
 KINDS = ("portraits", "celeba", "chexpert", "mnist", "fashion-mnist", "table")
@@ -82,9 +82,9 @@ def open_dataset(
             assert policy is not None
             return open_chexpert(source, folder, labels, spec, seed, policy)
         case "mnist":
-            return open_mnist(source, folder, labels, spec)
+            return open_idx_set(mnist.MNIST, source, folder, labels, spec)
         case "fashion-mnist":
-            return open_fashion_mnist(source, folder, labels, spec)
+            return open_idx_set(mnist.FASHION_MNIST, source, folder, labels, spec)
     return open_table(source, folder, labels, spec, seed)
 
 

@@ -10,7 +10,7 @@ from ccvae_deploy.images import encode, from_pil, to_pil
 from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.pictures.metadata import Metadata
 
-from .made_pictures import RGB, saved
+from ..made_pictures import RGB, saved
 
 Base = ExifTags.Base
 

@@ -163,20 +163,9 @@ def test_a_killed_driver_takes_its_cluster_with_it_and_either_engine_goes_on(
     assert tree(tmp_path / "out") == tree(tmp_path / "local")
 
 
-def test_a_local_run_that_was_cut_off_goes_on_with_ray(cluster, many, tmp_path, run, tree, monkeypatch) -> None:
-    with monkeypatch.context() as patch:
-        calls = []
-        write = pipeline._write
-
-        def interrupting(*arguments):
-            calls.append(1)
-            if len(calls) == 7:
-                raise KeyboardInterrupt
-            write(*arguments)
-
-        patch.setattr(pipeline, "_write", interrupting)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "out", many)
+def test_a_local_run_that_was_cut_off_goes_on_with_ray(cluster, many, tmp_path, run, tree, interrupted) -> None:
+    with interrupted(pipeline, "_write", 7):
+        run(tmp_path / "out", many)
     assert run(tmp_path / "out", many, engine="ray").skipped == 6
     run(tmp_path / "local", many)
     assert tree(tmp_path / "out") == tree(tmp_path / "local")

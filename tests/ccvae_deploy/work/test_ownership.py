@@ -21,22 +21,12 @@ from ccvae_deploy.swap_folder import swap_folder
 
 
 @pytest.fixture
-def stopped(monkeypatch: pytest.MonkeyPatch):
+def stopped(interrupted):
     """A call that is interrupted at the n-th write of an output."""
 
     def call(after: int, run, *arguments, **options) -> None:
-        write, calls = Store.write, []
-
-        def interrupting(self, *given):
-            calls.append(given)
-            if len(calls) == after:
-                raise KeyboardInterrupt
-            write(self, *given)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Store, "write", interrupting)
-            with pytest.raises(KeyboardInterrupt):
-                run(*arguments, **options)
+        with interrupted(Store, "write", after):
+            run(*arguments, **options)
 
     return call
 
@@ -112,23 +102,13 @@ def test_overwriting_takes_what_was_begun_of_others(imgs, tmp_path, edit, stoppe
 
 
 @pytest.mark.parametrize("entry", range(1, 4))
-def test_a_kill_between_two_entries_of_the_journal(imgs, tmp_path, edit, monkeypatch, tree, entry) -> None:
+def test_a_kill_between_two_entries_of_the_journal(imgs, tmp_path, edit, interrupted, tree, entry) -> None:
     """A source has other bytes: what is begun, taken back and recorded may each be the last that is noted."""
     edit(imgs)
     Image.new("RGB", (40, 40), "green").save(imgs / "a.png")
     edit(imgs, out=tmp_path / "undisturbed")
-    append, calls = Ledger._append, []
-
-    def interrupting(self, data: bytes) -> None:
-        calls.append(data)
-        if len(calls) == entry:
-            raise KeyboardInterrupt
-        append(self, data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "_append", interrupting)
-        with pytest.raises(KeyboardInterrupt):
-            edit(imgs)
+    with interrupted(Ledger, "_append", entry):
+        edit(imgs)
     edit(imgs)
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 

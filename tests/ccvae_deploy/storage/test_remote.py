@@ -132,18 +132,6 @@ def test_a_failure_and_a_changed_source(memory, pictures, go, tmp_path, tree) ->
     assert "g__smiling=1__02.png" in stored(f"{memory}/out")
 
 
-def interrupt(monkeypatch, owner, name: str, after: int) -> None:
-    calls, original = [], getattr(owner, name)
-
-    def interrupting(*arguments):
-        calls.append(1)
-        if len(calls) == after + 1:
-            raise KeyboardInterrupt
-        return original(*arguments)
-
-    monkeypatch.setattr(owner, name, interrupting)
-
-
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 @pytest.mark.parametrize(("owner", "name", "after", "skipped"), [
     (pipeline, "_write", 4, 4),
@@ -154,24 +142,20 @@ def interrupt(monkeypatch, owner, name: str, after: int) -> None:
     (remote_store.RemoteStore, "write_all", 3, 3),
 ])  # fmt: skip
 def test_cut_off_and_started_again_here(
-    request, kind, pictures, expected, go, monkeypatch, owner, name, after, skipped
+    request, kind, pictures, expected, go, interrupted, owner, name, after, skipped
 ) -> None:
     place = request.getfixturevalue(kind)
-    with monkeypatch.context() as patch:
-        interrupt(patch, owner, name, after)
-        with pytest.raises(KeyboardInterrupt):
-            go(pictures, f"{place}/out", batch_size=2)
+    with interrupted(owner, name, after + 1):
+        go(pictures, f"{place}/out", batch_size=2)
     assert go(pictures, f"{place}/out").skipped == skipped
     assert stored(f"{place}/out") == expected
 
 
 @pytest.mark.parametrize("after", [0, 14, 27, 28, 29])
-def test_a_server_that_stops_before_a_file_is_moved(disk, pictures, expected, go, monkeypatch, after) -> None:
+def test_a_server_that_stops_before_a_file_is_moved(disk, pictures, expected, go, interrupted, after) -> None:
     """27 outputs, then settings, receipts, failures: none is ever half there."""
-    with monkeypatch.context() as patch:
-        interrupt(patch, Disk, "mv", after)
-        with pytest.raises(KeyboardInterrupt):
-            go(pictures, f"{disk}/out")
+    with interrupted(Disk, "mv", after + 1):
+        go(pictures, f"{disk}/out")
     left = stored(f"{disk}/out").items()
     assert all(expected[name] == data for name, data in left if not name.startswith(".ccvae-tmp/"))
     go(pictures, f"{disk}/out")
@@ -194,11 +178,11 @@ def test_another_machine_sees_what_is_recorded(memory, pictures, expected, go, m
     }
 
 
-def test_what_a_cut_off_run_left_is_refused_elsewhere(memory, pictures, expected, go, monkeypatch, tmp_path) -> None:
-    with monkeypatch.context() as patch:
-        interrupt(patch, pipeline, "_write", 4)
-        with pytest.raises(KeyboardInterrupt):
-            go(pictures, f"{memory}/out")
+def test_what_a_cut_off_run_left_is_refused_elsewhere(
+    memory, pictures, expected, go, interrupted, monkeypatch, tmp_path
+) -> None:
+    with interrupted(pipeline, "_write", 5):
+        go(pictures, f"{memory}/out")
     monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "elsewhere"))
     with pytest.raises(UsageError, match="no record here explains"):
         go(pictures, f"{memory}/out")

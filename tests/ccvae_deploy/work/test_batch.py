@@ -24,7 +24,7 @@ def tasks(pictures, tiny_bundle, tmp_path) -> tuple[Task, ...]:
 
 
 def read(task: Task, composer) -> Read:
-    return batch.read(task, composer, task.source.path.read_bytes())
+    return batch.due(task, [""] * len(task.wanted), composer)
 
 
 def done(composer, reads: list[Read]) -> list[Finished | Failure]:
