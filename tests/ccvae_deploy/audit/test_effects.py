@@ -95,6 +95,20 @@ def test_shares_are_those_of_the_images_that_the_effect_is_told_of(made_effects)
     assert made_effects([*[(0, 0.2)] * 20, *[(1, -0.2)] * 10], off=0.0).reached == pytest.approx(2 / 3)
 
 
+def test_the_spread_of_a_saturated_output_is_exact(
+    categorical_composer: Composer, made_classifier, tmp_path: Path
+) -> None:
+    """At 1 a float32 has steps of 6e-8, and sums of many images steps far beyond."""
+    settings = hair(made_classifier, tmp_path)
+    changed = {f"Hair={name}": {"1": response(1.0)} for name in "bcde"}
+    values = 1 - 6e-8 * np.random.default_rng(0).integers(0, 4, 3000)
+    records = [
+        {"control": [value], "state": {"Hair": 0}, "redrawn": {"Hair": response(1.0)}, "edited": changed}
+        for value in values
+    ]
+    assert effects(categorical_composer.labels, settings, records)[0].spread == pytest.approx(values.std(), rel=0.01)
+
+
 def test_of_one_image_nothing_is_significant(made_effects) -> None:
     found = made_effects([(0, 0.5)])
     assert (found.images, found.p, found.verdict) == (1, 1.0, "not tested")
