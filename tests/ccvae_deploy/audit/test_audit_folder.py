@@ -148,6 +148,14 @@ def test_a_source_that_has_changed_is_done_again(run, imgs: Path) -> None:
     assert run().skipped == 39
 
 
+def test_a_source_that_cannot_be_read_any_more_does_not_count(run, imgs: Path, tmp_path: Path) -> None:
+    run(labels=["Young"])
+    (imgs / "00.png").write_text("no image")
+    found = run(labels=["Young"])
+    assert (found.failed, {one.images for one in found.effects}) == (1, {39})
+    assert "\n00.png," not in (tmp_path / "out" / "effects.csv").read_text()
+
+
 def test_other_settings_and_foreign_files_are_refused(run, tree, imgs: Path, tmp_path: Path, tiny_bundle) -> None:
     out = tmp_path / "out"
     run()
