@@ -101,15 +101,19 @@ def read_reading(
     if not math.isfinite(threshold):
         raise UsageError(f"--threshold {threshold}: expected a number")
     outputs = _chosen(widths, each("--outputs", asked))
-    endings = {_ending(model, output.tensor) for output in outputs}
-    ended = endings.pop() if len(endings) == 1 else ""
+    endings = {output.tensor: _ending(model, output.tensor) for output in outputs}
+    ended = next(iter(endings.values())) if len({*endings.values()}) == 1 else ""
     if activation is None and not ended:
         raise UsageError(
             "--model does not end in Sigmoid or Softmax; give --activation sigmoid or softmax for logits, none for "
             "values that are to be taken as they are"
         )
-    if activation in ("sigmoid", "softmax") and ended:
-        raise UsageError(f"--activation {activation}: --model ends in {ended} already; leave it out")
+    done = [tensor for tensor, ending in endings.items() if ending]
+    if activation in ("sigmoid", "softmax") and done:
+        raise UsageError(
+            f"--activation {activation}: {one_line(done[0], 40)} ends in {endings[done[0]]} already; "
+            + ("leave it out" if ended else "audit it apart from the others, see --outputs")
+        )
     narrow = [output.tensor for output in outputs if widths[output.tensor] < 2]
     if narrow and "softmax" in (activation, ended.lower()):
         raise UsageError(f"{one_line(narrow[0], 40)} has one column, of which a softmax is always 1; use sigmoid")

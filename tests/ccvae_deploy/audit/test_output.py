@@ -42,6 +42,14 @@ def test_tensors_by_name(made_classifier) -> None:
     assert read_reading(logits, widths, ["hair"], "none", 0.5).names == ("hair:0", "hair:1", "hair:2")
 
 
+def test_no_activation_is_applied_twice(made_classifier) -> None:
+    made, widths = made_classifier([(0, 4)] * 2), {"scores": 2, "v4": 2}
+    with pytest.raises(UsageError, match="--activation sigmoid: scores ends in Sigmoid already; audit it apart"):
+        read_reading(made, widths, ["v4", "scores"], "sigmoid", 0.5)
+    assert read_reading(made, widths, ["v4"], "sigmoid", 0.5).activation == "sigmoid"
+    assert read_reading(made, widths, ["v4", "scores"], "none", 0.5).activation == "none"
+
+
 @pytest.mark.parametrize(
     ("end", "widths", "asked", "activation", "message"),
     [
