@@ -121,7 +121,8 @@ def open_model(
     fitting = [name for name in usable if arrays[name].ndim and len(arrays[name]) == count]
     # what nobody asks for may have any shape and value
     widths = {name: math.prod(arrays[name].shape[1:]) for name in fitting or usable}
-    reading = read_reading(vetted.model, widths, outputs, activation, threshold)
+    rows = [name for name in widths if sum(side > 1 for side in arrays[name].shape[1:]) > 1]
+    reading = read_reading(vetted.model, widths, outputs, activation, threshold, rows)
     try:
         _columns({output.tensor: arrays[output.tensor] for output in reading.outputs}, count)
     except ImageError as error:

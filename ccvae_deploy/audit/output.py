@@ -5,10 +5,13 @@
 | none           | as it comes                       | above the threshold; the largest of a Softmax |
 | sigmoid        | 1 / (1 + exp(-x))                 | above the threshold                          |
 | softmax        | exp(x_i) / sum over its tensor    | the largest of its tensor                    |
+
+Where a Softmax gives several rows an image, such as 40 of yes and no, no output is the largest of all: the threshold
+decides.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -82,7 +85,12 @@ class Reading(Frozen):
 
 
 def read_reading(
-    model: "ModelProto", widths: Mapping[str, int], asked: str | Sequence[str], activation: str | None, threshold: float
+    model: "ModelProto",
+    widths: Mapping[str, int],
+    asked: str | Sequence[str],
+    activation: str | None,
+    threshold: float,
+    rows: Collection[str] = (),
 ) -> Reading:
     """Settle how a model is read.
 
@@ -91,6 +99,7 @@ def read_reading(
         asked: `INDEX`, `TENSOR` or `TENSOR:INDEX`, each with `=NAME` behind it where it is to be called otherwise; none
             means all of the only tensor.
         activation: None takes `none` where the graph itself ends in Sigmoid or Softmax.
+        rows: tensors that hold several rows of an image.
 
     Raises:
         UsageError: an output that is not there, or what the outputs are is left open or contradicted.
@@ -117,7 +126,10 @@ def read_reading(
     narrow = [output.tensor for output in outputs if widths[output.tensor] < 2]
     if narrow and "softmax" in (activation, ended.lower()):
         raise UsageError(f"{one_line(narrow[0], 40)} has one column, of which a softmax is always 1; use sigmoid")
-    argmax = activation == "softmax" or ended == "Softmax"
+    several = [output.tensor for output in outputs if output.tensor in rows]
+    if several and activation == "softmax":
+        raise UsageError(f"{one_line(several[0], 40)} has several rows an image; end the graph in the Softmax of each")
+    argmax = "softmax" in (activation, ended.lower()) and not several
     return Reading(outputs=outputs, activation=activation or "none", argmax=argmax, threshold=threshold)  # type: ignore[arg-type]
 
 

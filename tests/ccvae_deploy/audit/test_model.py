@@ -100,3 +100,22 @@ def test_an_output_that_nobody_asks_for_may_have_any_shape_and_value(made_classi
     assert (chosen.run(PIXELS)[0] == alone.run(PIXELS)[0]).all()
     with pytest.raises(UsageError, match="apart that is not finite"):
         opened(made, tmp_path, scale=1, outputs=["apart"], activation="none")
+
+
+def test_each_row_of_a_softmax_decides(made_classifier, tmp_path: Path) -> None:
+    """Yes and no for each of two labels, as (N, 2, 2)."""
+
+    def heads(end: str) -> onnx.ModelProto:
+        made = made_classifier([(0, 4), (4, 8), (8, 12), (12, 16)], end="Identity")
+        made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 2, 2]), "rows"))
+        made.graph.node.append(helper.make_node("Reshape", ["scores", "rows"], ["pairs"]))
+        made.graph.node.append(helper.make_node(end, ["pairs"], ["heads"]))
+        made.graph.output[0].name = "heads"
+        made.graph.output[0].type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, ["N", 2, 2]))
+        return made
+
+    values, decisions = opened(heads("Softmax"), tmp_path, scale=1).run(PIXELS)
+    assert (decisions == (values > 0.5)).all()
+    assert (decisions.sum(axis=1) == 2).all()
+    with pytest.raises(UsageError, match="heads has several rows an image"):
+        opened(heads("Identity"), tmp_path, scale=1, activation="softmax")
