@@ -22,7 +22,7 @@ from .auditor import Auditor
 from .effects import Effect, effects
 from .pictures import Shown, largest_flips
 from .report import csv_lines, report_page
-from .table import effects_table
+from .table import SHOWN, effects_table
 
 EARLIER_LIMIT = 256 << 20
 
@@ -155,6 +155,8 @@ def audit_table(found: Audit) -> "RenderableType":
     rows = [*found.facts, ("speed", f"{rate:,.1f} images/s"), ("report", printable(str(found.html)))]
     if not found.effects:
         return facts(rows)
+    if len(found.effects) > SHOWN:
+        rows.insert(0, ("shown", f"{SHOWN} of {len(found.effects):,} pairs of label and output; all in the report"))
     note = Text(
         "moves: the joint interval leaves out zero; slightly: by less than a fifth of\n"
         "what the output varies among images; -: no effect found; ?: not tested, since\n"
