@@ -83,6 +83,7 @@ def test_verdicts(made_effects) -> None:
     assert made_effects(signed(0.0, 0.1)).verdict == "no effect found"
     assert made_effects(signed(0.0, 0.1), reached=0.4).verdict == "not tested"
     assert made_effects(signed(0.2, 0.01), reached=0.4).verdict == "moves"
+    assert made_effects(signed(0.2, 0.01)[:20]).verdict == "moves"
     assert made_effects(signed(0.2, 0.01)[:19]).verdict == "not tested"
     # three images of the other kind are too few to say anything
     lone = made_effects([*[(0, 0.2 + 0.01 * one) for one in noise[:50]], *[(1, -9.0)] * 3])
