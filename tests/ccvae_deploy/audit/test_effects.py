@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccvae_deploy.audit.effects import effects
+from ccvae_deploy.audit.effects import effects, verdict
 from ccvae_deploy.audit.model import open_model
 from ccvae_deploy.audit.record import AuditSettings
 from ccvae_deploy.composer import Composer
@@ -88,6 +88,22 @@ def test_verdicts(made_effects) -> None:
     # three images of the other kind are too few to say anything
     lone = made_effects([*[(0, 0.2 + 0.01 * one) for one in noise[:50]], *[(1, -9.0)] * 3])
     assert lone.effect == pytest.approx(0.2, abs=0.01)
+    # from 0.1045 to 0.4
+    assert lone.against_control == pytest.approx(0.2955, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("effect", "images", "reached", "said"),
+    [
+        (-0.2, 20, 0.0, "moves"),
+        (0.19, 20, 0.0, "moves slightly"),
+        (0.1, 20, 0.5, "no effect found"),
+        (0.1, 20, 0.49, "not tested"),
+        (0.2, 19, 1.0, "not tested"),
+    ],
+)
+def test_bounds_of_a_verdict(effect: float, images: int, reached: float, said: str) -> None:
+    assert verdict(effect, 0.1, 1.0, images, reached) == said
 
 
 def test_shares_are_those_of_the_images_that_the_effect_is_told_of(made_effects) -> None:
@@ -138,7 +154,7 @@ def test_a_class_with_too_few_images_does_not_widen_the_intervals_of_others(
     for name in "bcde":
         one = found[f"Hair={name}"]
         # of four tests alone: 2.5 of a normal variable, where one has 1.96
-        assert one.joint_high - one.joint_low < 1.4 * (one.high - one.low)
+        assert 1.15 < (one.joint_high - one.joint_low) / (one.high - one.low) < 1.4
 
 
 def test_a_class_that_all_images_have_already_is_left_out(
