@@ -12,6 +12,7 @@ from PIL import Image
 
 from ccvae_deploy.audit.auditor import Auditor
 from ccvae_deploy.audit.model import AuditedModel
+from ccvae_deploy.audit.pictures import CELL
 from ccvae_deploy.errors import CCVAEError, ImageError, UsageError
 from ccvae_deploy.generate import generate_folder
 from ccvae_deploy.merge import merge_folders
@@ -35,7 +36,11 @@ def test_what_is_left_in_the_folder(run, tmp_path: Path) -> None:
     shown = told["pictures"][0]
     assert shown["edit"].startswith("Wearing_Hat=")
     assert shown["flips"] == 1
-    assert Image.open(out / shown["file"]).format == "JPEG"
+    assert shown["redrawn"] != shown["control"]
+    assert abs(shown["edited"] - shown["redrawn"]) > 0.5
+    strip = Image.open(out / shown["file"])
+    assert strip.format == "JPEG"
+    assert strip.width > 3 * CELL
     with (out / "effects.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40 * 3 * 2 * 2
