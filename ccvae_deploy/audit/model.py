@@ -148,7 +148,10 @@ def _columns(arrays: Mapping[str, NDArray[np.floating]], images: int) -> Raw:
     raw = {}
     for name, array in arrays.items():
         if not array.ndim or len(array) != images:
-            raise UsageError(f"--model gives {one_line(name, 40)} of shape {array.shape} for {images} images")
+            raise UsageError(
+                f"--model gives {one_line(name, 40)} of shape {array.shape} for {images} images; give --batch-size 1 "
+                "if it takes one at a time, or choose others with --outputs"
+            )
         if not np.isfinite(array).all():
             raise ImageError(f"--model gives {one_line(name, 40)} that is not finite")
         raw[name] = array.reshape(len(array), -1).astype(np.float32)

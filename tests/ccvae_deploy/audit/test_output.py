@@ -62,7 +62,7 @@ def test_no_activation_is_applied_twice(made_classifier) -> None:
         ("Sigmoid", {"scores": 3}, [], "sigmoid", "ends in Sigmoid already"),
         ("Identity", {"scores": 1}, [], "softmax", "always 1"),
         ("Identity", {"scores": 3, "more": 2}, [], "none", "choose with --outputs"),
-        ("Identity", {"scores": 1000}, [], "none", "up to 64"),
+        ("Identity", {"scores": 1000}, [], "none", "1,000 outputs; choose up to 64"),
         ("Identity", {"scores": 3}, ["3"], "none", "has 3 columns"),
         ("Identity", {"scores": 3}, ["cat"], "none", "TENSOR:INDEX of scores"),
         ("Identity", {"scores": 3, "more": 2}, ["1"], "none", "TENSOR:INDEX"),
