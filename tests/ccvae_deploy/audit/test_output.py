@@ -18,11 +18,12 @@ def test_values_and_decisions(made_classifier) -> None:
     odds = np.exp(RAW["scores"].astype(float))
     np.testing.assert_allclose(values, (odds / odds.sum(axis=1, keepdims=True))[:, [2, 0]], rtol=1e-6)
     assert decisions.tolist() == [[False, True], [True, False]]
+    assert softmax.values({"scores": np.float32([[0, 800, 800]])})[0].tolist() == [[0.5, 0]]
     values, decisions = read_reading(logits, {"scores": 3}, [], "sigmoid", 0.6).values(RAW)
     np.testing.assert_allclose(values, 1 / (1 + np.exp(-RAW["scores"])), rtol=1e-6)
     assert decisions.tolist() == [[True, False, False], [False, True, True]]
-    given = read_reading(logits, {"scores": 3}, ["1"], "none", 0.5)
-    assert given.text() == "scores:1: as given, above 0.5 is yes"
+    given = read_reading(logits, {"scores": 3}, ["1"], "none", 0)
+    assert given.text() == "scores:1: as given, above 0 is yes"
     values, decisions = given.values(RAW)
     assert (values[:, 0].tolist(), decisions[:, 0].tolist()) == ([0, 1], [False, True])
 
