@@ -85,6 +85,11 @@ def test_one_strength_and_one_output_may_stand_alone(run) -> None:
     assert all(len(one.doses) == 1 for one in found.effects)
 
 
+def test_strengths_from_the_redraw_to_the_furthest(run) -> None:
+    found = run(strength=(10, 0), labels=["Young"], limit=2)
+    assert [dose.strength for dose in found.effects[0].doses] == [1, 10]
+
+
 def test_a_bad_file_is_recorded_and_the_rest_is_done(run, imgs: Path, failures, tmp_path: Path) -> None:
     (imgs / "bad.png").write_text("no image")
     found = run()
