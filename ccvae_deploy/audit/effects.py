@@ -123,7 +123,7 @@ def effects(labels: LabelSet, settings: AuditSettings, records: Iterable[Mapping
             _add(labels, row, column, place, record)
     if not controls:
         return []
-    spread = np.stack(controls).std(axis=0)
+    spread = np.stack(controls).std(axis=0, dtype=np.float64)
     found = [
         _resampled(row, column, len(controls), len(spread), settings.seed)
         for row, column in zip(rows, columns, strict=True)
@@ -203,7 +203,7 @@ def _effects(
     tested: slice,
     largest: NDArray[np.float64],
     names: tuple[str, ...],
-    spread: NDArray[np.float32],
+    spread: Wide,
 ) -> Iterator[Effect]:
     signs = np.array(column.signs)
     kinds, counted = _kinds(signs), _counted(signs)

@@ -121,7 +121,8 @@ def open_model(
     fitting = [name for name in usable if arrays[name].ndim and len(arrays[name]) == count]
     # what nobody asks for may have any shape and value
     widths = {name: math.prod(arrays[name].shape[1:]) for name in fitting or usable}
-    reading = read_reading(vetted.model, widths, outputs, activation, threshold)
+    rows = [name for name in widths if sum(side > 1 for side in arrays[name].shape[1:]) > 1]
+    reading = read_reading(vetted.model, widths, outputs, activation, threshold, rows)
     try:
         _columns({output.tensor: arrays[output.tensor] for output in reading.outputs}, count)
     except ImageError as error:
@@ -147,7 +148,10 @@ def _columns(arrays: Mapping[str, NDArray[np.floating]], images: int) -> Raw:
     raw = {}
     for name, array in arrays.items():
         if not array.ndim or len(array) != images:
-            raise UsageError(f"--model gives {one_line(name, 40)} of shape {array.shape} for {images} images")
+            raise UsageError(
+                f"--model gives {one_line(name, 40)} of shape {array.shape} for {images} images; give --batch-size 1 "
+                "if it takes one at a time, or choose others with --outputs"
+            )
         if not np.isfinite(array).all():
             raise ImageError(f"--model gives {one_line(name, 40)} that is not finite")
         raw[name] = array.reshape(len(array), -1).astype(np.float32)

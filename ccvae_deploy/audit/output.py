@@ -5,10 +5,13 @@
 | none           | as it comes                       | above the threshold; the largest of a Softmax |
 | sigmoid        | 1 / (1 + exp(-x))                 | above the threshold                          |
 | softmax        | exp(x_i) / sum over its tensor    | the largest of its tensor                    |
+
+Where a Softmax gives several rows an image, such as 40 of yes and no, no output is the largest of all: the threshold
+decides.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -82,7 +85,12 @@ class Reading(Frozen):
 
 
 def read_reading(
-    model: "ModelProto", widths: Mapping[str, int], asked: str | Sequence[str], activation: str | None, threshold: float
+    model: "ModelProto",
+    widths: Mapping[str, int],
+    asked: str | Sequence[str],
+    activation: str | None,
+    threshold: float,
+    rows: Collection[str] = (),
 ) -> Reading:
     """Settle how a model is read.
 
@@ -91,6 +99,7 @@ def read_reading(
         asked: `INDEX`, `TENSOR` or `TENSOR:INDEX`, each with `=NAME` behind it where it is to be called otherwise; none
             means all of the only tensor.
         activation: None takes `none` where the graph itself ends in Sigmoid or Softmax.
+        rows: tensors that hold several rows of an image.
 
     Raises:
         UsageError: an output that is not there, or what the outputs are is left open or contradicted.
@@ -101,19 +110,26 @@ def read_reading(
     if not math.isfinite(threshold):
         raise UsageError(f"--threshold {threshold}: expected a number")
     outputs = _chosen(widths, each("--outputs", asked))
-    endings = {_ending(model, output.tensor) for output in outputs}
-    ended = endings.pop() if len(endings) == 1 else ""
+    endings = {output.tensor: _ending(model, output.tensor) for output in outputs}
+    ended = next(iter(endings.values())) if len({*endings.values()}) == 1 else ""
     if activation is None and not ended:
         raise UsageError(
             "--model does not end in Sigmoid or Softmax; give --activation sigmoid or softmax for logits, none for "
             "values that are to be taken as they are"
         )
-    if activation in ("sigmoid", "softmax") and ended:
-        raise UsageError(f"--activation {activation}: --model ends in {ended} already; leave it out")
+    done = [tensor for tensor, ending in endings.items() if ending]
+    if activation in ("sigmoid", "softmax") and done:
+        raise UsageError(
+            f"--activation {activation}: {one_line(done[0], 40)} ends in {endings[done[0]]} already; "
+            + ("leave it out" if ended else "audit it apart from the others, see --outputs")
+        )
     narrow = [output.tensor for output in outputs if widths[output.tensor] < 2]
     if narrow and "softmax" in (activation, ended.lower()):
         raise UsageError(f"{one_line(narrow[0], 40)} has one column, of which a softmax is always 1; use sigmoid")
-    argmax = activation == "softmax" or ended == "Softmax"
+    several = [output.tensor for output in outputs if output.tensor in rows]
+    if several and activation == "softmax":
+        raise UsageError(f"{one_line(several[0], 40)} has several rows an image; end the graph in the Softmax of each")
+    argmax = "softmax" in (activation, ended.lower()) and not several
     return Reading(outputs=outputs, activation=activation or "none", argmax=argmax, threshold=threshold)  # type: ignore[arg-type]
 
 

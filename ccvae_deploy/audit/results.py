@@ -22,7 +22,7 @@ from .auditor import Auditor
 from .effects import Effect, effects
 from .pictures import Shown, largest_flips
 from .report import csv_lines, report_page
-from .table import effects_table
+from .table import SHOWN, effects_table
 
 EARLIER_LIMIT = 256 << 20
 
@@ -61,7 +61,8 @@ def write_results(auditor: Auditor, ledger: Ledger, store: Store, found: Scan, s
     Raises:
         WriteError: the disk is full or refuses.
     """
-    sources = {source.relative: source for source in found.sources}
+    # what was recorded of a file that cannot be read any more is of another one
+    sources = {source.relative: source for source in found.sources if source.relative not in ledger.failures}
     labels, settings = auditor.composer.labels, auditor.settings
 
     def records() -> Iterator[dict[str, Any]]:
@@ -72,7 +73,7 @@ def write_results(auditor: Auditor, ledger: Ledger, store: Store, found: Scan, s
     with new_file(ledger.out / CSV) as stream:
         stream.writelines(csv_lines(records(), settings.reading.names, settings.samples, classes))
     pictures = largest_flips(auditor, measured, records(), sources)
-    told = _facts(auditor, len(sources), skipped, len(ledger.failures), found.ignored)
+    told = _facts(auditor, len(found.sources), skipped, len(ledger.failures), found.ignored)
     files = _write_pictures(store, pictures)
     _write_json(ledger.out / JSON, auditor, measured, files, told)
     title = f"{auditor.model.path.name}: what moves it"
@@ -81,7 +82,7 @@ def write_results(auditor: Auditor, ledger: Ledger, store: Store, found: Scan, s
         out=ledger.out,
         html=ledger.out / HTML,
         effects=tuple(measured),
-        sources=len(sources),
+        sources=len(found.sources),
         skipped=skipped,
         failed=len(ledger.failures),
         seconds=time.monotonic() - began,
@@ -154,6 +155,8 @@ def audit_table(found: Audit) -> "RenderableType":
     rows = [*found.facts, ("speed", f"{rate:,.1f} images/s"), ("report", printable(str(found.html)))]
     if not found.effects:
         return facts(rows)
+    if len(found.effects) > SHOWN:
+        rows.insert(0, ("shown", f"{SHOWN} of {len(found.effects):,} pairs of label and output; all in the report"))
     note = Text(
         "moves: the joint interval leaves out zero; slightly: by less than a fifth of\n"
         "what the output varies among images; -: no effect found; ?: not tested, since\n"

@@ -75,9 +75,9 @@ def resample(values: NDArray[np.floating], rows: int, where: NDArray[np.intp], s
     at = 0
     for counts in _counts(rows, seed):
         mine = counts[:, where]
-        total = mine.sum(axis=1, keepdims=True)
         # a resample without any of these images says nothing; it keeps the mean
-        offsets[at : at + len(counts)] = np.where(total > 0, mine @ (wide - mean) / np.maximum(total, 1), 0)
+        total = np.maximum(mine.sum(axis=1, keepdims=True), 1)
+        offsets[at : at + len(counts)] = mine @ (wide - mean) / total
         at += len(counts)
     return Resampled(mean, error, np.full(len(mean), max(len(wide) - 1.0, 1.0)), offsets)
 

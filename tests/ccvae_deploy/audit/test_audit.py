@@ -4,6 +4,7 @@ import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -151,13 +152,18 @@ def test_command_line(tiny_bundle: Path, theirs: Path, imgs: Path, tmp_path: Pat
 def test_the_table_keeps_to_80_columns_with_long_names(run) -> None:
     from rich.console import Console
 
+    def printed(found) -> str:
+        console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        console.print(audit_table(found))
+        return console.export_text()
+
     found = run(outputs=["0=" + "a very long name " * 5, "1=[red]x"])
-    console = Console(width=80, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    console.print(audit_table(found))
-    text = console.export_text()
+    text = printed(found)
     assert "[red]x" in text
     assert "moves" in text
     assert re.search(r"\+0\.\d{3} \+0\.\d{3}", text)
+    assert "pairs of label and output" not in text
+    assert "24 of 30 pairs of label and output; all in the report" in printed(replace(found, effects=found.effects * 5))
 
 
 @pytest.mark.parametrize(

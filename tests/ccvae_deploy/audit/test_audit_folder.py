@@ -12,6 +12,7 @@ from PIL import Image
 
 from ccvae_deploy.audit.auditor import Auditor
 from ccvae_deploy.audit.model import AuditedModel
+from ccvae_deploy.audit.pictures import CELL
 from ccvae_deploy.errors import CCVAEError, ImageError, UsageError
 from ccvae_deploy.generate import generate_folder
 from ccvae_deploy.merge import merge_folders
@@ -35,7 +36,11 @@ def test_what_is_left_in_the_folder(run, tmp_path: Path) -> None:
     shown = told["pictures"][0]
     assert shown["edit"].startswith("Wearing_Hat=")
     assert shown["flips"] == 1
-    assert Image.open(out / shown["file"]).format == "JPEG"
+    assert shown["redrawn"] != shown["control"]
+    assert abs(shown["edited"] - shown["redrawn"]) > 0.5
+    strip = Image.open(out / shown["file"])
+    assert strip.format == "JPEG"
+    assert strip.width > 3 * CELL
     with (out / "effects.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 40 * 3 * 2 * 2
@@ -78,6 +83,11 @@ def test_one_strength_and_one_output_may_stand_alone(run) -> None:
     found = run(strength=1.0, outputs="1")
     assert {one.output for one in found.effects} == {"scores:1"}
     assert all(len(one.doses) == 1 for one in found.effects)
+
+
+def test_strengths_from_the_redraw_to_the_furthest(run) -> None:
+    found = run(strength=(10, 0), labels=["Young"], limit=2)
+    assert [dose.strength for dose in found.effects[0].doses] == [1, 10]
 
 
 def test_a_bad_file_is_recorded_and_the_rest_is_done(run, imgs: Path, failures, tmp_path: Path) -> None:
@@ -136,6 +146,14 @@ def test_a_source_that_has_changed_is_done_again(run, imgs: Path) -> None:
     run()
     Image.new("RGB", (32, 32)).save(imgs / "00.png")
     assert run().skipped == 39
+
+
+def test_a_source_that_cannot_be_read_any_more_does_not_count(run, imgs: Path, tmp_path: Path) -> None:
+    run(labels=["Young"])
+    (imgs / "00.png").write_text("no image")
+    found = run(labels=["Young"])
+    assert (found.failed, {one.images for one in found.effects}) == (1, {39})
+    assert "\n00.png," not in (tmp_path / "out" / "effects.csv").read_text()
 
 
 def test_other_settings_and_foreign_files_are_refused(run, tree, imgs: Path, tmp_path: Path, tiny_bundle) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ccvae_deploy.audit.effects import effects
+from ccvae_deploy.audit.effects import effects, verdict
 from ccvae_deploy.audit.model import open_model
 from ccvae_deploy.audit.record import AuditSettings
 from ccvae_deploy.composer import Composer
@@ -83,16 +83,47 @@ def test_verdicts(made_effects) -> None:
     assert made_effects(signed(0.0, 0.1)).verdict == "no effect found"
     assert made_effects(signed(0.0, 0.1), reached=0.4).verdict == "not tested"
     assert made_effects(signed(0.2, 0.01), reached=0.4).verdict == "moves"
+    assert made_effects(signed(0.2, 0.01)[:20]).verdict == "moves"
     assert made_effects(signed(0.2, 0.01)[:19]).verdict == "not tested"
     # three images of the other kind are too few to say anything
     lone = made_effects([*[(0, 0.2 + 0.01 * one) for one in noise[:50]], *[(1, -9.0)] * 3])
     assert lone.effect == pytest.approx(0.2, abs=0.01)
+    # from 0.1045 to 0.4
+    assert lone.against_control == pytest.approx(0.2955, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("effect", "images", "reached", "said"),
+    [
+        (-0.2, 20, 0.0, "moves"),
+        (0.19, 20, 0.0, "moves slightly"),
+        (0.1, 20, 0.5, "no effect found"),
+        (0.1, 20, 0.49, "not tested"),
+        (0.2, 19, 1.0, "not tested"),
+    ],
+)
+def test_bounds_of_a_verdict(effect: float, images: int, reached: float, said: str) -> None:
+    assert verdict(effect, 0.1, 1.0, images, reached) == said
 
 
 def test_shares_are_those_of_the_images_that_the_effect_is_told_of(made_effects) -> None:
     found = made_effects([*[(0, 0.2)] * 20, *[(1, -0.2)] * 9], off=0.0)
     assert (found.images, found.reached) == (20, 1.0)
     assert made_effects([*[(0, 0.2)] * 20, *[(1, -0.2)] * 10], off=0.0).reached == pytest.approx(2 / 3)
+
+
+def test_the_spread_of_a_saturated_output_is_exact(
+    categorical_composer: Composer, made_classifier, tmp_path: Path
+) -> None:
+    """At 1 a float32 has steps of 6e-8, and sums of many images steps far beyond."""
+    settings = hair(made_classifier, tmp_path)
+    changed = {f"Hair={name}": {"1": response(1.0)} for name in "bcde"}
+    values = 1 - 6e-8 * np.random.default_rng(0).integers(0, 4, 3000)
+    records = [
+        {"control": [value], "state": {"Hair": 0}, "redrawn": {"Hair": response(1.0)}, "edited": changed}
+        for value in values
+    ]
+    assert effects(categorical_composer.labels, settings, records)[0].spread == pytest.approx(values.std(), rel=0.01)
 
 
 def test_of_one_image_nothing_is_significant(made_effects) -> None:
@@ -123,7 +154,7 @@ def test_a_class_with_too_few_images_does_not_widen_the_intervals_of_others(
     for name in "bcde":
         one = found[f"Hair={name}"]
         # of four tests alone: 2.5 of a normal variable, where one has 1.96
-        assert one.joint_high - one.joint_low < 1.4 * (one.high - one.low)
+        assert 1.15 < (one.joint_high - one.joint_low) / (one.high - one.low) < 1.4
 
 
 def test_a_class_that_all_images_have_already_is_left_out(

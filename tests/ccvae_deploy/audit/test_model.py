@@ -87,6 +87,19 @@ def test_what_cannot_run(made_classifier, tmp_path: Path) -> None:
         opened(mixed, tmp_path, scale=1, activation="none")
 
 
+def test_a_model_that_was_exported_for_one_image_takes_one_at_a_time(made_classifier, tmp_path: Path) -> None:
+    """Its batch is free by its shape, but a Reshape inside knows of one image alone."""
+    made = made_classifier([(0, 4), (4, 8)], end="Identity")
+    made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, -1]), "one"))
+    made.graph.node.append(helper.make_node("Reshape", ["scores", "one"], ["row"]))
+    made.graph.node.append(helper.make_node("Sigmoid", ["row"], ["rows"]))
+    made.graph.output[0].name = "rows"
+    with pytest.raises(UsageError, match=r"rows of shape \(1, 8\) for 4 images; give --batch-size 1"):
+        opened(made, tmp_path, scale=1)
+    alone = opened(made, tmp_path, scale=1, batch_size=1).run(PIXELS)[0]
+    np.testing.assert_allclose(alone, opened(made_classifier([(0, 4), (4, 8)]), tmp_path, scale=1).run(PIXELS)[0], 1e-5)
+
+
 def test_an_output_that_nobody_asks_for_may_have_any_shape_and_value(made_classifier, tmp_path: Path) -> None:
     made = made_classifier([(4, 8)])
     made.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([[np.inf]]), "infinite"))
@@ -100,3 +113,22 @@ def test_an_output_that_nobody_asks_for_may_have_any_shape_and_value(made_classi
     assert (chosen.run(PIXELS)[0] == alone.run(PIXELS)[0]).all()
     with pytest.raises(UsageError, match="apart that is not finite"):
         opened(made, tmp_path, scale=1, outputs=["apart"], activation="none")
+
+
+def test_each_row_of_a_softmax_decides(made_classifier, tmp_path: Path) -> None:
+    """Yes and no for each of two labels, as (N, 2, 2)."""
+
+    def heads(end: str) -> onnx.ModelProto:
+        made = made_classifier([(0, 4), (4, 8), (8, 12), (12, 16)], end="Identity")
+        made.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, 2, 2]), "rows"))
+        made.graph.node.append(helper.make_node("Reshape", ["scores", "rows"], ["pairs"]))
+        made.graph.node.append(helper.make_node(end, ["pairs"], ["heads"]))
+        made.graph.output[0].name = "heads"
+        made.graph.output[0].type.CopyFrom(helper.make_tensor_type_proto(TensorProto.FLOAT, ["N", 2, 2]))
+        return made
+
+    values, decisions = opened(heads("Softmax"), tmp_path, scale=1).run(PIXELS)
+    assert (decisions == (values > 0.5)).all()
+    assert (decisions.sum(axis=1) == 2).all()
+    with pytest.raises(UsageError, match="heads has several rows an image"):
+        opened(heads("Identity"), tmp_path, scale=1, activation="softmax")

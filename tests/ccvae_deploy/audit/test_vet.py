@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.inliner
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -57,18 +58,30 @@ def test_weights_in_another_file_wherever_they_hide(made_classifier, tmp_path: P
 
 
 def test_code_of_its_own_and_noise(made_classifier, tmp_path: Path) -> None:
-    domain = made_classifier([(0, 4)])
-    domain.opset_import.append(helper.make_opsetid("evil.\x1bcorp", 1))
-    refused(domain, tmp_path, "operators of evil. corp")
     operator = made_classifier([(0, 4)])
-    operator.graph.node[0].domain = "evil"
-    refused(operator, tmp_path, "no ONNX operator")
+    operator.graph.node[0].domain = "evil.\x1bcorp"
+    refused(operator, tmp_path, r"uses evil\. corp\.Cast, no ONNX operator")
     local = made_classifier([(0, 4)])
     local.functions.append(helper.make_function("d", "f", ["a"], ["a"], [], []))
     refused(local, tmp_path, "onnx.inliner")
     noisy = made_classifier([(0, 4)])
     noisy.graph.node.insert(0, helper.make_node("RandomNormal", [], ["n"], shape=[1]))
     refused(noisy, tmp_path, "random numbers")
+
+
+def test_a_domain_that_no_operator_is_of_is_no_matter(made_classifier, tmp_path: Path) -> None:
+    """onnxruntime names its own in every model that it has optimised; inlining leaves those of the functions."""
+    made = made_classifier([(0, 4)])
+    square = helper.make_function(
+        "evil", "Square", ["a"], ["b"], [helper.make_node("Mul", ["a", "a"], ["b"])], [helper.make_opsetid("", 18)]
+    )
+    made.functions.append(square)
+    made.opset_import.append(helper.make_opsetid("evil", 1))
+    made.graph.node.append(helper.make_node("Square", ["scores"], ["squares"], domain="evil"))
+    made.graph.output[0].name = "squares"
+    refused(made, tmp_path, "defines operators of its own; inline them with onnx.inliner first")
+    (tmp_path / "inlined.onnx").write_bytes(onnx.inliner.inline_local_functions(made).SerializeToString())
+    assert "evil" in {opset.domain for opset in read_model(tmp_path / "inlined.onnx").model.opset_import}
 
 
 def test_much_structure_and_deep_graphs(made_classifier, tmp_path: Path) -> None:
