@@ -59,6 +59,8 @@ def refuse_taken(folder: Path) -> None:
 def _is_begun(path: Path) -> bool:
     if path.name.lstrip(".") != METRICS:
         return path.name.startswith(BEGUN)
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return METRICS_BEGIN.startswith(file.read(len(METRICS_BEGIN)))
 
