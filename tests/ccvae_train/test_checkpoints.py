@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from ccvae_deploy.errors import RunError, UsageError
-from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.schema import ImageSpec, Label, LabelSet
 from ccvae_train import loop, training
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset
@@ -114,9 +115,13 @@ def test_resume_refuses_other_settings_and_other_data(run: Path, monkeypatch: py
         train({"batch_size": 64}, resume=True)
     assert train({"batch_size": 32}, resume=True).finished
     other = Dataset("made", LABELS, ImageSpec(size=32), made_partition(64, 0), made_partition(64, 1), "c" * 64)
-    monkeypatch.setattr(training, "open_dataset", lambda *_, **__: other)
-    with pytest.raises(RunError, match=r"data of .* have changed"):
-        train({}, resume=True)
+    # a class that only rows of the test split have
+    more = LabelSet(labels=(*LABELS.labels[:2], Label(name="red", kind="categorical", classes=("0", "1", "2"))))
+    grown = replace(DATA, labels=more)
+    for changed in (other, grown):
+        monkeypatch.setattr(training, "open_dataset", lambda *_, data=changed, **__: data)
+        with pytest.raises(RunError, match=r"data of .* have changed"):
+            train({}, resume=True)
 
 
 def test_the_device_of_a_run_is_asked_before_processes_join(run: Path) -> None:

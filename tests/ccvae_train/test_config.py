@@ -14,6 +14,11 @@ RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
 LABEL_OF = {which.kind: which.label for which in (MNIST, FASHION_MNIST)}
 
 
+def test_the_mark_before_utf_8_is_no_setting(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbfepochs = 3\n")
+    assert read_recipe(tmp_path / "r.toml") == {"epochs": 3}
+
+
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_every_recipe_is_a_valid_run(recipe: Path) -> None:
     kind = next(kind for kind in ("celeba", "chexpert", "mnist", "fashion-mnist") if recipe.stem.startswith(kind))

@@ -72,6 +72,12 @@ def test_the_mark_that_excel_puts_before_a_table_is_taken(tmp_path: Path) -> Non
     assert (tmp_path / "metrics.csv").read_text("utf-8").splitlines() == ["epoch,loss", "1,2", "2,1.5"]
 
 
+def test_a_figure_that_one_epoch_lacks_keeps_its_column(tmp_path: Path) -> None:
+    for epoch, figures in enumerate([{"ess": 0.5}, {}, {"ess": 0.6}], start=1):
+        append_metrics(tmp_path, {"epoch": epoch, "loss": 2.0, **figures})
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == ["epoch,loss,ess", "1,2,0.5", "2,2,", "3,2,0.6"]
+
+
 @pytest.mark.parametrize(
     ("content", "seen"),
     [

@@ -215,6 +215,13 @@ def test_a_table_of_others_is_no_run_that_has_begun(made: Made) -> None:
     assert Path("run/metrics.csv").read_text() == "epoch,loss\n1,2\n"
 
 
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_no_table_of_a_run_that_has_begun(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "metrics.csv")
+    with pytest.raises(RunError, match="is not empty; move away what it holds"):
+        run_folder.refuse_taken(tmp_path)
+
+
 def test_a_folder_called_latest_is_refused_before_the_data_are_opened(made: Made, monkeypatch) -> None:
     monkeypatch.setattr(training, "open_dataset", lambda *_, **__: pytest.fail("opened"))
     with pytest.raises(RunError, match=r"--out runs/latest: `latest` points at the last run"):

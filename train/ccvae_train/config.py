@@ -156,7 +156,8 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
             raise UsageError(f"no recipe {path}: {nearest(str(path), sorted(ours))}; or give a TOML file of settings")
         path = ours[str(path)]
     try:
-        settings = tomllib.loads(read_plain(path, RECIPE_LIMIT).decode("utf-8"))
+        # some editors put a mark before UTF-8
+        settings = tomllib.loads(read_plain(path, RECIPE_LIMIT).decode("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"recipe {path} cannot be read: {error}; expected a TOML file of settings") from error
     for key in settings:

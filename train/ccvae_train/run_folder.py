@@ -59,6 +59,8 @@ def refuse_taken(folder: Path) -> None:
 def _is_begun(path: Path) -> bool:
     if path.name.lstrip(".") != METRICS:
         return path.name.startswith(BEGUN)
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         return METRICS_BEGIN.startswith(file.read(len(METRICS_BEGIN)))
 
@@ -142,7 +144,8 @@ def refuse_links_out(run: Path) -> None:
 def append_metrics(run: Path, row: Mapping[str, float | int]) -> Path | None:
     """Add the row of an epoch to `metrics.csv`, in place of rows of the same or later epochs.
 
-    Those are there when a run was killed after the row and before the checkpoint.
+    Those are there when a run was killed after the row and before the checkpoint. A figure that only some epochs have
+    keeps its column.
 
     Returns:
         Where a file went that was there and is no table of epochs; None where there was none.
@@ -153,8 +156,9 @@ def append_metrics(run: Path, row: Mapping[str, float | int]) -> Path | None:
     except ValueError:
         rows, aside = [], run / f"metrics-before-{row['epoch']:04d}.csv"
         path.replace(aside)
+    columns = dict.fromkeys(name for one in (row, *rows) for name in one if name)
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(row), extrasaction="ignore")
+    writer = csv.DictWriter(text, fieldnames=list(columns), extrasaction="ignore")
     writer.writeheader()
     writer.writerows(rows)
     writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})

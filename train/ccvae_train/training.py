@@ -102,7 +102,8 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     refuse_other_metrics(folder)
     refuse_links_out(folder)
     fit = prepare(settled(state.config), device, ranks)
-    if fit.data.fingerprint != state.provenance.get("fingerprint"):
+    # the classes too: rows of the test split, which a fingerprint does not see, may have more of them
+    if fit.data.fingerprint != state.provenance.get("fingerprint") or fit.labels != state.labels:
         raise RunError(f"the data of {folder} have changed since it began ({state.config.data}); train a new run")
     fit.run, fit.step = folder, state.step
     fit.provenance = {**state.provenance, **fit.provenance}

@@ -46,7 +46,7 @@ def checked_paths(table: Path, files: Sequence[str], folder: Path | None = None)
         folder: None takes the table's own.
 
     Raises:
-        DataError: a name leads outside, by itself or through a link, or nothing is there.
+        DataError: a name is a whole path or leads outside, by itself or through a link, or nothing is there.
     """
     folder = folder or table.parent
     root = os.path.join(os.path.realpath(folder), "")  # noqa: PTH118  (os.path is quicker, and there may be 200,000 files)
@@ -60,7 +60,9 @@ def checked_paths(table: Path, files: Sequence[str], folder: Path | None = None)
         inside = real[parent].startswith(root) and path.name != ".."
         if inside and os.path.islink(path):  # noqa: PTH114
             inside = os.path.realpath(path).startswith(root)
-        if Path(name).is_absolute() or not inside:
+        if Path(name).is_absolute():
+            raise DataError(f"{table}: {name[:80]!r} is a whole path; expected paths relative to {folder}")
+        if not inside:
             raise DataError(f"{table}: {name[:80]!r} lies outside {folder}; expected paths below it")
         if not os.path.isfile(path):  # noqa: PTH113
             missing.append(name)

@@ -101,7 +101,10 @@ def read_table(path: Path, asked: Sequence[str] | None = None) -> Table:
         raise DataError(f"{path} is empty; expected a header of file and label names")
     header = [name.strip() for name in rows[0][1]]
     if len(header) < 2 or not all(header):
-        raise DataError(f"{path}, row 1: expected a header of file and one or more label names, without blanks")
+        raise DataError(
+            f"{path}, row 1: {one_line(','.join(header), 60)!r}; expected a header of file and one or more label "
+            "names, none of them blank, with commas between"
+        )
     seen: dict[str, str] = {}
     for name in header:
         if twin := seen.get(folded(name)):
