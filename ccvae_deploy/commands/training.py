@@ -53,7 +53,7 @@ def train(
     ] = None,
     labelled_passes: Annotated[
         float | None,
-        typer.Option(metavar="X", help="How often each labelled image is shown at least. [exact: 8; paper: 0]"),
+        typer.Option(metavar="X", help="How often each labelled image is shown at least. [exact: 5 or more; paper: 0]"),
     ] = None,
     likelihood: Annotated[
         str | None, typer.Option(metavar="WORD", help="laplace or bernoulli. [that of the data set]")

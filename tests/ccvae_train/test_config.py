@@ -63,12 +63,13 @@ def test_estimators_have_weights_of_their_own() -> None:
         own = (config.labelled_passes, config.class_balance, config.weight_decay, config.likelihood_scale)
         return config.label_weight, config.agreement_weight, *own
 
-    assert weights() == (2000, 200, 8, 0.5, 0.5, 0.15)
-    assert weights(supervision=0.2) == weights(supervision=0.5) == (4000, 200, 8, 0.5, 0.5, 0.15)
+    assert weights() == (2000, 200, 5, 0.5, 0.5, 0.15)
+    assert weights(supervision=0.2) == weights(supervision=0.5) == (4000, 200, 5, 0.5, 0.5, 0.15)
+    assert weights(supervision=0.004)[:3] == (4000, 200, 30)
     assert weights(image_size=32, channels=1)[:2] == pytest.approx((2000 / 12, 200 / 12))
     assert weights(estimator="paper") == (0, 0, 0, 0, 0, 1)
     assert weights(model="diva")[:2] == (2000, 0)
-    assert weights(label_weight=5.0, likelihood_scale=0.5) == (5, 200, 8, 0.5, 0.5, 0.5)
+    assert weights(label_weight=5.0, likelihood_scale=0.5) == (5, 200, 5, 0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ class TrainConfig(Frozen):
         class_balance: tau in [0, 1]; the label term counts a value by p(value)^-tau, so that rare ones are learned too;
             None takes 0.5 for `exact`, 0 for `paper`, which has no other.
         labelled_passes: how often the run shows each labelled image at least, more often early than late, though in no
-            more than half of a batch; None takes 8 for `exact`, 0 for `paper`. Epochs beyond that leave it to chance.
+            more than half of a batch; None takes for `exact` 5, and 0.12 / supervision where that is more, 0 for
+            `paper`. Epochs beyond that leave it to chance.
         agreement_weight: of `ccvae`, what multiplies the agreement of edited images with what was asked, beside the
             bound (docs/training.md); None takes 200 for `exact` on 3x64x64, in proportion to the number of values of an
             image, 0 for `paper`.
@@ -131,7 +132,7 @@ def own_values(config: TrainConfig, values: int) -> dict[str, Any]:
     return {
         "label_weight": 2000 / max(config.supervision, 0.5) * size,
         "class_balance": 0.5,
-        "labelled_passes": 8.0,
+        "labelled_passes": max(5.0, 0.12 / config.supervision),
         "agreement_weight": 200 * size if config.model == "ccvae" else 0.0,
         "weight_decay": 0.5,
         "encoder_optimiser": "muon",
