@@ -35,6 +35,7 @@ from .records.reading import (
     reading,
     settings_text,
 )
+from .records.roots import Roots
 from .storage.lock import FolderLock
 from .storage.remote import Paths, local_path, paths
 from .storage.source_file import read_file
@@ -110,7 +111,7 @@ def merge_folders(folders: Paths, out: Path | str | None = None) -> Merged:
         parts = [part for place in places.values() for part in _parts(place)]
         if not parts:
             raise UsageError(f"{given[0]} holds no records; give output folders of `edit --shard`")
-        settings, failures = _joined_settings(parts), _joined_failures(parts)
+        settings, failures, lying = _joined_settings(parts), _joined_failures(parts), _joined_roots(parts)
         # all records are compared before anything is written
         sources, receipts, last = 0, 0, ""
         ours = [part for part in parts if part.folder.resolve() == target.resolve()]
@@ -126,7 +127,7 @@ def merge_folders(folders: Paths, out: Path | str | None = None) -> Merged:
         if not target.exists():
             target.mkdir(parents=True)
             stack.enter_context(FolderLock(target, shared=False))
-        missing = _write(target, parts, settings, failures)
+        missing = _write(target, parts, settings, failures, lying)
     return Merged(target, sources, receipts, missing, _absent(parts))
 
 
@@ -184,6 +185,15 @@ def _joined_failures(parts: Sequence[_Part]) -> list[Failure]:
     return [found[source] for source in sorted(found, key=lambda source: order((source, "")))]
 
 
+def _joined_roots(parts: Iterable[_Part]) -> Roots:
+    """Where the sources of all of them lie."""
+    joined = Roots({})
+    for part in parts:
+        with reading(part.folder):
+            joined.read(part.folder, part.names.roots)
+    return joined
+
+
 def _failures(part: _Part) -> list[Failure]:
     with reading(part.folder):
         return list(read_failures(part.folder, part.names.failures))
@@ -230,7 +240,9 @@ def _joined(parts: Sequence[_Part]) -> Iterator[tuple[Key, list[bytes], Path]]:
         yield before
 
 
-def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure]) -> int:
+def _write(
+    target: Path, parts: Sequence[_Part], settings: AllSettings, failures: Sequence[Failure], lying: Roots
+) -> int:
     """Settings before the receipts that name them, outputs too, and old records only go when the new ones are there.
 
     Gives the number of outputs that are missing.
@@ -245,6 +257,8 @@ def _write(target: Path, parts: Sequence[_Part], settings: AllSettings, failures
             yield from some
 
     replace_file(target / SETTINGS, [settings_text(settings)])
+    if lying.known:
+        replace_file(target / Names.of(None).roots, [lying.text()])
     with Store(target) as store:
         replace_file(target / RECEIPTS, lines(store))
     replace_file(target / FAILURES, (failure.line().encode("ascii") for failure in failures))

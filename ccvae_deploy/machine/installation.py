@@ -109,7 +109,7 @@ def check_training(versions: Mapping[str, str], answers: Answers) -> Finding:
     """torch and what export needs; editing needs none of it."""
     remedy = "pip install 'ccvae-deploy[train]'"
     if "torch" not in versions and "torch" not in answers:
-        return Finding("torch", "note", "not installed; only train, export and TorchScript need it", remedy)
+        return Finding("torch", "note", "not installed; training, export, evaluation and TorchScript need it", remedy)
     for module, name in TRAINING.items():
         if error := answers.get(module, {}).get("error"):
             text = f"{_missing(name, versions, error)}; train and export will fail"

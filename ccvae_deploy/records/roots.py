@@ -28,7 +28,7 @@ class Roots:
         self.now, self.known = now, dict[str, list[str]]()
 
     def read(self, out: Path, name: str) -> None:
-        """Take those of earlier runs.
+        """Take those of earlier runs, beside what was read before.
 
         Raises:
             ValueError, TypeError, OSError: the file holds something else.
@@ -38,7 +38,8 @@ class Roots:
             isinstance(one, list) and all(isinstance(root, str) for root in one) for one in found.values()
         ):
             raise TypeError(f"{name} is no list of folders")
-        self.known = found
+        for before, some in found.items():
+            self.known[before] = list(dict.fromkeys([*self.known.get(before, []), *some]))
 
     def add(self) -> bool:
         """Take those of this run, of which something is about to be recorded; True where one is new."""

@@ -146,6 +146,18 @@ def test_several_folders_into_one(several, tmp_path, whole, tree) -> None:
     assert tree(tmp_path / "merged") == whole
 
 
+@pytest.mark.parametrize("in_place", [True, False])
+def test_it_keeps_where_the_sources_lay(in_place, one, several, pictures, tmp_path, run) -> None:
+    """Or an image of the same name in another folder would replace what was made of the first."""
+    merged = merge_folders([one] if in_place else several, None if in_place else tmp_path / "merged").out
+    assert (merged / ".roots.json").read_bytes() == (tmp_path / "whole/.roots.json").read_bytes()
+    others = shutil.copytree(pictures, tmp_path / "other" / pictures.name)
+    Image.new("RGB", (20, 20), "red").save(others / "a.png")
+    summary = run(merged, others)
+    assert (summary.written, summary.failed) == (0, 2)
+    assert "its name here is that of another image" in (merged / "failures.jsonl").read_text()
+
+
 def test_folders_copied_together(several, tmp_path, whole, tree) -> None:
     for folder in several:
         shutil.copytree(folder, tmp_path / "copied", dirs_exist_ok=True)
