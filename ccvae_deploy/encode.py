@@ -14,7 +14,7 @@ from .limits import BATCH, MAX_PIXELS, refuse_speed
 from .receipts import Failure
 from .records.reading import read_failures
 from .storage.new_file import new_file
-from .storage.remote import NAME_LIMIT, Paths, local_path, paths, refuse_url
+from .storage.remote import NAME_LIMIT, Paths, local_path, paths
 from .storage.store import refuse_file
 from .terminal.progress import progress
 from .work.stream import Seen, by_batches, stack
@@ -128,7 +128,6 @@ def _rows(composer: Composer, seen: Sequence[Seen]) -> list[LatentRow]:
 
 
 def _refuse_out(out: Path, failures: Path, overwrite: bool) -> None:
-    refuse_url(out)
     if out.suffix.lower() != ".safetensors":
         raise UsageError(f"--out {out}: expected a name that ends in .safetensors")
     if len(os.fsencode(failures.name)) > NAME_LIMIT:

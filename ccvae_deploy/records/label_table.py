@@ -15,7 +15,6 @@ from typing import BinaryIO, Literal, Self
 
 from ..errors import UsageError
 from ..storage.new_file import new_file
-from ..storage.remote import refuse_url
 from ..storage.store import refuse_file
 
 TableFormat = Literal["csv", "jsonl"]
@@ -93,7 +92,6 @@ def refuse_table(path: Path, overwrite: bool) -> None:
     Raises:
         UsageError: `path` is taken, or its ending is unknown.
     """
-    refuse_url(path)
     table_format(path)
     refuse_file(path, overwrite)
 

@@ -213,23 +213,13 @@ def local_path(given: "str | os.PathLike[str]") -> Path:
     """A path of this machine.
 
     Raises:
-        UsageError: a URL, or no text at all.
+        UsageError: a URL, or a path that a command has made of one, or no text at all.
     """
     place = location(given)
     if isinstance(place, Remote):
         raise UsageError(f"{place}: {NO_URL}")
+    refuse_url(place)
     return place
-
-
-def local_output(given: "str | os.PathLike[str]") -> Path:
-    """A path of this machine to write to; a path that a command has made of a URL is none either.
-
-    Raises:
-        UsageError: a URL, or no text at all.
-    """
-    path = local_path(given)
-    refuse_url(path)
-    return path
 
 
 def refuse_url(path: Place) -> None:

@@ -12,7 +12,6 @@ from typing import Self
 
 from ..errors import ImageError, UsageError, WriteError
 from ..storage.source_file import read_file
-from .remote import refuse_url
 
 TEMPORARIES = ".ccvae-tmp"
 """The folder of temporaries, and the names in it that are ours."""
@@ -228,10 +227,8 @@ def refuse_output(out: Path, source: Path, endings: Sequence[str], overwrite: bo
     """Refuse a file to write beside one that is read, before any work.
 
     Raises:
-        UsageError: a URL, another ending, a file that is there without `overwrite`, or the source itself.
+        UsageError: another ending, a file that is there without `overwrite`, or the source itself.
     """
-    refuse_url(out)
-    refuse_url(source)
     if out.suffix.lower() not in endings:
         raise UsageError(f"--out {out}: expected a name that ends in {' or '.join(endings)}")
     if os.path.lexists(out) and (not overwrite or not out.is_file()):

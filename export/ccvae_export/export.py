@@ -16,7 +16,7 @@ from ccvae_deploy.errors import BundleError, ParityError, ProviderError, UsageEr
 from ccvae_deploy.inspection import PARITY
 from ccvae_deploy.providers import cuda_devices
 from ccvae_deploy.schema import ENDINGS, GraphFile, GraphFormat, GraphName, Manifest, graph_signature
-from ccvae_deploy.storage.remote import local_output
+from ccvae_deploy.storage.remote import local_path
 from ccvae_deploy.storage.store import inside
 from ccvae_train.checkpoint import TrainedRun, load_run
 
@@ -102,7 +102,7 @@ def export_run(
         refuse_combination(one, precision)
     if out is not None and len(formats) != 1:
         raise UsageError(f"--out {out} with {len(formats)} formats: it names one bundle; leave it out")
-    named = None if out is None else local_output(out)
+    named = None if out is None else local_path(out)
     trained = load_run(run)
     split_model(trained)
     ending = "" if precision == "fp32" else f"-{precision}"

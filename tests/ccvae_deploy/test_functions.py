@@ -48,8 +48,9 @@ def test_what_is_opened_and_written_by_hand_takes_text_too(
     page = write_report(str(tmp_path), bundle.manifest.labels, (), summary, {})
     assert page == tmp_path / "report.html"
     for call in (open_bundle, lambda path: LatentStore.open(path, bundle)):
-        with pytest.raises(UsageError, match=r"^s3://b/o: a URL"):
-            call("s3://b/o")
+        for url in ("s3://b/o", Path("s3://b/o")):
+            with pytest.raises(UsageError, match=r"^s3://b/o: a URL"):
+                call(url)
 
 
 @pytest.mark.parametrize("kind", [str, Path])
@@ -95,3 +96,7 @@ def test_a_url_is_for_edit_alone(pictures: Path, options: dict[str, str]) -> Non
         UsageError, match=r"s3://b/o: a URL, which only images and --out of `edit` may be; give a path of this machine"
     ):
         swap_folder([str(pictures)], from_=str(pictures), labels=["smiling"], out="s3://b/o", **options)
+    with pytest.raises(UsageError, match=r"^s3://b/o: a URL"):
+        edit_folder([str(pictures)], plan=Path("s3://b/o"), **options)
+    with pytest.raises(UsageError, match=r"^s3://b/o: a URL"):
+        audit(options["bundle"], model=Path("s3://b/o"), images=[pictures])

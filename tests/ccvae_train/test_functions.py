@@ -10,6 +10,7 @@ from ccvae_train.config import read_recipe
 from ccvae_train.datasets.download import fetch
 from ccvae_train.datasets.licensed import check_celeba, check_chexpert
 from ccvae_train.datasets.mnist import MNIST
+from ccvae_train.datasets.source import open_dataset
 from ccvae_train.datasets.writer import write_portraits
 from ccvae_train.device import choose_device
 from ccvae_train.evaluate.evaluate import evaluate
@@ -20,6 +21,7 @@ ABSENT = "table:/nowhere/at/all"
 CALLS = {
     "train": (lambda at: train({"data": ABSENT}, out=at), DataError),
     "resume": (lambda at: train({}, out=at, resume=True), RunError),
+    "data": (lambda at: open_dataset(f"table:{at}"), DataError),
     "load_run": (load_run, RunError),
     "evaluate": (lambda at: evaluate([at], protocols=["frechet"]), RunError),
     "evaluate one": (lambda at: evaluate(at), RunError),
@@ -44,7 +46,8 @@ def test_a_path_may_be_text(name: str, tmp_path: Path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("name", [*CALLS, "evaluate to", "judged by", "write_portraits", "fetch"])
-def test_a_url_is_refused(name: str, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_url_is_refused(name: str, kind: type, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     more = {
         "evaluate to": lambda at: evaluate("x", out=at),
@@ -54,7 +57,7 @@ def test_a_url_is_refused(name: str, tmp_path: Path, monkeypatch) -> None:
     }
     call = more.get(name) or CALLS[name][0]
     with pytest.raises(UsageError, match=r"^s3://bucket/x: a URL, .*; give a path of this machine$"):
-        call("s3://bucket/x")
+        call(kind("s3://bucket/x"))
     assert not any(tmp_path.iterdir())
 
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from ccvae_deploy.errors import DataError, RunError, TrainingError, UsageError, WriteError, nearest
 from ccvae_deploy.latest import RUNS
 from ccvae_deploy.schema import Frozen, ImageSpec, LabelSet
-from ccvae_deploy.storage.remote import local_output, local_path
+from ccvae_deploy.storage.remote import local_path
 from ccvae_deploy.storage.store import refuse_unwritable
 from ccvae_deploy.terminal.progress import progress
 
@@ -117,7 +117,7 @@ def judge(
         raise UsageError(f"--uncertain {uncertain}: {nearest(uncertain, get_args(Uncertain))}")
     make_config({"image_size": image_size, "channels": channels, "seed": seed}, "judge")
     chosen = choose_device(device)
-    folder = None if out is None else local_output(out)
+    folder = None if out is None else local_path(out)
     refuse_taken(folder)
     dataset = open_dataset(data, labels=labels, size=image_size, channels=channels, seed=seed, uncertain=uncertain)
     return train_judge(dataset, folder or judge_folder(dataset, RUNS), epochs=epochs, seed=seed, device=chosen)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, UsageError
 from ccvae_deploy.latest import LATEST
-from ccvae_deploy.storage.remote import local_output
+from ccvae_deploy.storage.remote import local_path
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
 from .config import SettledConfig, make_config, with_label_dims
@@ -63,7 +63,7 @@ def train(settings: dict[str, Any], *, out: Path | str | None = None, resume: bo
     Raises:
         CCVAEError: bad settings, data that do not agree, a run that cannot be resumed, a loss that is not finite.
     """
-    folder = None if out is None else local_output(out)
+    folder = None if out is None else local_path(out)
     with together(settings.get("device") or (_device_of(folder or LATEST) if resume else "auto")) as ranks:
         fit = _resume(settings, folder or LATEST, ranks) if resume else _begin(settings, folder, ranks)
         processes = f"; {ranks.count} processes" if ranks.count > 1 else ""

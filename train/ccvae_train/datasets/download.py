@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from urllib.error import URLError
 
 from ccvae_deploy.errors import DataError, FetchError, UsageError, WriteError
-from ccvae_deploy.storage.remote import local_output
+from ccvae_deploy.storage.remote import local_path
 
 from .idx import read_idx
 from .mnist import FILES, SIDE, IdxSet, locate, read_labels
@@ -31,7 +31,7 @@ def fetch(folder: Path | str, which: IdxSet) -> list[Path]:
         UsageError: DIR cannot be made, or torchvision is not installed.
         WriteError: the disk is full.
     """
-    folder = local_output(folder)
+    folder = local_path(folder)
     root, found = locate(which, folder)
     _refuse_damaged(which, found)
     missing = [name for name in FILES if name not in found]

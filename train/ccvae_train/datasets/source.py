@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ccvae_deploy.errors import DataError, UsageError, nearest
 from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.storage.remote import local_path
 
 from ..config import SettledConfig, TrainConfig, Uncertain, own_values
 from . import chexpert, mnist
@@ -72,7 +73,7 @@ def open_dataset(
     spec = ImageSpec(size=size or own.size, channels=channels or own.channels)  # type: ignore[arg-type]
     if kind == "portraits":
         return open_portraits(source, labels, spec)
-    folder = Path(source.partition(":")[2])
+    folder = local_path(source.partition(":")[2])
     if not folder.is_dir():
         raise DataError(f"--data {source}: {folder} is no folder")
     match kind:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import UsageError
-from ccvae_deploy.storage.remote import local_output
+from ccvae_deploy.storage.remote import local_path
 from ccvae_deploy.terminal.progress import progress
 
 from .portraits import CHUNK, LABELS, portraits
@@ -26,7 +26,7 @@ def write_portraits(folder: Path | str, count: int, *, seed: int = 0, size: int 
     if not 16 <= size <= 2048:
         raise UsageError(f"--size {size}: expected 16 to 2048")
     refuse_seed(seed)
-    folder = local_output(folder)
+    folder = local_path(folder)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UsageError(f"{folder} is not empty; give a new or an empty folder")

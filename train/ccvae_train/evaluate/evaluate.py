@@ -17,7 +17,7 @@ from ccvae_deploy.edits.request import refuse_seed
 from ccvae_deploy.errors import UsageError, nearest
 from ccvae_deploy.latest import LATEST
 from ccvae_deploy.storage.plain import read_plain
-from ccvae_deploy.storage.remote import Paths, local_output, local_path, paths
+from ccvae_deploy.storage.remote import Paths, local_path, paths
 from ccvae_deploy.storage.store import inside, refuse_unwritable, replace_file
 from ccvae_deploy.terminal.printable import printable
 from ccvae_deploy.terminal.progress import Reporter, progress
@@ -77,7 +77,7 @@ def evaluate(
     selected, settings = chosen(protocols), Settings(images, seed, weights, partition)
     _refuse_settings(settings, selected)
     judge = None if judge is None else local_path(judge)
-    out = None if out is None else local_output(out)
+    out = None if out is None else local_path(out)
     loaded = _loaded([local_path(run) for run in paths(runs)])
     folder = _output_folder(out, [run for run, _ in loaded])
     chosen_device = choose_device(device)
