@@ -202,11 +202,18 @@ def _parse(labels: LabelSet, asked: Asking, vary: Sequence[str]) -> tuple[Asked,
         position = labels.index(name)
         label = labels.labels[position]
         if position in found:
-            raise LabelError(f"label {label.name} is set twice; give it one value")
+            raise LabelError(f"label {label.name} is {_twice(found[position].value, value)}")
         spelled = "_".join(name.strip().lower().split())
         number = None if value is None else _value(label, value)
         found[position] = Asked(position, number, f"{spelled}={_spelled(label, number)}")
     return tuple(found[position] for position in sorted(found))
+
+
+def _twice(first: float | None, second: Value | None) -> str:
+    """What is wrong with a label that is named twice; None is one to redraw."""
+    if first is None:
+        return "varied twice; name it once"
+    return "set and varied; do one of both" if second is None else "set twice; give it one value"
 
 
 def _spelled(label: Label, value: float | None) -> str:

@@ -163,8 +163,10 @@ def test_vary_stands_beside_set() -> None:
     assert request.values(LABELS) == {"Wearing_Hat": "vary", "Hair": 2.0}
     assert [asked.value for asked in request.asked] == [None, 2.0]
     assert make_request(LABELS, (), vary="smiling").name == "smiling=vary"
-    with pytest.raises(LabelError, match="set twice"):
+    with pytest.raises(LabelError, match="label Smiling is set and varied; do one of both"):
         make_request(LABELS, ["smiling=1"], vary=["SMILING"])
+    with pytest.raises(LabelError, match="label Smiling is varied twice; name it once"):
+        make_request(LABELS, (), vary=["smiling", "SMILING"])
     with pytest.raises(LabelError, match="did you mean Smiling"):
         make_request(LABELS, (), vary=["smilling"])
 
