@@ -89,6 +89,8 @@ def test_latents_are_shared_out() -> None:
     assert (layout.blocks, layout.residual) == ((1, 3), 6)
     with pytest.raises(UsageError, match="2 labels need 12 latents, 10 given"):
         with_label_dims(labels, make_config({"latents": 10, "label_dims": {"LEFT_BAR": 11}}))
+    with pytest.raises(UsageError, match="label_dims: 'a' and 'A' are one label; give it once"):
+        with_label_dims(labels, make_config({"latents": 10, "label_dims": {"a": 2, "A": 3}}))
 
 
 @pytest.mark.parametrize(

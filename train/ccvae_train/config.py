@@ -210,11 +210,14 @@ def with_label_dims(labels: LabelSet, config: TrainConfig) -> tuple[LabelSet, La
 
     Raises:
         LabelError: `label_dims` names an unknown label.
-        UsageError: the labels need more latents than there are.
+        UsageError: it names one twice, or the labels need more latents than there are.
     """
-    dims = [label.columns for label in labels.labels]
+    dims, named = [label.columns for label in labels.labels], dict[int, str]()
     for name, count in config.label_dims.items():
-        dims[labels.index(name)] = count
+        position = labels.index(name)
+        if position in named:
+            raise UsageError(f"label_dims: {named[position]!r} and {name!r} are one label; give it once")
+        dims[position], named[position] = count, name
     if sum(dims) > config.latents:
         split = config.model not in ("m2", "mvae")
         fewer = ", or give a label of many classes fewer in a recipe's `label_dims`" if split else ""
