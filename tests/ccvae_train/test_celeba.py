@@ -3,6 +3,7 @@
 import contextlib
 import time
 import zipfile
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,21 @@ def as_tables(folder: Path) -> Path:
         (folder / f"{name}.csv").write_bytes(head + b"\n".join(b",".join(row) for row in rows) + b"\n")
         text.unlink()
     return folder
+
+
+def test_lists_as_some_editors_write_them(tmp_path: Path) -> None:
+    """With a mark before UTF-8, and in CSV with quotes around every cell."""
+    tables = as_tables(tmp_path / "tables")
+    for path in tables.glob("*.csv"):
+        lines = path.read_bytes().splitlines()
+        quoted = (b",".join(b'"%s"' % cell for cell in line.split(b",")) for line in lines)
+        path.write_bytes(BOM_UTF8 + b"\r\n".join(quoted) + b"\r\n")
+    layout(tmp_path / "text")
+    for path in (tmp_path / "text").glob("*.txt"):
+        path.write_bytes(BOM_UTF8 + path.read_bytes())
+    for folder in (tables, tmp_path / "text"):
+        data = open_dataset(f"celeba:{folder}", labels=["male", "smiling"], size=32)
+        assert (data.train.labels.tolist(), data.valid.labels.tolist()) == ([[0, 0]], [[0, 1]])
 
 
 def test_lists_as_csv_and_a_folder_more(tmp_path: Path) -> None:

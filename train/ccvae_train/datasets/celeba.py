@@ -9,6 +9,7 @@ name; they are read too.
 """
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -257,8 +258,10 @@ def _file_names(path: Path, names: Sequence[bytes], first_line: int) -> list[str
 
 
 def _read(path: Path) -> bytes:
+    """A list without the mark that some editors put before UTF-8, and without the quotes of CSV; no name holds one."""
     try:
-        return read_plain(path, SIZE_LIMIT)
+        data = read_plain(path, SIZE_LIMIT).removeprefix(BOM_UTF8)
+        return data.replace(b'"', b"") if path.suffix == ".csv" else data
     except OSError as error:
         raise DataError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
 
