@@ -27,7 +27,7 @@ from .storage.remote import Paths, local_path, paths
 from .storage.source_file import read_file
 from .swap import Swap, SwapSettings, Whole, chosen_labels
 from .terminal.progress import Reporter, progress
-from .work.references import Reference, read_references
+from .work.references import Reference, References, read_references
 from .work.stream import area_of, chunks, read_ahead, see, stack
 
 SHEET_ROWS, SHEET_COLUMNS, CELL = 12, 8, 128
@@ -294,5 +294,13 @@ def _write_sheet(swap: Swap, results: Results, sources: Sequence[Source], stems:
         return None
     if swap.references.shared:
         rows.insert(0, [Cell(from_array(np.full((1, 1), 255, np.uint8))), *above])
-    order = "references above" if swap.references.shared else "original, reference, result"
-    return results.write_sheet(film_grid(rows, f"{swap.settings.edit}: {order}"))
+    return results.write_sheet(film_grid(rows, f"{swap.settings.edit}: {_told(swap.references, len(sources))}"))
+
+
+def _told(references: References, sources: int) -> str:
+    """What a sheet shows, and of how many where that is not all."""
+    order, each = "original, reference, result", 1
+    if references.shared:
+        order, each = "references above", len(references.of(0))
+    columns = f", the first {SHEET_COLUMNS} of {each:,}" if each > SHEET_COLUMNS else ""
+    return f"{order}{columns}" + (f"; the first {SHEET_ROWS} of {sources:,} images" if sources > SHEET_ROWS else "")

@@ -120,6 +120,23 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(pictures, references, tiny
     assert content(tmp_path / "cut") == content(tmp_path / "whole")
 
 
+def test_a_sheet_says_of_how_many_it_shows_the_first(references, pictures, tiny_bundle, tmp_path, monkeypatch) -> None:
+    titles: list[str] = []
+    draw = module.film_grid
+    monkeypatch.setattr(module, "film_grid", lambda rows, title: titles.append(title) or draw(rows, title))
+
+    def swap(name: str, from_: Path) -> str:
+        swap_folder([pictures], bundle=tiny_bundle, from_=from_, labels=["smiling"], pairs="all", out=tmp_path / name)
+        return titles.pop()
+
+    assert swap("few", references) == "smiling: references above"
+    for number in range(9):
+        shutil.copy(references / "grey.png", references / f"{number}.png")
+        shutil.copy(pictures / "a.png", pictures / f"more-{number}.png")
+    assert swap("many", references) == "smiling: references above, the first 8 of 12; the first 12 of 18 images"
+    assert swap("one", references / "grey.png") == "smiling: references above; the first 12 of 18 images"
+
+
 def test_other_references_of_one_name_are_other_settings(pictures, references, tiny_bundle, tmp_path) -> None:
     given = {"bundle": tiny_bundle, "from_": references / "light.png", "labels": ["smiling"], "out": tmp_path / "o"}
     swap_folder([pictures], **given)
