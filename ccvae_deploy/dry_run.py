@@ -31,7 +31,7 @@ MEANING: dict[State, str] = {
     "changed": "to be done again: the source has changed",
     "incomplete": "to be done again: files are missing or cut short, or more samples are asked",
     "replaced": "made with other settings, to be replaced",
-    "blocked": "whose source has changed, where a file that is not its own lies in the way",
+    "blocked": "that would replace a file or another image's results, none of which is theirs",
     "unreadable": "whose source is gone, empty or cannot be read",
 }
 
@@ -117,8 +117,11 @@ def _changed(job: Job, task: Task, wanted: Wanted) -> State:
         names = wanted.outputs(task.stem, _format(job, task.source))
     except ImageError:
         return "unreadable"
-    taken = in_the_way(job.ledger, job.store, task.source.relative, wanted.settings, names)
-    return "blocked" if taken is not None and not job.overwrite else "changed"
+    if job.overwrite:
+        return "changed"
+    source = task.source.relative
+    taken = in_the_way(job.ledger, job.store, source, wanted.settings, names) or job.ledger.roots.elsewhere(source)
+    return "blocked" if taken else "changed"
 
 
 def _digest(job: Job, source: Source) -> str:

@@ -265,6 +265,16 @@ def test_a_dry_run_tells_what_cannot_be_done_again(imgs, edit, tiny_bundle, tmp_
     assert edit(imgs).failed == 2
 
 
+def test_a_dry_run_tells_of_another_image_of_the_same_name(tmp_path, imgs, edit, tiny_bundle) -> None:
+    edit(imgs)
+    others = shutil.copytree(imgs, tmp_path / "other" / imgs.name)
+    Image.new("RGB", (40, 40), "green").save(others / "a.png")
+    asked = {"bundle": tiny_bundle, "set": ["smiling=1"], "out": tmp_path / "out", "provider": "cpu"}
+    assert dict(dry_run([others], **asked).units) == {"blocked": 1, "done": 1}
+    assert dict(dry_run([others], **asked, overwrite=True).units) == {"changed": 1, "done": 1}
+    assert edit(others).failed == 1
+
+
 def test_an_interrupt_leaves_no_temporary_file(tmp_path) -> None:
     def lines():
         yield b"half"
