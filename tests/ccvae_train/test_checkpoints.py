@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from ccvae_deploy.errors import RunError, UsageError
 from ccvae_deploy.schema import ImageSpec, Label, LabelSet
+from ccvae_deploy.storage.lock import FolderLock
 from ccvae_train import loop, training
 from ccvae_train.checkpoint import load_run, read_checkpoint
 from ccvae_train.datasets.dataset import Dataset
@@ -72,6 +73,18 @@ def run(whole: Path) -> Path:
 def same_bits(run: Path, other: Path) -> bool:
     first, second = (read_checkpoint(one)[1] for one in (run, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_one_command_trains_in_a_folder_at_a_time(run: Path) -> None:
+    Path("new").mkdir()
+    with FolderLock(run, shared=False), pytest.raises(UsageError, match=f"another run writes to {run}; wait for it"):
+        train({}, resume=True)
+    with FolderLock(Path("new"), shared=False), pytest.raises(UsageError, match="another run writes to new"):
+        train(SETTINGS, out="new")
+    assert not any(Path("new").iterdir())
+    # it is let go with the run
+    assert train(SETTINGS, out="new").finished
+    assert train({}, out="new", resume=True).finished
 
 
 def test_interrupted_and_resumed_run_has_the_same_bits(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

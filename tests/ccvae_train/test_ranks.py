@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ccvae_deploy.errors import UsageError
+from ccvae_deploy.storage.lock import FolderLock
 from ccvae_train.checkpoint import read_checkpoint
 from ccvae_train.noise import Noise
 from ccvae_train.ranks import Ranks
@@ -134,6 +135,14 @@ def test_a_refusal_is_one_line(tmp_path: Path) -> None:
     (line,) = errors(result)
     assert "--supervision 2.0" in line
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_another_run_holds_is_refused_by_the_first_of_them(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with FolderLock(tmp_path / "run", shared=False):
+        result = run(tmp_path, 2, "", *SETTINGS)
+    assert result.returncode != 0
+    assert errors(result) == ["error: another run writes to run; wait for it, or give another --out"]
 
 
 def test_shares_make_up_the_batch_and_too_small_a_batch_is_refused() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ccvae_deploy.errors import CCVAEError, ProviderError, RunError, UsageError
 from ccvae_deploy.latest import LATEST
+from ccvae_deploy.storage.lock import FolderLock
 from ccvae_deploy.storage.remote import local_path
 
 from .checkpoint import RunState, read_checkpoint, resolve_run, restore, restore_optimiser
@@ -64,8 +65,9 @@ def train(settings: dict[str, Any], *, out: Path | str | None = None, resume: bo
         CCVAEError: bad settings, data that do not agree, a run that cannot be resumed, a loss that is not finite.
     """
     folder = None if out is None else local_path(out)
-    with together(settings.get("device") or (_device_of(folder or LATEST) if resume else "auto")) as ranks:
-        fit = _resume(settings, folder or LATEST, ranks) if resume else _begin(settings, folder, ranks)
+    device = settings.get("device") or (_device_of(folder or LATEST) if resume else "auto")
+    with together(device) as ranks, contextlib.ExitStack() as held:
+        fit = _resume(settings, folder or LATEST, ranks, held) if resume else _begin(settings, folder, ranks, held)
         processes = f"; {ranks.count} processes" if ranks.count > 1 else ""
         images = f"{len(fit.data.train):,} training and {len(fit.data.valid):,} validation images"
         _say(f"{fit.device.note}{processes}; {images}")
@@ -77,7 +79,7 @@ def train(settings: dict[str, Any], *, out: Path | str | None = None, resume: bo
         return TrainResult(fit.run, train_to_end(fit), isinstance(fit.model, SplitVAE), ranks.rank)
 
 
-def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
+def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks, held: contextlib.ExitStack) -> Fit:
     config = settled(make_config(settings))
     device = choose_device(config.device)
     refuse_stray_latest(out)
@@ -87,14 +89,15 @@ def _begin(settings: dict[str, Any], out: Path | None, ranks: Ranks) -> Fit:
     if unseen := unseen_values(fit.data.train.labels, fit.shown, fit.labels):
         more = "" if config.supervision == 1 else "raise --supervision to show some, or "
         _say(f"no shown label is {', '.join(unseen)}, so nothing is learned of it; {more}add images that have it")
-    fit.run = Path(ranks.from_first("run", lambda: str(new_run_folder(out, config.data))))
+    fit.run = Path(ranks.from_first("run", lambda: _locked(new_run_folder(out, config.data), held)))
     if ranks.first:
         point_latest(fit.run)
     return fit
 
 
-def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
+def _resume(settings: dict[str, Any], run: Path, ranks: Ranks, held: contextlib.ExitStack) -> Fit:
     folder = resolve_run(run)
+    ranks.from_first("run", lambda: _locked(folder, held))
     state, tensors = read_checkpoint(folder)
     _refuse_other_settings(settings, state)
     device = choose_device(settings.get("device", state.config.device), state.precision)
@@ -112,6 +115,12 @@ def _resume(settings: dict[str, Any], run: Path, ranks: Ranks) -> Fit:
     if ranks.first:
         point_latest(folder)
     return fit
+
+
+def _locked(run: Path, held: contextlib.ExitStack) -> str:
+    """The folder of a run, in which no other command trains until `held` ends."""
+    held.enter_context(FolderLock(run, shared=False))
+    return str(run)
 
 
 def _device_of(run: Path) -> str:
