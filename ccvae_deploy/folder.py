@@ -6,8 +6,9 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .errors import UsageError
 from .pictures.decoding import ENDINGS
 from .storage.remote import NAME_LIMIT, Place, Remote, refuse_url
 from .storage.store import inside, refuse_unwritable
+from .terminal.screen import counted
 
 SHEET = re.compile(r"sheet(-\d+-of-\d+)?\.png")
 
@@ -41,8 +43,9 @@ def scan(inputs: Sequence[Place]) -> Scan:
     """Find the images of files and folders, of this machine or behind URLs.
 
     One folder is mirrored as it is; of several inputs each folder is mirrored under its own name, and single files
-    lie at the top. Symlinked folders are not followed. Hidden files and files without an image's ending are passed
-    over and counted, unless they were named themselves; so are the sheets that runs have left beside their records.
+    lie at the top; a file that is given twice, as in its folder and by itself, is one. Symlinked folders are not
+    followed. Hidden files and files without an image's ending are passed over and counted, unless they were named
+    themselves; so are the sheets that runs have left beside their records.
 
     Raises:
         UsageError: an input is missing or unreadable, no image is found, or two sources would take one place.
@@ -66,9 +69,20 @@ def scan(inputs: Sequence[Place]) -> Scan:
                 raise UsageError(f"{twin} and {path} would both become {relative}; edit them in two runs")
     if not found:
         names = ", ".join(str(given) for given in inputs)
-        raise UsageError(f"no image in {names} ({ignored:,} other files); expected files such as .jpg, .png or .webp")
-    order = sorted(found, key=os.fsencode)
+        others = counted(ignored, "other file")
+        raise UsageError(f"no image in {names} ({others}); expected files such as .jpg, .png or .webp")
+    order = sorted(_once(found) if len(inputs) > 1 else found, key=os.fsencode)
     return Scan(tuple(Source(found[relative], relative) for relative in order), ignored)
+
+
+def _once(found: Mapping[str, Place]) -> Iterable[str]:
+    """The places in the tree, of a file that was given twice, as in its folder and by itself, the deepest alone."""
+    folder = lru_cache(maxsize=64)(os.path.realpath)
+    deepest: dict[str, str] = {}
+    for relative, path in found.items():
+        file = path.canonical() if isinstance(path, Remote) else os.path.join(folder(path.parent), path.name)  # noqa: PTH118
+        deepest[file] = max(deepest.get(file, ""), relative, key=len)
+    return deepest.values()
 
 
 def roots(inputs: Sequence[Place]) -> dict[str, str]:

@@ -67,6 +67,15 @@ def test_several_inputs_are_mirrored_under_their_names(tmp_path: Path) -> None:
     assert relatives(tmp_path / "b.png", tmp_path / "b.png") == ["b.png"]
 
 
+def test_a_file_that_is_given_twice_is_one_source(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.png", "one/deep/b.png", "one/.c.png")
+    (tmp_path / "one/link.png").symlink_to("a.png")
+    (tmp_path / "two").symlink_to("one")
+    given = [tmp_path / "one/a.png", tmp_path / "two/deep", tmp_path / "one", tmp_path / "one/.c.png"]
+    expected = [".c.png", "one/a.png", "one/deep/b.png", "one/link.png"]
+    assert relatives(*given) == relatives(*reversed(given)) == expected
+
+
 def test_two_sources_for_one_place_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "one/a.png", "two/a.png")
     with pytest.raises(UsageError, match=r"would both become a\.png"):
@@ -75,7 +84,7 @@ def test_two_sources_for_one_place_are_refused(tmp_path: Path) -> None:
 
 def test_nothing_to_do_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    with pytest.raises(UsageError, match=r"no image in .*1 other files"):
+    with pytest.raises(UsageError, match=r"no image in .*1 other file\)"):
         scan([tmp_path])
     with pytest.raises(UsageError, match="does not exist"):
         scan([tmp_path / "absent"])
