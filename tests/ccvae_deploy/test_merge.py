@@ -174,13 +174,15 @@ def test_one_after_the_other(several, tmp_path, whole, tree) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "after"), [("replace_file", k) for k in range(3)] + [("unlink", k) for k in range(3, 12)]
+    ("stage", "after"), [("replace_file", k) for k in range(4)] + [("unlink", k) for k in range(4, 16)]
 )
-def test_killed_anywhere_and_started_again(one, whole, interrupted, stage, after, tree) -> None:
+def test_killed_anywhere_and_started_again(one, whole, interrupted, stage, after, tree, tmp_path) -> None:
+    """Four files are written, and four of each shard removed."""
     with interrupted(merging if stage == "replace_file" else Path, stage, after + 1):
         merge_folders([one])
     merge_folders([one])
     assert tree(one) == whole
+    assert (one / ".roots.json").read_bytes() == (tmp_path / "whole/.roots.json").read_bytes()
 
 
 def test_results_that_contradict_each_other_are_refused(several, tmp_path, run, tree) -> None:
