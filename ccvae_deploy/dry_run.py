@@ -31,7 +31,7 @@ MEANING: dict[State, str] = {
     "changed": "to be done again: the source has changed",
     "incomplete": "to be done again: files are missing or cut short, or more samples are asked",
     "replaced": "made with other settings, to be replaced",
-    "blocked": "that would replace a file or another image's results, none of which is theirs",
+    "blocked": "whose place another file, or the result of another image, has taken",
     "unreadable": "whose source is gone, empty or cannot be read",
 }
 
