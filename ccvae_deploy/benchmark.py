@@ -72,7 +72,7 @@ class Benchmark:
             rows.append(("", f"{name.replace('_', ' '):<22}" + "".join(f"{rates[batch]:>10,.0f}" for batch in BATCHES)))
         rows += [("", ""), ("edit", f"{SAMPLES} samples of made {SIDE}x{SIDE} pictures, receipts included")]
         for format, rate in self.edits.items():
-            rows.append(("", f"{format:<22}{rate:>10,.0f} images/s; a million within {_hours(1e6 / rate)}"))
+            rows.append(("", f"{format:<22}{rate:>10,.0f} images/s; a million in {_hours(1e6 / rate)}"))
         return facts(rows)
 
 
