@@ -29,6 +29,7 @@ from .records.summary import Summary, summarise
 from .report import write_report
 from .storage.remote import Paths
 from .storage.source_file import read_file
+from .storage.store import Store
 from .terminal.progress import Reporter, progress
 from .work import batch, processes, ray_engine
 from .work.actor import Settled
@@ -226,9 +227,9 @@ def _settle(job: Job, result: Finished | Failure, tally: Tally) -> None:
             job.ledger.fail(result)
     except ImageError as error:
         job.ledger.fail(Failure.of(result.source, error))
-        for output in result.outputs if isinstance(result, Finished) else ():
-            if isinstance(output.data, Path):
-                output.data.unlink(missing_ok=True)
+        if isinstance(result, Finished) and isinstance(job.store, Store):
+            for output in result.outputs:
+                job.store.discard(output.data)
 
 
 def _write(job: Job, done: Finished) -> None:

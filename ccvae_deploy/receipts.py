@@ -15,7 +15,7 @@ def _six_digits(value: float) -> float:
 
 
 def _all_six_digits(values: dict[str, float]) -> dict[str, float]:
-    return {name: _six_digits(value) for name, value in values.items()}
+    return {name: round(value, 6) for name, value in values.items()}
 
 
 Figure = Annotated[float, AfterValidator(_six_digits)]

@@ -96,12 +96,12 @@ def _added(pixels: Pixels | None, image: Array, shape: tuple[int, ...]) -> Pixel
 def _enlarged(image: Array, width: int, height: int) -> Iterator[tuple[Band, Array]]:
     """255 times an image (C, S, S) at a size, in bands of rows (rows, width * C), channels innermost."""
     channels, rows, columns = image.shape
-    # columns first, as rows of the transposed image: (S, S * C) to (width, S * C)
-    turned = np.ascontiguousarray(image.transpose(2, 1, 0)).reshape(columns, -1) * np.float32(255)
-    wide = np.empty((width, rows * channels), np.float32)
-    for band in _bands(columns, width, rows * channels):
+    # columns first, as rows of the transposed image: (S, C * S) to (width, C * S), which is (width * C, S)
+    turned = (image * np.float32(255)).reshape(-1, columns).T
+    wide = np.empty((width, channels * rows), np.float32)
+    for band in _bands(columns, width, channels * rows):
         np.matmul(band.weights, turned[band.needed], out=wide[band.first : band.last])
-    wide = np.ascontiguousarray(wide.reshape(width, rows, channels).transpose(1, 0, 2)).reshape(rows, -1)
+    wide = np.ascontiguousarray(wide.reshape(-1, rows).T)
     for band in _bands(rows, height, width * channels):
         yield band, band.weights @ wide[band.needed]
 

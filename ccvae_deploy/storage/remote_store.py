@@ -45,16 +45,15 @@ class RemoteStore:
         """Write a file so that it is whole or absent; see `write_all`."""
         self.write_all({relative: data})
 
-    def write_all(self, files: Mapping[str, bytes | Path]) -> None:
-        """Write files, given as bytes or as local files, many at a time where the store can.
+    def write_all(self, files: Mapping[str, bytes | str]) -> None:
+        """Write files, given as bytes since nothing is set down here, many at a time where the store can.
 
         Raises:
             ImageError: the store takes no such name.
             WriteError: it refuses.
         """
-        given = {self._path(relative): data for relative, data in files.items()}
+        paths = {self._path(relative): data for relative, data in files.items()}
         with self._writing(next(iter(files), "")):
-            paths = {path: data if isinstance(data, bytes) else data.read_bytes() for path, data in given.items()}
             if self._whole:
                 self._files.pipe(paths)
                 return

@@ -31,7 +31,7 @@ class Store:
     def __init__(self, root: Path, mark: str = "") -> None:
         self.root = root
         self._temporaries = root / f"{TEMPORARIES}{mark}"
-        self._inside: set[Path] = set()
+        self._inside: set[str] = set()
         self._free: set[Path] = set()
 
     def __enter__(self) -> Self:
@@ -43,31 +43,36 @@ class Store:
         with contextlib.suppress(WriteError) if kind else contextlib.nullcontext():
             self._clean()
 
-    def write(self, relative: str, data: bytes | Path) -> None:
+    def write(self, relative: str, data: bytes | str) -> None:
         """Write a file so that it is whole or absent.
 
         Args:
-            data: its bytes, or a temporary of this store that holds them, see `set_down`.
+            data: its bytes, or the name of a temporary of this store that holds them, see `set_down`.
 
         Raises:
             ImageError: the file system takes no such name.
             UsageError: the path leaves the root.
             WriteError: the disk is full or refuses.
         """
-        target = self.root / relative
         try:
-            self._make_folder(target.parent)
-            beside = data if isinstance(data, Path) else self._beside(relative, data)
-            beside.replace(target)
+            self._make_folder(relative.rpartition("/")[0])
+            beside = data if isinstance(data, str) else self._beside(relative, data)
+            # os rather than Path: this process does nothing else for an output that a worker has made
+            os.replace(f"{self._temporaries}/{beside}", f"{self.root}/{relative}")  # noqa: PTH105
         except OSError as error:
             if error.errno in UNNAMEABLE:
                 raise ImageError(f"its results cannot be named: {(error.strerror or str(error)).lower()}") from error
-            raise _full(target, error) from error
+            raise _full(self.root / relative, error) from error
 
-    def write_all(self, files: Mapping[str, bytes | Path]) -> None:
+    def write_all(self, files: Mapping[str, bytes | str]) -> None:
         """Write files one after the other; see `write`."""
         for relative, data in files.items():
             self.write(relative, data)
+
+    def discard(self, data: bytes | str) -> None:
+        """Remove what was set down of a file that is not written after all."""
+        if isinstance(data, str):
+            (self._temporaries / data).unlink(missing_ok=True)
 
     def temporaries(self) -> Path:
         """The folder of temporaries, absolute, made where it is not there.
@@ -139,18 +144,19 @@ class Store:
         if not inside(folder, self.root):
             raise UsageError(f"{folder} leads outside {self.root}; remove the link or give another --out")
 
-    def _beside(self, relative: str, data: bytes) -> Path:
-        """Bytes in the temporary of a file."""
-        beside = self._temporaries / temporary(os.fsencode(relative))
-        beside.parent.mkdir(exist_ok=True)
-        beside.write_bytes(data)
-        return beside
+    def _beside(self, relative: str, data: bytes) -> str:
+        """Bytes in the temporary of a file, and its name."""
+        name = temporary(os.fsencode(relative))
+        self._temporaries.mkdir(exist_ok=True)
+        (self._temporaries / name).write_bytes(data)
+        return name
 
-    def _make_folder(self, folder: Path) -> None:
+    def _make_folder(self, folder: str) -> None:
         if folder in self._inside:
             return
-        self._refuse_outside(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        target = self.root / folder
+        self._refuse_outside(target)
+        target.mkdir(parents=True, exist_ok=True)
         if len(self._inside) < 10_000:
             self._inside.add(folder)
 
@@ -176,21 +182,21 @@ def temporary(relative: bytes) -> str:
     return hashlib.sha256(relative).hexdigest()[:32]
 
 
-def set_down(temporaries: Path, data: bytes) -> Path:
-    """Bytes in a temporary that nobody else writes, for the process that holds the store to put in its place.
+def set_down(temporaries: Path, data: bytes) -> str:
+    """Bytes in a temporary that nobody else writes, for the process that holds the store to put in its place; its name.
 
     Raises:
         WriteError: the disk is full or refuses.
     """
-    path = temporaries / secrets.token_hex(16)
+    name = secrets.token_hex(16)
     try:
-        with path.open("xb", buffering=0) as file:
+        with open(f"{temporaries}/{name}", "xb", buffering=0) as file:  # noqa: PTH123  (hot path)
             left = memoryview(data)
             while left:
                 left = left[file.write(left) :]
     except OSError as error:
-        raise _full(path, error) from error
-    return path
+        raise _full(temporaries / name, error) from error
+    return name
 
 
 def inside(path: Path, root: Path) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -30,8 +29,9 @@ from ..pictures.rendering import Rendered, output_format, write_out
 from ..receipts import Failure, Noted, Settings
 from ..storage.source_file import read_file
 
-OUTPUTS = 64
-"""Outputs of one batch, and of one task: a source of which more are asked is read several times."""
+OUTPUTS = 128
+"""Outputs of one batch, and of one task: a source of which more are asked is read several times. Graphs run on full
+batches of 16 sources where 8 samples are asked of each."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,11 @@ class Output:
     """One file to write, and its record.
 
     Attributes:
-        data: its bytes, or the temporary file in which a worker process has set them down.
+        data: its bytes, or the name of the temporary in which a worker process has set them down.
     """
 
     name: str
-    data: bytes | Path
+    data: bytes | str
     receipt: Noted
 
 

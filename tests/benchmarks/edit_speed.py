@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -46,6 +47,8 @@ from ccvae_train.datasets.portraits import draw_factors, render
 
 SAMPLES = 8
 CORES = len(os.sched_getaffinity(0))
+AT_ONCE = 32
+"""Sources whose outputs a process of the limit holds."""
 LOOPED = 10
 """Sources of one turn of the loop, which is slower."""
 
@@ -102,8 +105,9 @@ def limit(bundle: Path, label: dict[str, float], files: Sequence[Path], format: 
     if len(files) < CORES:
         sys.exit(f"{len(files)} images for {CORES} cores; give at least one for each")
     shares = [files[core::CORES] for core in range(CORES)]
+    turns = max(1, len(shares[-1]) // AT_ONCE)
     processes = [
-        context.Process(target=aborting, args=(bundle, label, share, format, together, send))
+        context.Process(target=aborting, args=(bundle, label, share, format, turns, together, send))
         for share, (_, send) in zip(shares, pipes, strict=True)
     ]
     for process, (_, send) in zip(processes, pipes, strict=True):
@@ -135,40 +139,46 @@ def share_of_limit(
     label: dict[str, float],
     files: Sequence[Path],
     format: images.Format,
+    turns: int,
     together: Barrier,
     send: Connection,
 ) -> None:
-    """What each kind of work costs one process, with the product's own functions."""
-    composer, costs = Composer.open(bundle, threads=1), {}
+    """What each kind of work costs one process, with the product's own functions; a few sources at a time, since memory
+    that grows to hold everything costs more than the work on it.
+    """
+    composer = Composer.open(bundle, threads=1)
     spec, batch = composer.bundle.manifest.image, composer.batch_size
     request = make_request(composer.labels, label, samples=SAMPLES)
-    data, names = [read_file(path) for path in files], [path.name for path in files]
+    costs: dict[str, Cost] = defaultdict(lambda: Cost(0, 0))
 
     def alone(kind: str, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         items = list(items)
         together.wait()
         with measured() as cost:
             results = [work(item) for item in items]
-        costs[kind] = cost[0]
+        costs[kind] += cost[0]
         return results
 
     def batches(rows: Sequence[Any]) -> list[slice]:
         return [slice(at, at + batch) for at in range(0, len(rows), batch)]
 
-    pictures = alone("decode sources", decode, data)
-    seen = np.stack(alone("resize sources", lambda picture: images.network_input(picture, spec), pictures))
-    parts = alone("graphs: encode", lambda part: composer.encode(seen[part]), batches(seen))
-    pairs = zip(parts, (names[part] for part in batches(names)), strict=True)
-    edits = alone("graphs: decode edits", lambda pair: composer.changed(request, *pair), pairs)
-    differences = np.concatenate([edit - part.decoded[:, None] for edit, part in zip(edits, parts, strict=True)])
-    each = [(picture, one) for picture, some in zip(pictures, differences, strict=True) for one in some]
-    results = alone("composite", lambda pair: compositing.composite(*pair), each)
-    written = alone(f"encode {format}", lambda result: images.encode(result, format), results)
-    work = "resize outputs" if format == "png" else "decode and resize outputs"
-    looked = alone(work, lambda pair: look_again(*pair, format, spec), zip(results, written, strict=True))
-    again = np.stack([seen for _, seen in looked])
-    alone("graphs: receipts", lambda part: composer.classify(again[part]), batches(again))
-    send.send(costs)
+    # all processes have as many parts, or they would wait for each other
+    for part in np.array_split(np.arange(len(files)), turns):
+        data, names = [read_file(files[i]) for i in part], [files[i].name for i in part]
+        pictures = alone("decode sources", decode, data)
+        seen = np.stack(alone("resize sources", lambda picture: images.network_input(picture, spec), pictures))
+        encoded = alone("graphs: encode", lambda rows, seen=seen: composer.encode(seen[rows]), batches(seen))
+        pairs = zip(encoded, (names[rows] for rows in batches(names)), strict=True)
+        edits = alone("graphs: decode edits", lambda pair: composer.changed(request, *pair), pairs)
+        differences = np.concatenate([edit - one.decoded[:, None] for edit, one in zip(edits, encoded, strict=True)])
+        each = [(picture, one) for picture, some in zip(pictures, differences, strict=True) for one in some]
+        results = alone("composite", lambda pair: compositing.composite(*pair), each)
+        written = alone(f"encode {format}", lambda result: images.encode(result, format), results)
+        work = "resize outputs" if format == "png" else "decode and resize outputs"
+        looked = alone(work, lambda pair: look_again(*pair, format, spec), zip(results, written, strict=True))
+        again = np.stack([one for _, one in looked])
+        alone("graphs: receipts", lambda rows, again=again: composer.classify(again[rows]), batches(again))
+    send.send(dict(costs))
 
 
 def plain_loop(run: Path, label: dict[str, float], files: Sequence[Path], out: Path, format: images.Format) -> float:

@@ -71,14 +71,17 @@ def test_what_a_kill_left_is_cleaned_by_the_same_shard_only(root: Path) -> None:
 def test_what_was_set_down_is_moved(root: Path) -> None:
     with Store(root) as store:
         file = set_down(store.temporaries(), b"data")
-        assert file.parent == root / TEMPORARIES
+        assert (root / TEMPORARIES / file).read_bytes() == b"data"
         store.write_all({"sub/a.png": file, "b.png": b"bytes"})
-        assert not file.exists()
-        left = set_down(store.temporaries(), b"left")
+        assert not (root / TEMPORARIES / file).exists()
+        dropped = set_down(store.temporaries(), b"dropped")
+        store.discard(dropped)
+        assert not (root / TEMPORARIES / dropped).exists()
+        set_down(store.temporaries(), b"left")
     assert ((root / "sub/a.png").read_bytes(), (root / "b.png").read_bytes()) == (b"data", b"bytes")
-    assert not left.parent.exists()
-    with pytest.raises(WriteError, match=f"^cannot write {left.parent}/[0-9a-f]{{32}}: No such file"):
-        set_down(left.parent, b"")
+    assert not (root / TEMPORARIES).exists()
+    with pytest.raises(WriteError, match=f"^cannot write {root / TEMPORARIES}/[0-9a-f]{{32}}: No such file"):
+        set_down(root / TEMPORARIES, b"")
 
 
 def test_files_of_others_stay_where_temporaries_lie(root: Path) -> None:
@@ -109,7 +112,8 @@ def test_a_disk_that_refuses_leaves_the_old_file(root: Path, monkeypatch, number
     with Store(root) as store:
         store.write("a", b"old")
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
+            for owner in (os, Path):
+                patch.setattr(owner, "replace", lambda *_: (_ for _ in ()).throw(OSError(number, os.strerror(number))))
             with pytest.raises(WriteError, match=os.strerror(number)):
                 store.write("a", b"new")
             with pytest.raises(WriteError, match=os.strerror(number)):

@@ -89,20 +89,20 @@ def test_a_shard_into_a_relative_folder(tmp_path, run, tree, many, monkeypatch) 
 
 def test_what_was_set_down_of_a_source_goes_with_its_failure(tmp_path, run, many, monkeypatch) -> None:
     """Its results cannot be named where they belong."""
-    move, left = Path.replace, []
+    move, left = os.replace, []
 
-    def refused(path: Path, target: Path) -> Path:
-        if target.name.startswith("a"):
+    def refused(path: str | Path, target: str | Path) -> None:
+        if Path(target).name.startswith("a"):
             raise OSError(errno.EINVAL, "Invalid argument")
-        return move(path, target)
+        move(path, target)
 
     settle = pipeline._settle
 
     def settled(job, result, tally) -> None:
         settle(job, result, tally)
-        left.extend(output.data for output in result.outputs if output.data.exists())
+        left.extend(output for output in result.outputs if (job.store.temporaries() / output.data).exists())
 
-    monkeypatch.setattr(Path, "replace", refused)
+    monkeypatch.setattr(os, "replace", refused)
     monkeypatch.setattr(pipeline, "_settle", settled)
     assert run(tmp_path / "out", workers=2, batch_size=2, sheet=False).failed == 1
     assert not left
@@ -169,10 +169,10 @@ def test_workers_set_outputs_down_and_the_run_moves_them(tmp_path, expected, run
     settle, moved = pipeline._settle, []
 
     def settled(job, result, tally) -> None:
-        moved.extend(output.data for output in result.outputs)
-        assert all(file.parent == tmp_path / "out" / TEMPORARIES and file.is_file() for file in moved)
+        moved.extend(tmp_path / "out" / TEMPORARIES / output.data for output in result.outputs)
+        assert all(file.is_file() for file in moved)
         settle(job, result, tally)
-        assert not any(output.data.exists() for output in result.outputs)
+        assert not any(file.exists() for file in moved)
         moved.clear()
 
     monkeypatch.setattr(pipeline, "_settle", settled)
