@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ccvae_deploy.errors import UsageError
+from ccvae_deploy.errors import DataError, UsageError
 from ccvae_train.checkpoint import load_run
 from ccvae_train.config import SettledConfig, TrainConfig, make_config
-from ccvae_train.datasets.source import KINDS, settled
+from ccvae_train.datasets.source import KINDS, open_dataset, settled
+from ccvae_train.datasets.writer import write_portraits
 from ccvae_train.training import train
 
 from .test_chexpert import layout
@@ -96,3 +97,12 @@ def test_a_run_remembers_what_its_data_set_chose(tmp_path: Path, monkeypatch: py
     assert train({"image_size": 64, "uncertain": "ignore"}, resume=True).finished
     with pytest.raises(UsageError, match="uncertain is 'ignore' there, not 'ones'"):
         train({"uncertain": "ones"}, resume=True)
+
+
+def test_a_home_stands_behind_a_colon_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_portraits(tmp_path / "faces", 24, seed=0, size=32)
+    found = open_dataset("table:~/faces", size=32)
+    assert len(found.train) + len(found.valid) == 24
+    with pytest.raises(DataError, match=f"--data table:~/absent: {tmp_path}/absent is no folder"):
+        open_dataset("table:~/absent")

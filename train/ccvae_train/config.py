@@ -154,7 +154,7 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     ours = {file.stem: file for folder in RECIPES for file in folder.glob("*.toml")}
     if not path.suffix and (path.is_dir() or not path.exists()):
         if str(path) not in ours:
-            raise UsageError(f"no recipe {path}: {nearest(str(path), sorted(ours))}; or give a TOML file of settings")
+            raise UsageError(f"no recipe {path}, and no such file of settings; {nearest(str(path), sorted(ours))}")
         path = ours[str(path)]
     try:
         # some editors put a mark before UTF-8

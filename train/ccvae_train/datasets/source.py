@@ -1,5 +1,6 @@
 """SOURCE as users type it, such as `celeba:DIR`, to a checked and cached data set."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def open_dataset(
     spec = ImageSpec(size=size or own.size, channels=channels or own.channels)  # type: ignore[arg-type]
     if kind == "portraits":
         return open_portraits(source, labels, spec)
-    folder = local_path(source.partition(":")[2])
+    folder = _folder(source)
     if not folder.is_dir():
         raise DataError(f"--data {source}: {folder} is no folder")
     match kind:
@@ -95,7 +96,7 @@ def test_partition(source: str, *, labels: Sequence[str], size: int, channels: i
     Raises:
         UsageError: the data set has none.
     """
-    folder, spec = Path(source.partition(":")[2]), ImageSpec(size=size, channels=channels)  # type: ignore[arg-type]
+    folder, spec = _folder(source), ImageSpec(size=size, channels=channels)  # type: ignore[arg-type]
     match _kind(source):
         case "celeba":
             return celeba_test(folder, labels, spec)
@@ -116,6 +117,11 @@ def _kind(source: str) -> str:
     if not (place or kind == "portraits") or (colon and kind == "portraits"):
         raise UsageError(f"--data {source!r}: expected {SPELLED[KINDS.index(kind)]}")
     return kind
+
+
+def _folder(source: str) -> Path:
+    """Where the images of a source lie; a shell leaves the `~` of a home alone behind a colon."""
+    return Path(os.path.expanduser(local_path(source.partition(":")[2])))  # noqa: PTH111  (Path's raises without a home)
 
 
 def _image(kind: str) -> ImageSpec:
