@@ -41,7 +41,7 @@ Done = tuple[list[Finished | Failure], int]
 """What has become of a batch, and how many outputs that settles."""
 
 IN_FLIGHT = 3
-PIXELS_IN_FLIGHT = 24_000_000
+PIXELS_IN_FLIGHT = 12_000_000
 
 
 @dataclass

@@ -21,7 +21,7 @@ from .batch import OUTPUTS, Finished, Read, Task
 if TYPE_CHECKING:
     from .job import Job
 
-PIXELS = 8_000_000
+PIXELS = 4_000_000
 """Where the pictures of a chunk are larger, it is done in parts."""
 
 Chunk = Sequence[tuple[Task, tuple[str, ...]]]
