@@ -1,5 +1,6 @@
 """URLs as inputs and outputs: the bytes of local folders, resumed, moved to another machine, and nothing outside."""
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,14 @@ import pytest
 from ccvae_deploy import pipeline
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.errors import ImageError, UsageError, WriteError
-from ccvae_deploy.folder import scan
+from ccvae_deploy.folder import check_out, scan
 from ccvae_deploy.pipeline import edit_folder
 from ccvae_deploy.records import remote_ledger
 from ccvae_deploy.records.remote_ledger import RemoteLedger
 from ccvae_deploy.storage import remote, remote_store
 from ccvae_deploy.storage.lock import FolderLock
 from ccvae_deploy.storage.remote import Remote, location
+from ccvae_deploy.storage.store import temporary
 
 fsspec = pytest.importorskip("fsspec")
 from fsspec.implementations.local import LocalFileSystem  # noqa: E402
@@ -275,7 +277,30 @@ def test_names_that_no_store_takes_are_failures(memory, tmp_path) -> None:
         store.write("a" * 1100, b"x")
     with pytest.raises(UsageError, match="leads outside"):
         store.write("a/../../b.png", b"x")
+    with pytest.raises(UsageError, match="leads outside"):
+        store.write("a//b.png", b"x")
     assert stored(memory) == {}
+    longest = "a" * (1024 - len(f"/{memory.removeprefix('memory://')}/"))
+    store.write(longest, b"x")
+    assert stored(memory) == {longest: b"x"}
+
+
+def test_paths_on_a_disk_may_be_longer_than_keys(disk) -> None:
+    name = "/".join(["x" * 200] * 6)
+    remote_store.RemoteStore(Remote(disk)).write(name, b"x")
+    assert stored(disk) == {name: b"x"}
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_only_a_file_of_the_recorded_bytes_is_removed(request, kind) -> None:
+    place = request.getfixturevalue(kind)
+    store = remote_store.RemoteStore(Remote(place))
+    store.write("a.png", b"ours")
+    store.remove("a.png", hashlib.sha256(b"other").hexdigest())
+    assert stored(place) == {"a.png": b"ours"}
+    for _ in range(2):
+        store.remove("a.png", hashlib.sha256(b"ours").hexdigest())
+        assert stored(place) == {}
 
 
 def test_a_store_that_refuses(memory, pictures, go, monkeypatch) -> None:
@@ -356,3 +381,102 @@ def test_who_asks_makes_no_other_place_and_no_secret_is_part_of_it(memory, monke
     assert "secret" not in text
     assert Remote("ftp://ann:pass@host/x").canonical() == Remote("ftp://bob@host/x").canonical()
     assert Remote("ftp://host/x").canonical() != Remote("ftp://other/x").canonical()
+
+
+def test_of_a_listing_that_names_other_places_what_lies_below_is_taken_once(memory, monkeypatch) -> None:
+    """As of web pages, which link to themselves, to each other and elsewhere, and may say no size."""
+    base = f"/{memory.removeprefix('memory://')}"
+    listing = [
+        *({"name": f"{base}{end}", "type": "directory"} for end in ("", "/", "/deep", "/deep/", "-other")),
+        *({"name": f"{base}{end}", "type": "file", "size": None} for end in ("/deep/a.png", "-other/b.png")),
+    ]
+    asked = []
+
+    def listed(_, path: str, **__: object) -> list[dict]:
+        asked.append(path)
+        return listing if len(asked) < 9 else []
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "ls", listed)
+    assert {(one.relative, one.size) for one in Remote(memory).walk()} == {("deep/a.png", 0)}
+    assert len(asked) == 2
+
+
+def test_a_file_is_read_up_to_a_limit(memory) -> None:
+    files, base = fsspec.url_to_fs(memory)
+    files.pipe({f"{base}/four": b"1234", f"{base}/empty": b""})
+    assert Remote(memory, "four").read(4) == b"1234"
+    for name, told in (
+        ("four", "^more than the limit of 3 bytes"),
+        ("empty", "^empty file"),
+        ("gone", "^unreadable: "),
+    ):
+        with pytest.raises(ImageError, match=told):
+            Remote(memory, name).read(3)
+
+
+def test_results_in_the_whole_of_a_store_are_inside_it(memory) -> None:
+    with pytest.raises(UsageError, match="lies inside the input"):
+        check_out(Remote(memory), [Remote("memory://")])
+
+
+def test_an_error_without_words_is_told_by_its_name(memory, monkeypatch) -> None:
+    def refuse(*_, **__) -> None:
+        raise TimeoutError
+
+    place, store = Remote(memory), remote_store.RemoteStore(Remote(memory))
+    with monkeypatch.context() as patch:
+        for name in ("exists", "cat_file", "pipe"):
+            patch.setattr(type(fsspec.filesystem("memory")), name, refuse)
+        for error, told, ask in (
+            (UsageError, r"cannot be read: TimeoutError$", place.exists),
+            (ImageError, r"unreadable: TimeoutError$", lambda: place.read(9)),
+            (WriteError, r"/a: TimeoutError; start the command again$", lambda: store.write("a", b"")),
+        ):
+            with pytest.raises(error, match=told):
+                ask()
+        patch.setattr("fsspec.core.url_to_fs", refuse)
+        with pytest.raises(UsageError, match=r"cannot be opened: TimeoutError$"):
+            place.exists()
+
+
+def test_what_a_kill_left_on_a_disk_is_cleaned_by_the_same_shard_only(disk, tmp_path) -> None:
+    half = temporary(b"half")
+    own, others = f".ccvae-tmp-0-of-2/{half}", {f".ccvae-tmp/{half}", f".ccvae-tmp-1-of-2/{half}"}
+    every = remote_store.RemoteStore(Remote(disk))
+    every.write_all(dict.fromkeys((own, *others), b"x"))
+    with remote_store.RemoteStore(Remote(disk), "-0-of-2"):
+        assert set(stored(disk)) == others
+        every.write(own, b"x")
+    assert set(stored(disk)) == others
+    assert not (tmp_path / "disk/.ccvae-tmp-0-of-2").exists()
+    every.write(".ccvae-tmp/thesis.txt", b"words")
+    with every:
+        pass
+    assert set(stored(disk)) == {".ccvae-tmp/thesis.txt", f".ccvae-tmp-1-of-2/{half}"}
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_folders_are_no_files_of_a_store(request, kind) -> None:
+    place = request.getfixturevalue(kind)
+    remote_store.RemoteStore(Remote(place)).write("deep/a.png", b"x")
+    store = remote_store.RemoteStore(Remote(place))
+    size = Path(place.removeprefix("disk://"), "deep").stat().st_size if kind == "disk" else 0
+    assert (list(store.names("")), list(store.names("deep")), list(store.names("gone"))) == ([], ["a.png"], [])
+    assert (store.holds(["deep"], [size]), store.holds(["deep/a.png"], [1]), store.holds(["deep/a.png"], [2])) == (
+        False,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_what_is_fetched_replaces_a_file_and_what_is_gone_removes_it(request, kind, tmp_path) -> None:
+    store = remote_store.RemoteStore(Remote(request.getfixturevalue(kind)))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"old")
+    store.write("sub/a", b"new")
+    store.get("sub/a", folder / "a")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"new"}
+    store.get("gone", folder / "a")
+    assert not list(folder.iterdir())
