@@ -233,9 +233,15 @@ def test_folders_that_cannot_be_synced_hinder_no_file(tmp_path: Path, monkeypatc
 def test_plain_files_alone_are_read_and_only_so_much(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    for name in ("pipe", "zero"):
+    (tmp_path / "folder").mkdir()
+    free = os.dup(0)
+    os.close(free)
+    for name in ("pipe", "zero", "folder"):
         with pytest.raises(OSError, match="not a regular file"):
             read_plain(tmp_path / name, 10)
+    # nothing stays open
+    with open(os.dup(0)) as file:  # noqa: PTH123  (a number)
+        assert file.fileno() == free
     (tmp_path / "long").write_bytes(b"x" * 11)
     with pytest.raises(OSError, match="more than 10 bytes"):
         read_plain(tmp_path / "long", 10)
