@@ -280,6 +280,13 @@ def test_records_that_are_not_ours_are_refused_and_kept(tmp_path: Path, text: st
     assert (tmp_path / name).read_text("latin-1") == text
 
 
+@pytest.mark.parametrize("text", ["[]", '{"a": 1}', '{"a": {"seed": 0}}'])
+def test_settings_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "settings.json").write_text(text)
+    with pytest.raises(UsageError, match=r"damaged or not ours \(settings\.json holds no settings\)"):
+        Ledger(tmp_path, [settings()])
+
+
 @pytest.mark.parametrize("outputs", ["[1]", "1", "[null]"])
 def test_outputs_without_names_are_refused(tmp_path: Path, outputs: str) -> None:
     entry = f'{{"source": "a", "edit": "e", "receipts": 0, "settings": "s", "outputs": {outputs}}}'

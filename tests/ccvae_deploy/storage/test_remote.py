@@ -508,6 +508,7 @@ def test_a_file_is_read_up_to_a_limit(memory) -> None:
 def test_results_in_the_whole_of_a_store_are_inside_it(memory) -> None:
     with pytest.raises(UsageError, match="lies inside the input"):
         check_out(Remote(memory), [Remote("memory://")])
+    check_out(Remote(f"{memory}2"), [Remote(memory)])
 
 
 def test_an_error_without_words_is_told_by_its_name(memory, monkeypatch) -> None:
