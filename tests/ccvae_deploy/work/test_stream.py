@@ -9,7 +9,7 @@ import pytest
 from ccvae_deploy.errors import ImageError
 from ccvae_deploy.folder import Source
 from ccvae_deploy.receipts import Failure
-from ccvae_deploy.work.stream import PIXELS_AHEAD, Room, read_ahead
+from ccvae_deploy.work.stream import CHUNK, PIXELS_AHEAD, Room, chunks, read_ahead
 
 LARGE = 100_000_000
 
@@ -81,3 +81,32 @@ def test_what_cannot_be_read_stands_in_its_place() -> None:
     assert [one for one in found if isinstance(one, str)] == ["0", "1", "3"]
     assert isinstance(found[2], Failure)
     assert found[2].reason == "no image"
+
+
+def test_what_has_failed_already_takes_no_room() -> None:
+    room = Room(8, lambda pixels: pixels)
+    failed: Future[int] = Future()
+    failed.set_exception(ImageError("no image"))
+    room.saw(ImageError("no image"))
+    room.saw(PIXELS_AHEAD // 4)
+    for _ in range(300):
+        room.saw(64 * 64)
+    assert room.for_one_more([failed, failed, *futures(PIXELS_AHEAD // 2)])
+    assert not room.for_one_more([failed, *futures(PIXELS_AHEAD)])
+
+
+def test_as_many_are_read_at_once_as_there_are_workers() -> None:
+    threads: set[int] = set()
+
+    def read(source: Source) -> None:
+        threads.add(threading.get_ident())
+
+    list(read_ahead([Source(Path(str(i)), str(i)) for i in range(100)], read, workers=1))
+    assert len(threads) == 1
+
+
+def test_chunks_close_when_they_are_full_or_heavy() -> None:
+    assert list(chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(chunks([], 2)) == []
+    weights = [CHUNK, 1, CHUNK // 2, CHUNK // 2, CHUNK + 1, 1]
+    assert list(chunks(weights, 3, lambda weight: weight)) == [weights[:2], weights[2:5], weights[5:]]
