@@ -234,6 +234,14 @@ def test_settings_that_contradict_each_other_are_refused(several, tmp_path) -> N
     assert not (tmp_path / "merged").exists()
 
 
+def test_what_was_copied_before_is_not_missing_when_its_folder_is_emptied(several, tmp_path) -> None:
+    merge_folders(several, tmp_path / "merged")
+    for folder in several:
+        for path in (*folder.rglob("*.png"), *folder.rglob("*.jpg"), *folder.rglob("*.webp")):
+            path.unlink()
+    assert merge_folders(several, tmp_path / "merged").missing == 0
+
+
 def test_of_the_same_samples_the_most_are_kept(pictures, tmp_path, run) -> None:
     for name, samples in (("one", 1), ("two", 3)):
         run(tmp_path / name, pictures / "a.png", samples=samples)

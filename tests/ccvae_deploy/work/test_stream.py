@@ -1,6 +1,7 @@
 """Reading ahead: in order, many small pictures at once and few large ones, whatever came before."""
 
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -95,14 +96,20 @@ def test_what_has_failed_already_takes_no_room() -> None:
     assert not room.for_one_more([failed, *futures(PIXELS_AHEAD)])
 
 
-def test_as_many_are_read_at_once_as_there_are_workers() -> None:
-    threads: set[int] = set()
+@pytest.mark.parametrize("workers", [1, 3])
+def test_no_more_are_read_at_once_than_there_are_workers(workers: int) -> None:
+    lock, at_once, most = threading.Lock(), [0], [0]
 
-    def read(source: Source) -> None:
-        threads.add(threading.get_ident())
+    def read(_: Source) -> None:
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.002)
+        with lock:
+            at_once[0] -= 1
 
-    list(read_ahead([Source(Path(str(i)), str(i)) for i in range(100)], read, workers=1))
-    assert len(threads) == 1
+    list(read_ahead([Source(Path(str(i)), str(i)) for i in range(20)], read, workers=workers))
+    assert most[0] <= workers
 
 
 def test_chunks_close_when_they_are_full_or_heavy() -> None:
