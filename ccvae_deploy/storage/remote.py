@@ -65,7 +65,7 @@ class Remote:
         try:
             files, path = url_to_fs(self.root, use_listings_cache=False)
         except (ImportError, ValueError, OSError) as error:
-            raise UsageError(f"{self.root} cannot be opened: {one_line(error)}") from error
+            raise UsageError(f"{self.root} cannot be opened: {reason(error)}") from error
         return files, f"{path.rstrip('/')}/{self.relative}" if self.relative else path
 
     def canonical(self) -> str:
@@ -126,7 +126,7 @@ class Remote:
         try:
             data = bytes(files.cat_file(path, start=0, end=limit + 1))
         except Exception as error:  # each kind of store has errors of its own
-            raise ImageError(f"unreadable: {one_line(error)}") from error
+            raise ImageError(f"unreadable: {reason(error)}") from error
         if len(data) > limit:
             raise ImageError(f"more than the limit of {limit:,} bytes")
         if not data:
@@ -235,4 +235,9 @@ def refuse_url(path: Place) -> None:
 
 def unreadable(place: Remote, error: Exception) -> UsageError:
     """The error of a URL that cannot be read."""
-    return UsageError(f"{place} cannot be read: {one_line(error) or type(error).__name__}")
+    return UsageError(f"{place} cannot be read: {reason(error)}")
+
+
+def reason(error: Exception) -> str:
+    """What a file system says, in one line; some of their errors have no words."""
+    return one_line(error) or type(error).__name__

@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from ..errors import ImageError, UsageError, WriteError, one_line
+from ..errors import ImageError, UsageError, WriteError
 from ..storage.source_file import MAX_BYTES
-from .remote import Remote, unreadable
+from .remote import Remote, reason, unreadable
 from .store import TEMPORARIES, TEMPORARY, temporary
 
 WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory"})
@@ -179,5 +179,5 @@ class RemoteStore:
         try:
             yield
         except Exception as error:  # each kind of store has errors of its own
-            reason = one_line(error) or type(error).__name__
-            raise WriteError(f"cannot write {self.root}/{relative}: {reason}; start the command again") from error
+            told = f"cannot write {self.root}/{relative}: {reason(error)}; start the command again"
+            raise WriteError(told) from error

@@ -232,10 +232,7 @@ def _asked(
         request = composer.request(set, **options)
         samples = counted(request.samples, "sample")
         return {source.relative: [request] for source in found.sources}, f"{request.name}, {samples} each"
-    # which labels vary is said by the plan
-    rest = options.copy()
-    rest.pop("vary", None)
-    asked = read_plan(local_path(plan), composer.labels, found.sources, partial(composer.request, **rest))
+    asked = read_plan(local_path(plan), composer.labels, found.sources, partial(composer.request, **options))
     return asked, f"by plan, {counted(next(iter(asked.values()))[0].samples, 'sample')} each"
 
 

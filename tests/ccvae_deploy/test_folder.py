@@ -15,9 +15,12 @@ from ccvae_deploy.folder import (
     check_out,
     default_out,
     in_shard,
+    lying_below,
     output_name,
     output_stems,
     parse_shard,
+    part_of,
+    roots,
     scan,
     spread_sample,
 )
@@ -74,6 +77,7 @@ def test_a_file_that_is_given_twice_is_one_source(tmp_path: Path) -> None:
     given = [tmp_path / "one/a.png", tmp_path / "two/deep", tmp_path / "one", tmp_path / "one/.c.png"]
     expected = [".c.png", "one/a.png", "one/deep/b.png", "one/link.png"]
     assert relatives(*given) == relatives(*reversed(given)) == expected
+    assert relatives(tmp_path / "one/a.png", tmp_path / "two/a.png") == ["a.png"]
 
 
 def test_two_sources_for_one_place_are_refused(tmp_path: Path) -> None:
@@ -109,10 +113,43 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert os.fsencode(output_name(output_stems([source])[0], "smiling=1", 3, "png")) == b"caf\xe9__smiling=1__03.png"
 
 
-def test_default_out(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_read_is_refused_and_not_left_out(tmp_path: Path, monkeypatch) -> None:
+    touch(tmp_path, "a.png", "locked/b.png")
+    listing = os.scandir
+
+    def locked(path: str) -> object:
+        # for the superuser permissions are no obstacle
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", locked)
+    with pytest.raises(UsageError, match=r"locked cannot be read: Permission denied; fix its permissions or leave it"):
+        scan([tmp_path])
+
+
+def test_default_out(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "imgs").mkdir()
-    assert default_out([tmp_path / "imgs"]) == Path("imgs-edited")
+    (tmp_path / "link").symlink_to("imgs")
+    assert default_out([tmp_path / "imgs"]) == default_out([tmp_path / "link"]) == Path("imgs-edited")
     assert default_out([tmp_path / "imgs" / "a.png"]) == Path("edited")
+    assert default_out([tmp_path / "imgs", tmp_path / "a.png"]) == Path("edited")
+    monkeypatch.chdir(tmp_path / "imgs")
+    assert default_out([Path()], "swapped") == Path("imgs-swapped")
+
+
+def test_what_lies_below_a_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "out/deep/a.png", "out2/b.png")
+    (tmp_path / "link").symlink_to("out/deep")
+    places = [tmp_path / "out/deep/a.png", tmp_path / "link/a.png", tmp_path / "out2/b.png", tmp_path / "out"]
+    assert lying_below(tmp_path / "out", places) == {"deep/a.png"}
+
+
+def test_roots_are_what_scan_puts_paths_below(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.png", "two/a.png", "b.png")
+    assert roots([tmp_path / "one"]) == {"": f"{tmp_path}/one"}
+    several = [tmp_path / "one", tmp_path / "two", tmp_path / "b.png"]
+    assert roots(several) == {"one/": f"{tmp_path}/one", "two/": f"{tmp_path}/two", "b.png": str(tmp_path)}
 
 
 @pytest.mark.parametrize("out", ["imgs", "imgs/out", "imgs/../imgs/deep"])
@@ -152,6 +189,18 @@ def test_a_larger_sample_holds_a_smaller_one_in_order() -> None:
     assert set(small) < set(large)
     assert list(large) == sorted(large, key=lambda one: one.relative)
     assert spread_sample(sources, 99) == tuple(sources)
+    # nor are they those of the first folders
+    assert set(large) != set(sources[:20])
+
+
+def test_shards_of_what_was_found_are_all_of_it(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{i}.png" for i in range(20)), "notes.txt")
+    found = scan([tmp_path])
+    parts = [part_of(found, f"{i}/3") for i in range(3)]
+    assert sorted(one.relative for part in parts for one in part.sources) == sorted(relatives(tmp_path))
+    assert [part.ignored for part in parts] == [1, 1, 1]
+    assert all(list(part.sources) == [one for one in found.sources if one in part.sources] for part in parts)
+    assert part_of(found, None) == found
 
 
 def stems(*names: str) -> list[str]:
@@ -162,6 +211,7 @@ def test_stems_keep_the_ending_only_where_they_collide() -> None:
     assert stems("a.jpg", "a.png", "b.png", "d/a.jpg") == ["a.jpg", "a.png", "b", "d/a"]
     assert stems("A.jpg", "a.png") == ["A.jpg", "a.png"]
     assert stems("a.jpg", "a.png", "a.jpg.png") == ["a.jpg", "a.png", "a.jpg.png"]
+    assert stems(".png", "d/.hidden.png", "d/none") == [".png", "d/.hidden", "d/none"]
 
 
 def test_paths_that_some_disks_take_for_one_have_stems_of_their_own() -> None:
@@ -200,6 +250,12 @@ def test_long_names_keep_their_head_and_stay_different() -> None:
     assert first != second
     assert first.startswith("x" * 200)
     assert len(first) <= 255
+
+
+def test_edits_too_long_for_a_name_stay_different() -> None:
+    found = [output_name(f"{folder}/anna", edit * 300, k, "jpg") for folder in "pq" for edit in "ab" for k in (0, 7)]
+    assert len(set(found)) == len({name.rpartition("/")[2] for name in found}) == 8
+    assert all(name[1:].startswith("/anna~") and name.endswith(("__00.jpg", "__07.jpg")) for name in found)
 
 
 @pytest.mark.parametrize("text", ["", "1", "1/1", "-1/2", "a/b", "0/0", "1/2/3", "²/3", "0/" + "9" * 30])

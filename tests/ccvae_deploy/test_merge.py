@@ -19,6 +19,7 @@ from ccvae_deploy.cli import app
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.merge import _Twins, merge_folders
 from ccvae_deploy.records.ledger import Ledger
+from ccvae_deploy.storage.lock import FolderLock
 
 COUNT = 3
 
@@ -142,7 +143,9 @@ def test_several_folders_into_one(several, tmp_path, whole, tree) -> None:
     merge_folders(several, tmp_path / "merged")
     assert tree(tmp_path / "merged") == whole
     assert [tree(folder) for folder in several] == before
-    merge_folders(several, tmp_path / "merged")
+    # again, one of them twice
+    (tmp_path / "link").symlink_to(several[0])
+    merge_folders([*several, tmp_path / "link"], tmp_path / "merged")
     assert tree(tmp_path / "merged") == whole
 
 
@@ -203,6 +206,59 @@ def test_a_shard_that_was_cut_off_is_refused(one, tmp_path) -> None:
 def test_a_running_shard_is_refused(one) -> None:
     with Ledger(one, [], (0, COUNT)), pytest.raises(UsageError, match="another run writes"):
         merge_folders([one])
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_no_run_begins_where_folders_are_being_merged(several, tmp_path, monkeypatch, there) -> None:
+    replace, target, refused = merging.replace_file, tmp_path / "merged", []
+
+    def attempt(*arguments) -> None:
+        with pytest.raises(UsageError, match="another run writes"):
+            FolderLock(target, shared=True)
+        refused.append(arguments)
+        replace(*arguments)
+
+    if there:
+        target.mkdir()
+    monkeypatch.setattr(merging, "replace_file", attempt)
+    merge_folders(several, target)
+    assert len(refused) == 4
+    FolderLock(target, shared=False).release()
+
+
+def test_settings_that_contradict_each_other_are_refused(several, tmp_path) -> None:
+    path = several[1] / f"settings-1-of-{COUNT}.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 9'))
+    with pytest.raises(UsageError, match="contradict those of another shard"):
+        merge_folders(several, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_what_was_copied_before_is_not_missing_when_its_folder_is_emptied(several, tmp_path) -> None:
+    merge_folders(several, tmp_path / "merged")
+    for folder in several:
+        for path in (*folder.rglob("*.png"), *folder.rglob("*.jpg"), *folder.rglob("*.webp")):
+            path.unlink()
+    assert merge_folders(several, tmp_path / "merged").missing == 0
+
+
+def test_of_the_same_samples_the_most_are_kept(pictures, tmp_path, run) -> None:
+    for name, samples in (("one", 1), ("two", 3)):
+        run(tmp_path / name, pictures / "a.png", samples=samples)
+    for number, names in enumerate((("one", "two"), ("two", "one"))):
+        found = merge_folders([tmp_path / name for name in names], tmp_path / f"merged{number}")
+        assert (found.sources, found.receipts, found.missing) == (1, 3, 0)
+        assert len(list(found.out.glob("*.png"))) == 3
+
+
+def test_a_source_that_was_done_and_has_failed_since_is_a_failure(pictures, tmp_path, run) -> None:
+    run(tmp_path / "one", pictures / "a.png")
+    run(tmp_path / "two", pictures / "b.jpg")
+    (pictures / "a.png").write_bytes(b"no image")
+    run(tmp_path / "one", pictures / "a.png")
+    found = merge_folders([tmp_path / "one", tmp_path / "two"], tmp_path / "merged")
+    assert (found.sources, found.receipts) == (2, 4)
+    assert "a.png" in (tmp_path / "merged/failures.jsonl").read_text()
 
 
 def test_other_edits_of_other_shards_are_all_kept(tmp_path, run, tree) -> None:

@@ -17,6 +17,7 @@ from ccvae_deploy.images import from_pil, network_input
 from ccvae_deploy.pictures import decoding
 from ccvae_deploy.pictures.decoding import decode
 from ccvae_deploy.schema import ImageSpec
+from ccvae_deploy.storage import source_file
 from ccvae_deploy.storage.source_file import read_file
 
 from .made_pictures import RGB, cmyk_profile, saved
@@ -93,6 +94,17 @@ def test_unreadable_files(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(ImageError, match="not a regular file"):
         read_file(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match="unreadable: embedded null byte"):
+        read_file(tmp_path / "a\0b.png")
+
+
+def test_files_larger_than_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_file, "MAX_BYTES", 4)
+    (tmp_path / "a.png").write_bytes(b"1234")
+    assert read_file(tmp_path / "a.png") == b"1234"
+    (tmp_path / "a.png").write_bytes(b"12345")
+    with pytest.raises(ImageError, match=r"^5 bytes, the limit is 4$"):
+        read_file(tmp_path / "a.png")
 
 
 WHOLE = {

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from ccvae_deploy.cli import app
 from ccvae_deploy.pictures.plots import bars, escaped, histogram
 from ccvae_deploy.pipeline import edit_folder
-from ccvae_deploy.report import EDITS, OTHERS, SHOWN, Collected
+from ccvae_deploy.records.summary import Summary
+from ccvae_deploy.report import EDITS, OTHERS, SHOWN, Collected, write_report
 from ccvae_deploy.schema import Label, LabelSet
 
 LABELS = LabelSet(labels=(Label(name="smiling"), Label(name="young")))
@@ -47,6 +48,52 @@ def test_counts_of_a_pass() -> None:
         collected.add(row(f"s{i}", after, other=0.3 + 0.1 * i))
     assert collected.chances["smiling=1"].tolist() == [2] + 9 * [0] + [1] + 8 * [0] + [2]
     assert collected.changes[2] == collected.controls[7] == 5
+
+
+def test_outputs_like_their_source_count_and_those_of_no_source_do_not() -> None:
+    collected = Collected(LABELS)
+    for source, change in (("a", 0.0), ("b", 255.0), ("c", None)):
+        collected.add(row(source, 0.5) | {"pixel_change": change, "control": 255.0})
+    assert collected.changes.nonzero()[0].tolist() == [0, 255]
+    assert collected.controls[255] == 3
+
+
+def test_of_outputs_that_answer_alike_the_first_is_shown() -> None:
+    collected = Collected(LABELS)
+    for number in range(3):
+        collected.add(row("a", 0.9) | {"output": str(number)})
+    assert [one.row["output"] for one in (*collected.best(), *collected.worst())] == ["0", "0"]
+
+
+@pytest.fixture
+def page(tmp_path: Path):
+    """The page about one receipt, with these figures."""
+
+    def write(**figures) -> str:
+        figures = {"asked": {}, "reached": {}, "drift": {}, "pixel_change": None, "provider": "cpu"} | figures
+        counts = dict.fromkeys(("sources", "written", "receipts", "all_reached"), 1) | {"seconds": 1.0, "control": 0.0}
+        none = dict.fromkeys(("skipped", "failed", "ignored"), 0)
+        summary = Summary(out=tmp_path, sheet=None, **figures, **counts, **none)
+        return write_report(tmp_path, LABELS, [row("a", 0.9)], summary, {}).read_text("utf-8")
+
+    return write
+
+
+def test_the_largest_drift_stands_first_and_none_at_all_is_no_bar(page) -> None:
+    found = page(drift={"smiling": 0.0, "young": 0.3, "Hair=blond": 0.2})
+    assert re.findall(r"<title>([\w=]+): 0\.", found) == ["young", "Hair=blond", "smiling"]
+    assert "median change of other labels: 0.000 each" in page(drift={"young": 0.0})
+
+
+def test_the_plot_of_pixels_has_all_of_the_control_too(page) -> None:
+    assert "edit, 2 to 3: 1" in page()
+    assert "reconstruction, 7 to 8: 1" in page()
+
+
+def test_figures_of_a_strangers_bundle_stay_text(page) -> None:
+    found = page(provider="<i>", reached={"<q>": 0.5}, asked={"<q>": 1}, drift={"<s>": 0.5})
+    assert not re.search("<[iqs]>", found)
+    assert "&lt;q&gt;: 50.0% classify as asked" in found
 
 
 def test_a_class_goes_by_its_own_name() -> None:

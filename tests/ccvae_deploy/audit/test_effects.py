@@ -63,6 +63,7 @@ def test_what_an_edit_does_whichever_way_it_goes_is_no_effect_of_the_label(made_
     assert abs(found.effect) < 0.01
     assert found.verdict == "no effect found"
     assert found.either_way == pytest.approx(0.3, abs=0.01)
+    assert found.against_control == pytest.approx(0, abs=0.01)
     real = made_effects([(int(i >= 80), 0.1 + (-0.2 if i >= 80 else 0.2) + noise[i]) for i in range(100)])
     assert real.effect == pytest.approx(0.2, abs=0.01)
     assert (real.turned_on, real.turned_off) == (pytest.approx(0.3, abs=0.01), pytest.approx(-0.1, abs=0.01))
@@ -88,6 +89,7 @@ def test_verdicts(made_effects) -> None:
     # three images of the other kind are too few to say anything
     lone = made_effects([*[(0, 0.2 + 0.01 * one) for one in noise[:50]], *[(1, -9.0)] * 3])
     assert lone.effect == pytest.approx(0.2, abs=0.01)
+    assert (lone.turned_off, lone.either_way) == (pytest.approx(-9.0), None)
     # from 0.1045 to 0.4
     assert lone.against_control == pytest.approx(0.2955, abs=0.01)
 

@@ -6,7 +6,7 @@ import pytest
 
 from ccvae_deploy.errors import UsageError
 from ccvae_deploy.storage import remote
-from ccvae_deploy.storage.remote import Remote, location, paths
+from ccvae_deploy.storage.remote import Remote, local_path, location, paths
 
 
 def test_what_is_no_path_is_one_line() -> None:
@@ -48,8 +48,16 @@ def test_the_path_in_a_file_url(path: str, system: str, expected: str) -> None:
 def test_places() -> None:
     assert location("s3://bucket/imgs//") == Remote("s3://bucket/imgs")
     assert location("memory://") == Remote("memory://")
-    assert location("file:///x/y") == Path("/x/y")
+    assert location("file:///x/y") == location("FILE:///x/y") == Path("/x/y")
     assert location("C:\\x") == Path("C:\\x")
     assert location(Path("imgs")) == Path("imgs")
     assert str(Remote("s3://bucket/imgs", "a b.png")) == "s3://bucket/imgs/a b.png"
-    assert Remote("s3://bucket/imgs").name == "imgs"
+    assert Remote("s3://bucket/imgs").name == Remote("s3://bucket/imgs/").name == "imgs"
+
+
+def test_a_folder_may_be_called_as_a_url_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^s3://bucket/imgs: a URL, which only images and --out"):
+        local_path(Path("s3://bucket/imgs"))
+    Path("s3:").mkdir()
+    assert local_path(Path("s3:/bucket/imgs")) == Path("s3:/bucket/imgs")

@@ -1,5 +1,7 @@
 """URLs as inputs and outputs: the bytes of local folders, resumed, moved to another machine, and nothing outside."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -11,13 +13,15 @@ import pytest
 from ccvae_deploy import pipeline
 from ccvae_deploy.dry_run import dry_run
 from ccvae_deploy.errors import ImageError, UsageError, WriteError
-from ccvae_deploy.folder import scan
+from ccvae_deploy.folder import check_out, scan
 from ccvae_deploy.pipeline import edit_folder
+from ccvae_deploy.receipts import Noted, Settings
 from ccvae_deploy.records import remote_ledger
 from ccvae_deploy.records.remote_ledger import RemoteLedger
 from ccvae_deploy.storage import remote, remote_store
 from ccvae_deploy.storage.lock import FolderLock
 from ccvae_deploy.storage.remote import Remote, location
+from ccvae_deploy.storage.store import temporary
 
 fsspec = pytest.importorskip("fsspec")
 from fsspec.implementations.local import LocalFileSystem  # noqa: E402
@@ -66,6 +70,29 @@ def go(tiny_bundle):
         return edit_folder([inputs], bundle=tiny_bundle, out=out, **options)
 
     return edit
+
+
+def settings(seed: int = 0) -> Settings:
+    return Settings(
+        bundle="b" * 64,
+        asked={"smiling": 1.0},
+        seed=seed,
+        mode="sample",
+        strength=1.0,
+        confidence=0.9,
+        compose="residual",
+        format="png",
+        edit="smiling=1",
+    )
+
+
+def receipts(source: str, count: int, made_with: Settings) -> list[Noted]:
+    rows = [
+        {"source": source, "source_sha256": "a", "output": f"{source}{k}.png", "output_bytes": 0, "output_sha256": ""}
+        for k in range(count)
+    ]
+    lines = [(json.dumps({**row, "settings": made_with.id}) + "\n").encode() for row in rows]
+    return [Noted(line, made_with.id, "a", row["output"], 0) for line, row in zip(lines, rows, strict=True)]
 
 
 def upload(folder: Path, url: str) -> str:
@@ -194,6 +221,72 @@ def test_what_a_cut_off_run_left_is_refused_elsewhere(
     assert stored(f"{memory}/out") == expected
 
 
+def test_a_run_that_another_machine_has_overtaken_is_forgotten(memory, monkeypatch, tmp_path) -> None:
+    with RemoteLedger(Remote(memory), [settings()]) as ledger:
+        ledger.record("a", receipts("a", 1, settings()))
+    monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "elsewhere"))
+    with RemoteLedger(Remote(memory), [settings(seed=1)]) as ledger:
+        ledger.record("a", receipts("a", 1, settings(seed=1)))
+        ledger.finish()
+    monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "cache"))
+    assert RemoteLedger(Remote(memory), []).group("a", "smiling=1").settings == settings(seed=1).id
+
+
+def test_what_was_begun_here_is_not_ours_once_others_have_been_there(memory, monkeypatch, tmp_path) -> None:
+    with RemoteLedger(Remote(memory), [settings()]) as ledger:
+        ledger.begin("a", settings(), ["a.png"])
+        ledger.finish()
+    assert list(RemoteLedger(Remote(memory), [settings()]).begun("a", settings())) == ["a.png"]
+    monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "elsewhere"))
+    with RemoteLedger(Remote(memory), [settings()]) as ledger:
+        ledger.record("b", receipts("b", 1, settings()))
+        ledger.finish()
+    monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "cache"))
+    ledger = RemoteLedger(Remote(memory), [settings()])
+    assert (set(ledger.groups), list(ledger.begun("a", settings()))) == ({("b", "smiling=1")}, [])
+
+
+@pytest.mark.parametrize("puts", [1, 2, 3])
+def test_records_of_a_run_that_is_cut_off_among_them_can_be_read(
+    memory, interrupted, monkeypatch, tmp_path, puts
+) -> None:
+    with RemoteLedger(Remote(memory), [settings()]) as ledger:
+        ledger.record("a", receipts("a", 1, settings()))
+        with interrupted(remote_store.RemoteStore, "put", puts):
+            ledger.finish()
+    monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "elsewhere"))
+    assert len(RemoteLedger(Remote(memory), [settings()]).groups) == (puts == 3)
+
+
+def test_of_records_that_are_gone_nothing_is_left_here(memory) -> None:
+    with RemoteLedger(Remote(memory), [settings()]) as ledger:
+        ledger.record("a", receipts("a", 1, settings()))
+        ledger.finish()
+    fsspec.filesystem("memory").rm(memory, recursive=True)
+    ledger = RemoteLedger(Remote(memory), [])
+    assert (ledger.groups, ledger.all_settings) == ({}, {})
+
+
+def test_shards_of_one_machine_at_the_same_time(memory) -> None:
+    with RemoteLedger(Remote(memory), [settings()], (0, 2)), RemoteLedger(Remote(memory), [settings()], (1, 2)):
+        pass
+
+
+@pytest.mark.parametrize("name", ["receipts.jsonl", "failures.jsonl", "settings.json"])
+def test_records_at_a_url_that_are_not_ours_are_refused_and_kept(memory, name) -> None:
+    remote_store.RemoteStore(Remote(memory)).write(name, b"mine")
+    with pytest.raises(UsageError, match="damaged or not ours"):
+        RemoteLedger(Remote(memory), [settings()])
+    assert stored(memory) == {name: b"mine"}
+
+
+def test_a_cache_that_cannot_be_made(memory, monkeypatch, tmp_path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(WriteError, match=r"Not a directory; set CCVAE_CACHE to another folder$"):
+        RemoteLedger(Remote(memory), [settings()])
+
+
 def test_a_lost_output_and_lost_records_are_made_again(memory, pictures, expected, go) -> None:
     go(pictures, f"{memory}/out")
     files, base = fsspec.url_to_fs(f"{memory}/out")
@@ -275,7 +368,30 @@ def test_names_that_no_store_takes_are_failures(memory, tmp_path) -> None:
         store.write("a" * 1100, b"x")
     with pytest.raises(UsageError, match="leads outside"):
         store.write("a/../../b.png", b"x")
+    with pytest.raises(UsageError, match="leads outside"):
+        store.write("a//b.png", b"x")
     assert stored(memory) == {}
+    longest = "a" * (1024 - len(f"/{memory.removeprefix('memory://')}/"))
+    store.write(longest, b"x")
+    assert stored(memory) == {longest: b"x"}
+
+
+def test_paths_on_a_disk_may_be_longer_than_keys(disk) -> None:
+    name = "/".join(["x" * 200] * 6)
+    remote_store.RemoteStore(Remote(disk)).write(name, b"x")
+    assert stored(disk) == {name: b"x"}
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_only_a_file_of_the_recorded_bytes_is_removed(request, kind) -> None:
+    place = request.getfixturevalue(kind)
+    store = remote_store.RemoteStore(Remote(place))
+    store.write("a.png", b"ours")
+    store.remove("a.png", hashlib.sha256(b"other").hexdigest())
+    assert stored(place) == {"a.png": b"ours"}
+    for _ in range(2):
+        store.remove("a.png", hashlib.sha256(b"ours").hexdigest())
+        assert stored(place) == {}
 
 
 def test_a_store_that_refuses(memory, pictures, go, monkeypatch) -> None:
@@ -356,3 +472,103 @@ def test_who_asks_makes_no_other_place_and_no_secret_is_part_of_it(memory, monke
     assert "secret" not in text
     assert Remote("ftp://ann:pass@host/x").canonical() == Remote("ftp://bob@host/x").canonical()
     assert Remote("ftp://host/x").canonical() != Remote("ftp://other/x").canonical()
+
+
+def test_of_a_listing_that_names_other_places_what_lies_below_is_taken_once(memory, monkeypatch) -> None:
+    """As of web pages, which link to themselves, to each other and elsewhere, and may say no size."""
+    base = f"/{memory.removeprefix('memory://')}"
+    listing = [
+        *({"name": f"{base}{end}", "type": "directory"} for end in ("", "/", "/deep", "/deep/", "-other")),
+        *({"name": f"{base}{end}", "type": "file", "size": None} for end in ("/deep/a.png", "-other/b.png")),
+    ]
+    asked = []
+
+    def listed(_, path: str, **__: object) -> list[dict]:
+        asked.append(path)
+        return listing if len(asked) < 9 else []
+
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "ls", listed)
+    assert {(one.relative, one.size) for one in Remote(memory).walk()} == {("deep/a.png", 0)}
+    assert len(asked) == 2
+
+
+def test_a_file_is_read_up_to_a_limit(memory) -> None:
+    files, base = fsspec.url_to_fs(memory)
+    files.pipe({f"{base}/four": b"1234", f"{base}/empty": b""})
+    assert Remote(memory, "four").read(4) == b"1234"
+    for name, told in (
+        ("four", "^more than the limit of 3 bytes"),
+        ("empty", "^empty file"),
+        ("gone", "^unreadable: "),
+    ):
+        with pytest.raises(ImageError, match=told):
+            Remote(memory, name).read(3)
+
+
+def test_results_in_the_whole_of_a_store_are_inside_it(memory) -> None:
+    with pytest.raises(UsageError, match="lies inside the input"):
+        check_out(Remote(memory), [Remote("memory://")])
+    check_out(Remote(f"{memory}2"), [Remote(memory)])
+
+
+def test_an_error_without_words_is_told_by_its_name(memory, monkeypatch) -> None:
+    def refuse(*_, **__) -> None:
+        raise TimeoutError
+
+    place, store = Remote(memory), remote_store.RemoteStore(Remote(memory))
+    with monkeypatch.context() as patch:
+        for name in ("exists", "cat_file", "pipe"):
+            patch.setattr(type(fsspec.filesystem("memory")), name, refuse)
+        for error, told, ask in (
+            (UsageError, r"cannot be read: TimeoutError$", place.exists),
+            (ImageError, r"unreadable: TimeoutError$", lambda: place.read(9)),
+            (WriteError, r"/a: TimeoutError; start the command again$", lambda: store.write("a", b"")),
+        ):
+            with pytest.raises(error, match=told):
+                ask()
+        patch.setattr("fsspec.core.url_to_fs", refuse)
+        with pytest.raises(UsageError, match=r"cannot be opened: TimeoutError$"):
+            place.exists()
+
+
+def test_what_a_kill_left_on_a_disk_is_cleaned_by_the_same_shard_only(disk, tmp_path) -> None:
+    half = temporary(b"half")
+    own, others = f".ccvae-tmp-0-of-2/{half}", {f".ccvae-tmp/{half}", f".ccvae-tmp-1-of-2/{half}"}
+    every = remote_store.RemoteStore(Remote(disk))
+    every.write_all(dict.fromkeys((own, *others), b"x"))
+    with remote_store.RemoteStore(Remote(disk), "-0-of-2"):
+        assert set(stored(disk)) == others
+        every.write(own, b"x")
+    assert set(stored(disk)) == others
+    assert not (tmp_path / "disk/.ccvae-tmp-0-of-2").exists()
+    every.write(".ccvae-tmp/thesis.txt", b"words")
+    with every:
+        pass
+    assert set(stored(disk)) == {".ccvae-tmp/thesis.txt", f".ccvae-tmp-1-of-2/{half}"}
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_folders_are_no_files_of_a_store(request, kind) -> None:
+    place = request.getfixturevalue(kind)
+    remote_store.RemoteStore(Remote(place)).write("deep/a.png", b"x")
+    store = remote_store.RemoteStore(Remote(place))
+    size = Path(place.removeprefix("disk://"), "deep").stat().st_size if kind == "disk" else 0
+    assert (list(store.names("")), list(store.names("deep")), list(store.names("gone"))) == ([], ["a.png"], [])
+    assert (store.holds(["deep"], [size]), store.holds(["deep/a.png"], [1]), store.holds(["deep/a.png"], [2])) == (
+        False,
+        True,
+        False,
+    )
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_what_is_fetched_replaces_a_file_and_what_is_gone_removes_it(request, kind, tmp_path) -> None:
+    store = remote_store.RemoteStore(Remote(request.getfixturevalue(kind)))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "a").write_bytes(b"old")
+    store.write("sub/a", b"new")
+    store.get("sub/a", folder / "a")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a": b"new"}
+    store.get("gone", folder / "a")
+    assert not list(folder.iterdir())

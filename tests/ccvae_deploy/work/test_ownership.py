@@ -127,6 +127,24 @@ def test_what_was_begun_with_other_settings_is_ours_too(imgs, tmp_path, edit, st
     assert edit(imgs / "a.png", seed=1, samples=3).written == 3
 
 
+def test_a_file_in_the_place_of_a_further_sample_stays(imgs, tmp_path, edit, tree) -> None:
+    edit(imgs)
+    for k in (1, 2):
+        (tmp_path / f"out/a__smiling=1__0{k}.png").write_text("mine")
+    before = tree(tmp_path / "out")
+    with pytest.raises(UsageError, match=r"outputs of 1 of these sources .*, such as a__smiling=1__01\.png"):
+        edit(imgs, samples=3)
+    assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "avif"])
+def test_a_file_of_any_format_that_a_result_may_have_stays(imgs, tmp_path, edit, ending) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / f"out/a__smiling=1__00.{ending}").write_text("mine")
+    with pytest.raises(UsageError, match=rf"such as a__smiling=1__00\.{ending}"):
+        edit(imgs)
+
+
 def test_what_is_recorded_is_not_called_unfinished(imgs, tmp_path, edit, stopped) -> None:
     edit(imgs / "a.png", shard="0/1")
     stopped(3, edit, imgs / "a.png", samples=3, shard="0/1")

@@ -1,6 +1,7 @@
 """Reading ahead: in order, many small pictures at once and few large ones, whatever came before."""
 
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from ccvae_deploy.errors import ImageError
 from ccvae_deploy.folder import Source
 from ccvae_deploy.receipts import Failure
-from ccvae_deploy.work.stream import PIXELS_AHEAD, Room, read_ahead
+from ccvae_deploy.work.stream import CHUNK, PIXELS_AHEAD, Room, chunks, read_ahead
 
 LARGE = 100_000_000
 
@@ -81,3 +82,38 @@ def test_what_cannot_be_read_stands_in_its_place() -> None:
     assert [one for one in found if isinstance(one, str)] == ["0", "1", "3"]
     assert isinstance(found[2], Failure)
     assert found[2].reason == "no image"
+
+
+def test_what_has_failed_already_takes_no_room() -> None:
+    room = Room(8, lambda pixels: pixels)
+    failed: Future[int] = Future()
+    failed.set_exception(ImageError("no image"))
+    room.saw(ImageError("no image"))
+    room.saw(PIXELS_AHEAD // 4)
+    for _ in range(300):
+        room.saw(64 * 64)
+    assert room.for_one_more([failed, failed, *futures(PIXELS_AHEAD // 2)])
+    assert not room.for_one_more([failed, *futures(PIXELS_AHEAD)])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_no_more_are_read_at_once_than_there_are_workers(workers: int) -> None:
+    lock, at_once, most = threading.Lock(), [0], [0]
+
+    def read(_: Source) -> None:
+        with lock:
+            at_once[0] += 1
+            most[0] = max(most[0], at_once[0])
+        time.sleep(0.002)
+        with lock:
+            at_once[0] -= 1
+
+    list(read_ahead([Source(Path(str(i)), str(i)) for i in range(20)], read, workers=workers))
+    assert most[0] <= workers
+
+
+def test_chunks_close_when_they_are_full_or_heavy() -> None:
+    assert list(chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(chunks([], 2)) == []
+    weights = [CHUNK, 1, CHUNK // 2, CHUNK // 2, CHUNK + 1, 1]
+    assert list(chunks(weights, 3, lambda weight: weight)) == [weights[:2], weights[2:5], weights[5:]]
