@@ -65,7 +65,7 @@ def scan(inputs: Sequence[Place]) -> Scan:
             raise UsageError(f"{given} does not exist; give images or folders of images")
         for relative, path in placed:
             twin = found.setdefault(relative, path)
-            if twin != path and not (isinstance(twin, Path) and isinstance(path, Path) and twin.samefile(path)):
+            if twin != path and not _same(twin, path):
                 raise UsageError(f"{twin} and {path} would both become {relative}; edit them in two runs")
     if not found:
         names = ", ".join(str(given) for given in inputs)
@@ -73,6 +73,16 @@ def scan(inputs: Sequence[Place]) -> Scan:
         raise UsageError(f"no image in {names} ({others}); expected files such as .jpg, .png or .webp")
     order = sorted(_once(found) if len(inputs) > 1 else found, key=os.fsencode)
     return Scan(tuple(Source(found[relative], relative) for relative in order), ignored)
+
+
+def _same(one: Place, other: Place) -> bool:
+    """Whether two places of this machine are one file; a link that leads nowhere is what it is called."""
+    if isinstance(one, Remote) or isinstance(other, Remote):
+        return False
+    try:
+        return one.samefile(other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _once(found: Mapping[str, Place]) -> Iterable[str]:

@@ -238,7 +238,8 @@ def _opened(path: Path, bundle: Bundle) -> tuple[Any, int]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise UsageError(f"no latents at {path}; make them with `ccvae-deploy encode IMAGES --out {path}`")
+        out = path if path.suffix.lower() == ".safetensors" else "latents.safetensors"
+        raise UsageError(f"no latents at {path}; make them with `ccvae-deploy encode IMAGES --out {out}`")
     try:
         file: Any = safe_open(path, framework="numpy")
     except (SafetensorError, OSError, ValueError) as error:

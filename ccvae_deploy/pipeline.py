@@ -98,6 +98,9 @@ def edit_folder(
     # a cluster is asked before records are opened, since it may refuse
     with ray_engine.hired(job, workers) if engine == "ray" else nullcontext() as crew, job.ledger, job.store:
         tally = _run(job, workers or usable_cores(), crew)
+        skipped = job.sources - len(tally.worked | job.ledger.failures.keys())
+        if skipped:
+            job.ledger.found_done()
         job.ledger.finish()
         sheet_path = _write_sheet(job) if sheet else None
         summary = summarise(
@@ -106,7 +109,7 @@ def edit_folder(
             job.asks_for,
             sources=job.sources,
             written=tally.written,
-            skipped=job.sources - len(tally.worked | job.ledger.failures.keys()),
+            skipped=skipped,
             ignored=job.ignored,
             seconds=time.monotonic() - began,
             sheet=sheet_path,

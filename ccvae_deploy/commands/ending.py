@@ -46,7 +46,8 @@ def misused(error: typer.TyperException) -> typer.Exit:
         # a group without a command shows its help
         print(message, file=sys.stderr)
         return typer.Exit(2)
-    return failed(" ".join(message.split()).rstrip(".") + "; see --help", 2)
+    line = " ".join(message.split())
+    return failed(line if line.endswith("?") else line.rstrip(".") + "; see --help", 2)
 
 
 def failed(message: str, code: int) -> typer.Exit:

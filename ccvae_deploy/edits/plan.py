@@ -97,9 +97,11 @@ def _columns(path: Path, header: Sequence[str], labels: LabelSet) -> list[str]:
             f"{path} row 1: expected one column `{FILE}` and one per label, separated by commas; found {seen or 'none'}"
         )
     taken: dict[int, str] = {}
-    for name in names:
+    for number, name in enumerate(names, start=1):
         if name == FILE:
             continue
+        if not name:
+            raise UsageError(f"{path} row 1: column {number} has no name; write a label there or delete the column")
         try:
             position = labels.index(name)
         except CCVAEError as error:

@@ -194,6 +194,9 @@ def _parse(labels: LabelSet, asked: Asking, vary: Sequence[str]) -> tuple[Asked,
     for name, value in wanted:
         if value is None:
             raise LabelError(f"{name}=None: expected a value; `vary` names the labels to redraw")
+    for name in vary:
+        if "," in name and name not in labels.names:
+            raise UsageError(f"--vary {name!r}: expected one label; give each a --vary of its own")
     wanted += [(name, None) for name in vary]
     if not wanted:
         raise UsageError("nothing to change: give at least one --set LABEL=VALUE or --vary LABEL, or a --plan")
@@ -247,6 +250,9 @@ def _split(item: object) -> tuple[str, str]:
     name, equals, value = item.partition("=") if isinstance(item, str) else ("", "", "")
     if not equals or not name.strip() or not value.strip():
         raise UsageError(f"--set {item!r}: expected LABEL=VALUE, such as smiling=1")
+    # no class is called so, see `LabelSet`
+    if "," in value and "=" in value:
+        raise UsageError(f"--set {item!r}: expected one label; give each a --set of its own")
     return name, value
 
 

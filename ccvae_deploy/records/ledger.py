@@ -174,7 +174,7 @@ class Ledger:
         Samples beyond these that were recorded of the same source with the same settings stay recorded.
         """
         if self.roots.add():
-            replace_file(self.out / self.names.roots, [self.roots.text()])
+            self._keep_roots()
         lines = [receipt.line for receipt in receipts]
         sizes = array("Q", [receipt.output_bytes for receipt in receipts])
         first = receipts[0]
@@ -225,6 +225,14 @@ class Ledger:
     def outputs(self, group: Group) -> list[str]:
         """The names of all outputs of a group."""
         return [json.loads(line)["output"] for line in self.lines(group)]
+
+    def found_done(self) -> None:
+        """Note that sources of this run were done before: they may have moved since."""
+        if self.roots.moved():
+            self._keep_roots()
+
+    def _keep_roots(self) -> None:
+        replace_file(self.out / self.names.roots, [self.roots.text()])
 
     def finish(self) -> None:
         """Merge the journal into receipts.jsonl, write this run's failures.jsonl, and remove the journal."""

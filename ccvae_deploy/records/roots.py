@@ -43,7 +43,17 @@ class Roots:
 
     def add(self) -> bool:
         """Take those of this run, of which something is about to be recorded; True where one is new."""
-        new = [(key, root) for key, root in self.now.items() if root not in self.known.get(_before(key), [])]
+        return self._take(self.now)
+
+    def moved(self) -> bool:
+        """Take those of this run, of which something was found done, where none that is known is there any more; True
+        where one is new.
+        """
+        gone = {key: not any(map(_is_there, self.known.get(_before(key), []))) for key in self.now}
+        return self._take({key: root for key, root in self.now.items() if gone[key]})
+
+    def _take(self, now: Mapping[str, str]) -> bool:
+        new = [(key, root) for key, root in now.items() if root not in self.known.get(_before(key), [])]
         for key, root in new:
             self.known.setdefault(_before(key), []).append(root)
         return bool(new)

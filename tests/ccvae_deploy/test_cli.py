@@ -136,7 +136,7 @@ def test_interruption_ends_with_130(pictures, tiny_bundle, tmp_path, monkeypatch
         (["merge", "absent"], "absent is no folder"),
         (["merge", "a", "b"], "2 folders to merge: give a folder for all of them with --out"),
         (["edit", "imgs"], "imgs does not exist"),
-        (["edti"], "Did you mean 'edit'"),
+        (["edti"], "error: No such command 'edti'. Did you mean 'edit'?\n"),
         (["--verson"], "No such option: --verson"),
         (["edit", "imgs", "--set", "smiling=1", "--smaples", "8"], "No such option"),
         (["edit", "imgs", "--set", "smiling=1", "--samples", "many"], "--samples"),

@@ -165,8 +165,9 @@ def test_names_as_long_as_the_file_system_takes(pictures, tiny_bundle, tmp_path)
 def test_latents_of_another_bundle_are_refused(latents, composer: Composer) -> None:
     with pytest.raises(UsageError, match="another bundle"):
         LatentStore.open(latents, replace(composer.bundle, digest="0" * 64))
-    with pytest.raises(UsageError, match="no latents at"):
-        LatentStore.open(latents.with_name("absent"), composer.bundle)
+    for name, out in (("absent.safetensors", latents.with_name("absent.safetensors")), ("", "latents.safetensors")):
+        with pytest.raises(UsageError, match=f"no latents at .*; make them with .* --out {out}`$"):
+            LatentStore.open(latents.parent / name, composer.bundle)
 
 
 def changed(name: str, change):

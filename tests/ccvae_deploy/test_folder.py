@@ -80,6 +80,17 @@ def test_a_file_that_is_given_twice_is_one_source(tmp_path: Path) -> None:
     assert relatives(tmp_path / "one/a.png", tmp_path / "two/a.png") == ["a.png"]
 
 
+def test_a_link_that_leads_nowhere_in_a_folder_that_is_given_twice_is_one_source(tmp_path: Path) -> None:
+    touch(tmp_path, "one/a.png", "two/one/b.png")
+    for name, target in (("one/gone.png", "nowhere.png"), ("one/loop.png", "loop.png")):
+        (tmp_path / name).symlink_to(target)
+    given = [tmp_path / "one", tmp_path / "two/../one"]
+    assert relatives(*given) == ["one/a.png", "one/gone.png", "one/loop.png"]
+    (tmp_path / "two/one/gone.png").symlink_to("nowhere.png")
+    with pytest.raises(UsageError, match=r"would both become one/gone\.png"):
+        scan([tmp_path / "one", tmp_path / "two/one"])
+
+
 def test_two_sources_for_one_place_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "one/a.png", "two/a.png")
     with pytest.raises(UsageError, match=r"would both become a\.png"):

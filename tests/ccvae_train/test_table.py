@@ -1,6 +1,7 @@
 """labels.csv: what it means, and one line for what it cannot mean."""
 
 import contextlib
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ccvae_deploy.errors import CCVAEError, DataError, LabelError, UsageError
+from ccvae_deploy.errors import CCVAEError, DataError, LabelError, UsageError, WriteError
 from ccvae_train.datasets import source
 from ccvae_train.datasets.portraits import portraits
 from ccvae_train.datasets.source import open_dataset
@@ -266,6 +267,37 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not empty"):
         write_portraits(tmp_path, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [(OSError(errno.ENOSPC, "No space left on device"), WriteError), (KeyboardInterrupt(), KeyboardInterrupt)],
+)
+def test_portraits_that_are_cut_off_can_be_written_again_into_the_same_folder(
+    ending: BaseException, told: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, saved = Image.Image.save, []
+
+    def save(image: Image.Image, place: Path, **options) -> None:
+        saved.append(place)
+        kept(image, place, **options)
+        if len(saved) == 3:
+            raise ending
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(told):
+        write_portraits(tmp_path / "made", 5)
+    assert len(saved) == 3
+    assert list((tmp_path / "made").iterdir()) == []
+    write_portraits(tmp_path / "made", 5)
+    assert len(read_table(tmp_path / "made" / "labels.csv").files) == 5
+
+
+@pytest.mark.parametrize("numbers", [{"count": 0}, {"count": "5"}, {"count": 2.0}, {"count": 2, "size": 15}])
+def test_portraits_of_other_numbers_are_refused(numbers: dict, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--(count|size) "):
+        write_portraits(tmp_path / "made", **numbers)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("source", ["", "tabel:x", "table", "table:", "portraits:x", "celeba"])

@@ -86,6 +86,7 @@ def test_odd_names(path: Path) -> None:
         ("file,file,smiling\n", "row 1: expected one column `file`"),
         ("file\na.png\n", "row 1: no label"),
         ("file,smyling\na.png,1\n", r"row 1: column 'smyling' is no label of the bundle; did you mean Smiling"),
+        ("file,smiling,\na.png,1,\n", "row 1: column 3 has no name; write a label there or delete the column"),
         ("file,smiling,Smiling\na.png,1,1\n", "columns smiling and Smiling are one label"),
         ("file,smiling\n", "has no rows"),
         ("file,smiling\na.png,1\nx.png,1\n", "row 3: x.png is none of the images"),

@@ -350,3 +350,24 @@ def test_another_image_of_the_same_name_is_not_a_changed_one(tmp_path, run, fail
     (first / "deep" / "b.png").unlink()
     assert run(out, inputs=second, samples=4).failed == 1
     assert run(out, inputs=second, samples=4, overwrite=True).written == 4
+
+
+@pytest.mark.parametrize("command", ["edit", "swap"])
+def test_a_folder_that_has_moved_is_known_by_its_new_place(command, tmp_path, run, tiny_bundle) -> None:
+    """A later folder of its old name is another one, though nothing was written since the move."""
+    for year, colour in (("2023", "red"), ("2024", "blue")):
+        (tmp_path / year / "photos").mkdir(parents=True)
+        Image.new("RGB", (40, 40), colour).save(tmp_path / year / "photos" / "a.png")
+    out, reference = tmp_path / "out", tmp_path / "reference.png"
+    Image.new("RGB", (40, 40), "green").save(reference)
+
+    def call(folder: Path):
+        if command == "edit":
+            return run(out, inputs=folder)
+        options = {"from_": reference, "labels": ["smiling"], "out": out, "provider": "cpu"}
+        return swap_folder([folder], bundle=tiny_bundle, **options)
+
+    call(tmp_path / "2023" / "photos")
+    moved = (tmp_path / "2023" / "photos").rename(tmp_path / "2023" / "pictures")
+    assert (call(moved).skipped, call(moved).written) == (1, 0)
+    assert (call(tmp_path / "2024" / "photos").failed, call(moved).skipped) == (1, 1)
