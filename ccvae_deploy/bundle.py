@@ -229,10 +229,12 @@ def _read_inside(folder: Path, name: str, limit: int) -> bytes:
     try:
         if target.is_symlink():
             raise BundleError(f"{target} is a link, a bundle holds plain files only; copy the files themselves there")
-        with os.fdopen(os.open(target, flags), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise BundleError(f"{target} is no plain file; refuse this bundle")
+        handle = os.open(target, flags)
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(handle)
+            raise BundleError(f"{target} is no plain file; refuse this bundle")
+        with os.fdopen(handle, "rb") as file:
             data = file.read(limit + 1) if found.st_size <= limit else None
     except OSError as error:
         raise BundleError(f"{target} cannot be read: {error.strerror or error}; export the bundle again") from error

@@ -292,7 +292,7 @@ def _copied(store: Store, row: Mapping[str, Any], folder: Path) -> bool:
 def _refuse_foreign(target: Path, names: Iterable[str]) -> None:
     """A folder without settings has no outputs and no records of ours."""
     for name in names:
-        if inside(target / name, target) and os.path.lexists(target / name):
+        if os.path.lexists(target / name):
             raise UsageError(f"{target} has a {printable(name)} that no record here explains; give another --out")
 
 

@@ -148,6 +148,8 @@ def swap_folder(
     plan = _plan(swap, sources, stems)
     with open_results(target, settings, plan, overwrite=overwrite, sheet=sheet, roots=roots(places)) as results:
         written, skipped = _run(swap, results, sources, stems, workers or usable_cores())
+        if skipped:
+            results.ledger.found_done()
         path = _write_sheet(swap, results, sources, stems) if sheet else None
         seconds = time.monotonic() - began
         return results.outcome(

@@ -114,8 +114,6 @@ class Results:
             labels: those of which `reached` is told one by one.
             sources: what the run is about; the folder may hold results of others.
         """
-        if skipped:
-            self.ledger.found_done()
         hits, count, every = dict.fromkeys((composer.labels.names[i] for i in labels), 0), 0, 0
         for row in (row for row in self.ledger.receipts() if row["source"] in sources):
             count, every = count + 1, every + row["reached"]

@@ -310,6 +310,11 @@ def test_records_of_others_stay(several, tmp_path, tree, name) -> None:
     with pytest.raises(UsageError, match=f"has a {name} that no record here explains"):
         merge_folders(several, tmp_path / "mine")
     assert tree(tmp_path / "mine") == {name: b"mine"}
+    # also where it is a link that leads outside
+    (tmp_path / "mine" / name).rename(tmp_path / name)
+    (tmp_path / "mine" / name).symlink_to(tmp_path / name)
+    with pytest.raises(UsageError, match=f"has a {name} that no record here explains"):
+        merge_folders(several, tmp_path / "mine")
 
 
 def test_a_failure_that_has_been_done_since_is_forgotten(several, pictures, tmp_path, run, tree) -> None:
