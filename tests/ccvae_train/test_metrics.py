@@ -84,7 +84,7 @@ def test_a_figure_that_one_epoch_lacks_keeps_its_column(tmp_path: Path) -> None:
         (b"epoch,loss\nfirst,2\n", "invalid literal for int() with base 10: 'first'"),
         ("epoch,loss\n1,2\n".encode("utf-16"), "'utf-8' codec can't decode byte 0xff"),
         (b"\n1,2\n", "it begins with ''"),
-        (None, "Is a directory"),
+        (None, "not a regular file"),
     ],
 )
 def test_other_things_of_that_name_are_one_line_and_go_aside(tmp_path: Path, content: bytes | None, seen: str) -> None:

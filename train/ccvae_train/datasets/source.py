@@ -96,12 +96,12 @@ def test_partition(source: str, *, labels: Sequence[str], size: int, channels: i
     Raises:
         UsageError: the data set has none.
     """
-    folder, spec = _folder(source), ImageSpec(size=size, channels=channels)  # type: ignore[arg-type]
+    spec = ImageSpec(size=size, channels=channels)  # type: ignore[arg-type]
     match _kind(source):
         case "celeba":
-            return celeba_test(folder, labels, spec)
+            return celeba_test(_folder(source), labels, spec)
         case "table":
-            return table_test(folder, labels, spec)
+            return table_test(_folder(source), labels, spec)
         case "mnist" | "fashion-mnist":
             # these validate on their test images
             data = open_dataset(source, labels=labels, size=size, channels=channels)
