@@ -7,6 +7,7 @@ visible and reach their label.
 import hashlib
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -355,3 +356,34 @@ def made_classifier() -> Callable[..., onnx.ModelProto]:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
     return make
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """This machine's cache; another folder is another machine."""
+    monkeypatch.setenv("CCVAE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def memory(cache: Path) -> Iterator[str]:
+    """An empty place in memory."""
+    import fsspec
+
+    url = f"memory://{uuid.uuid4().hex}"
+    yield url
+    files = fsspec.filesystem("memory")
+    if files.exists(url):
+        files.rm(url, recursive=True)
+
+
+@pytest.fixture
+def disk(cache: Path, tmp_path: Path) -> str:
+    """An empty place on a server's disk."""
+    import fsspec
+
+    from .far_places import Disk
+
+    fsspec.register_implementation("disk", Disk, clobber=True)
+    (tmp_path / "disk").mkdir()
+    return f"disk://{tmp_path}/disk"
